@@ -1,0 +1,1 @@
+//! Real processes and simulated worlds for the tests of deployer.
