@@ -1,1 +1,3 @@
 //! The daemon, the command line and their edges.
+
+pub mod engine;
