@@ -3,4 +3,9 @@
 //! Nothing here waits, reads a clock, draws a random number, or speaks to anything outside; what is needed of
 //! the world is passed in. The crate `deployer` carries the decisions out.
 
+pub mod backoff;
+pub mod dirty;
 pub mod image;
+pub mod keys;
+pub mod record;
+pub mod store;
