@@ -8,6 +8,7 @@ pub mod dirty;
 pub mod gate;
 pub mod image;
 pub mod keys;
+pub mod plan;
 pub mod policy;
 pub mod record;
 pub mod replacement;
