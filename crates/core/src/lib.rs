@@ -16,3 +16,4 @@ pub mod replacement;
 pub mod slot;
 pub mod store;
 pub mod successor;
+pub mod webhook;
