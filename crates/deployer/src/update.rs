@@ -4,7 +4,6 @@
 //! track, and either asks the registry and looks again, or hands a key to the pull or the restart stage.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use deployer_core::backoff::Backoff;
 use deployer_core::dirty::Dirty;
@@ -171,6 +170,7 @@ async fn look_at(
 ) -> Result<(), LookError> {
     let mut answer = Answer::NotAsked;
     let mut digest = None;
+    let mut source = Source::Check;
     for _ in 0..ROUNDS_MAX {
         let survey = Survey::take(world).await?;
         remember_tag(world, &survey, track);
@@ -178,10 +178,11 @@ async fn look_at(
         let actions: Vec<Action> = view.decisions.iter().map(|decision| decision.row.action).collect();
         let wants = |action| actions.contains(&action);
         if wants(Action::Resolve) {
+            source = why_asked(&view);
             (answer, digest) = ask(world, track, &view).await;
         } else if wants(Action::Advance) {
             if let Some(digest) = digest.take() {
-                advance(world, &survey, &view, digest).await?;
+                advance(world, &survey, &view, digest, source).await?;
             }
             answer = Answer::NotAsked;
         } else if wants(Action::Settle) {
@@ -284,12 +285,22 @@ async fn mark_checked(world: &World, track: &Track, answer: Answer) {
     }
 }
 
-async fn advance(world: &World, survey: &Survey, view: &TrackView, digest: Digest) -> Result<(), LookError> {
-    let source = match &view.ledger.pending {
+fn why_asked(view: &TrackView) -> Source {
+    let is_moved = view.decisions.iter().any(|decision| decision.row.name == "moved_by_hand");
+    match &view.ledger.pending {
         Some(_) => Source::Hook,
-        None if view.decisions.iter().any(|decision| decision.row.name == "moved_by_hand") => Source::LocalTag,
+        None if is_moved => Source::LocalTag,
         None => Source::Check,
-    };
+    }
+}
+
+async fn advance(
+    world: &World,
+    survey: &Survey,
+    view: &TrackView,
+    digest: Digest,
+    source: Source,
+) -> Result<(), LookError> {
     let now = world.ambient.now();
     let record = match &view.ledger.record {
         Some(record) => record.value.advanced(digest.clone(), source, now),
@@ -332,6 +343,3 @@ fn accept_tag(world: &World, survey: &Survey, track: &Track) {
     let id = survey.image_under(track).map(|image| image.id.clone());
     world.memory().local_tags.insert(track.clone(), id);
 }
-
-/// How often everything is looked at without any event.
-pub const HOURLY: Duration = Duration::from_secs(3600);

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use deployer_core::gate::required_ports;
+use deployer_core::image::Track;
 use deployer_core::policy::{DIGEST, LabelError};
 use deployer_core::replacement::Facts;
 use deployer_core::successor::{Input, Refusal, Successor, depends_on, injected_files, successor};
@@ -106,7 +107,7 @@ pub async fn prefetch(
         predecessor: summary.id.clone(),
         predecessor_ran: ran,
         new_image: new_image_id.clone(),
-        tag_before: survey.image_under(&view.track).map(|image| image.id.clone()),
+        tag_before: tag_to_go_back_to(survey, &view.track, new_image_id, &summary.image_id),
         restart_policy: successor.restart_policy,
         body: successor.body,
         connect: successor.connect,
@@ -118,6 +119,13 @@ pub async fn prefetch(
         scope: SCOPE.to_owned(),
         grounds: grounds.clone(),
     })
+}
+
+/// Where the tag belongs if the candidate fails. Whoever builds and pushes on this machine has moved the tag to the
+/// new image already; left there, `compose up` would start what was just put back.
+fn tag_to_go_back_to(survey: &Survey, track: &Track, new_image: &str, old_image: &str) -> Option<String> {
+    let image = survey.image_under(track)?;
+    Some(if image.id == new_image { old_image.to_owned() } else { image.id.clone() })
 }
 
 fn absent_is_none(outcome: Result<Value, EngineError>) -> Result<Option<Value>, EngineError> {

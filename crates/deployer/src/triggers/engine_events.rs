@@ -92,7 +92,7 @@ impl EngineEvents {
             let is_ours = self.world.settings.manage.includes(&event.attributes);
             let track = event.attributes.get("image").and_then(|image| Track::of_container(image).ok());
             // The set of instances may have changed, so it is not the track alone that needs a look.
-            return is_ours.then(|| match (event.action.as_str(), track) {
+            return is_ours.then_some(match (event.action.as_str(), track) {
                 ("health_status", Some(track)) => Wake::Track(track),
                 _ => Wake::All,
             });
