@@ -4,3 +4,4 @@
 //! the world is passed in. The crate `deployer` carries the decisions out.
 
 pub mod image;
+pub mod successor;
