@@ -4,4 +4,5 @@
 //! the world is passed in. The crate `deployer` carries the decisions out.
 
 pub mod image;
+pub mod ownership;
 pub mod successor;
