@@ -3,6 +3,17 @@
 //! Nothing here waits, reads a clock, draws a random number, or speaks to anything outside; what is needed of
 //! the world is passed in. The crate `deployer` carries the decisions out.
 
+pub mod backoff;
+pub mod dirty;
+pub mod gate;
 pub mod image;
+pub mod keys;
 pub mod ownership;
+pub mod plan;
+pub mod policy;
+pub mod record;
+pub mod replacement;
+pub mod slot;
+pub mod store;
 pub mod successor;
+pub mod webhook;

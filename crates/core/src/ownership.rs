@@ -98,7 +98,7 @@ impl Owner {
 
     /// Why the container is left alone, for people; `None` if it is not.
     pub fn reason(&self) -> Option<String> {
-        let agent = |name: &str| Some(format!("belongs to {name}, which would make it again"));
+        let agent = |name: &str| Some(format!("it belongs to {name}, which would make it again"));
         match self {
             Self::User => None,
             Self::Swarm => agent("Docker Swarm"),
@@ -107,12 +107,14 @@ impl Owner {
             Self::PodmanSystemd => agent("a systemd unit of Podman's"),
             Self::Ecs => agent("the ECS agent"),
             Self::Balena => agent("the balena supervisor"),
-            Self::OtherAgent(mark) => Some(format!("belongs to another agent (it has {mark})")),
+            Self::OtherAgent(mark) => Some(format!("it belongs to another agent (it has {mark})")),
             Self::Supervisor { unit, evidence } => Some(match evidence {
-                Evidence::Label => format!("is run by {unit} (label {LABEL_SUPERVISOR})"),
-                Evidence::Client(command) => format!("is run by {unit} (its client '{command}' is attached)"),
-                Evidence::UnitFile => format!("is run by {unit} (its file names the container)"),
-                Evidence::ControlGroup => format!("is run by {unit} (its processes are in that unit's control group)"),
+                Evidence::Label => format!("it is run by {unit} (label {LABEL_SUPERVISOR})"),
+                Evidence::Client(command) => format!("it is run by {unit} (its client '{command}' is attached)"),
+                Evidence::UnitFile => format!("it is run by {unit} (its file names the container)"),
+                Evidence::ControlGroup => {
+                    format!("it is run by {unit} (its processes are in that unit's control group)")
+                }
             }),
         }
     }
@@ -246,19 +248,19 @@ mod tests {
 
     #[test]
     fn orchestrators_and_agents_are_known_by_their_labels() {
-        check_label("com.docker.swarm.task.id", "x", "swarm", "belongs to Docker Swarm, which would make it again");
-        check_label("io.kubernetes.pod.uid", "x", "kubernetes", "belongs to Kubernetes, which would make it again");
-        check_label("com.hashicorp.nomad.alloc_id", "x", "nomad", "belongs to Nomad, which would make it again");
-        let podman = "belongs to a systemd unit of Podman's, which would make it again";
+        check_label("com.docker.swarm.task.id", "x", "swarm", "it belongs to Docker Swarm, which would make it again");
+        check_label("io.kubernetes.pod.uid", "x", "kubernetes", "it belongs to Kubernetes, which would make it again");
+        check_label("com.hashicorp.nomad.alloc_id", "x", "nomad", "it belongs to Nomad, which would make it again");
+        let podman = "it belongs to a systemd unit of Podman's, which would make it again";
         check_label("PODMAN_SYSTEMD_UNIT", "web.service", "podman_systemd", podman);
-        check_label("com.amazonaws.ecs.task-arn", "x", "ecs", "belongs to the ECS agent, which would make it again");
+        check_label("com.amazonaws.ecs.task-arn", "x", "ecs", "it belongs to the ECS agent, which would make it again");
         check_label(
             "io.balena.supervised",
             "true",
             "balena",
-            "belongs to the balena supervisor, which would make it again",
+            "it belongs to the balena supervisor, which would make it again",
         );
-        let other = "belongs to another agent (it has label io.rancher.container.uuid)";
+        let other = "it belongs to another agent (it has label io.rancher.container.uuid)";
         check_label("io.rancher.container.uuid", "x", "other_agent", other);
     }
 
@@ -273,7 +275,7 @@ mod tests {
 
     #[test]
     fn kubernetes_is_known_by_name_and_by_control_group() {
-        let reason = "belongs to Kubernetes, which would make it again";
+        let reason = "it belongs to Kubernetes, which would make it again";
         check(json!({ "Name": "/k8s_web_pod_0" }), Supervision::default(), "kubernetes", reason);
         check(
             json!({ "HostConfig": { "CgroupParent": "/kubepods/burstable/pod1" } }),
@@ -291,22 +293,22 @@ mod tests {
             environment("NOMAD_ALLOC_ID=1"),
             Supervision::default(),
             "nomad",
-            "belongs to Nomad, which would make it again",
+            "it belongs to Nomad, which would make it again",
         );
-        let mesos = "belongs to another agent (it has Mesos's variable MESOS_TASK_ID)";
+        let mesos = "it belongs to another agent (it has Mesos's variable MESOS_TASK_ID)";
         check(environment("MESOS_TASK_ID=1"), Supervision::default(), "other_agent", mesos);
         check(environment("NOMAD_ALLOC_IDS=1"), Supervision::default(), "user", "");
     }
 
     #[test]
     fn a_service_with_an_attached_client_or_a_unit_file_is_a_supervisor() {
-        let client = "is run by web.service (its client 'docker run --name web x' is attached)";
+        let client = "it is run by web.service (its client 'docker run --name web x' is attached)";
         check(json!({}), found("docker run --name web x", "web.service", ""), "supervisor", client);
         check(
             json!({}),
             found("", "web.service", ""),
             "supervisor",
-            "is run by web.service (its file names the container)",
+            "it is run by web.service (its file names the container)",
         );
         check(json!({}), found("docker run x", "", ""), "user", "");
     }
@@ -314,7 +316,7 @@ mod tests {
     #[test]
     fn processes_in_the_control_group_of_a_service_have_a_supervisor() {
         let container = json!({ "Id": ID });
-        let reason = "is run by web.service (its processes are in that unit's control group)";
+        let reason = "it is run by web.service (its processes are in that unit's control group)";
         check(container.clone(), found("", "", "/system.slice/web.service"), "supervisor", reason);
         check(container.clone(), found("", "", "/system.slice/web.service/payload"), "supervisor", reason);
         let engines_own = [
@@ -346,10 +348,10 @@ mod tests {
     fn the_operators_label_stands_above_what_was_found() {
         let labelled = |value: &str| json!({ "Config": { "Labels": { LABEL_SUPERVISOR: value } } });
         check(labelled("none"), found("docker run x", "web.service", "/system.slice/web.service"), "user", "");
-        let reason = "is run by web.service (label deployer.supervisor)";
+        let reason = "it is run by web.service (label deployer.supervisor)";
         check(labelled("systemd:web.service"), Supervision::default(), "supervisor", reason);
         let swarm = json!({ "Config": { "Labels": { LABEL_SUPERVISOR: "none", "com.docker.swarm.task.id": "x" } } });
-        check(swarm, Supervision::default(), "swarm", "belongs to Docker Swarm, which would make it again");
+        check(swarm, Supervision::default(), "swarm", "it belongs to Docker Swarm, which would make it again");
     }
 
     #[test]

@@ -2,9 +2,10 @@
 
 use serde_json::{Map, Value};
 
+use super::Input;
 use super::json::text;
 use super::user::{TEXT_FIELDS, UserFields, environment_key};
-use super::{BOOKKEEPING_LABELS, Input, LABEL_USER};
+use crate::policy::{BOOKKEEPING, USER};
 
 /// Compose's note of the image's ID. `compose up` makes the container anew if it is not the local image's.
 const COMPOSE_IMAGE_LABEL: &str = "com.docker.compose.image";
@@ -49,14 +50,14 @@ pub(super) fn labels(config: &Map<String, Value>, user: &UserFields, input: &Inp
         .and_then(Value::as_object)
         .into_iter()
         .flatten()
-        .filter(|(key, _)| user.labels.contains(*key) && !BOOKKEEPING_LABELS.contains(&key.as_str()))
+        .filter(|(key, _)| user.labels.contains(*key) && !BOOKKEEPING.contains(&key.as_str()))
         .map(|(key, value)| (key.clone(), value.clone()))
         .collect();
     if let Some(image_id) = labels.get_mut(COMPOSE_IMAGE_LABEL) {
         *image_id = Value::from(text(input.new_image, "/Id"));
     }
     labels.extend(input.labels.iter().map(|(key, value)| (key.clone(), Value::from(value.as_str()))));
-    labels.insert(LABEL_USER.to_owned(), Value::from(user.to_label()));
+    labels.insert(USER.to_owned(), Value::from(user.to_label()));
     Value::Object(labels)
 }
 

@@ -32,11 +32,6 @@ pub use user::UserFields;
 
 use json::{short_id, text};
 
-/// Label on a container: which settings are the user's, in the form of [`UserFields::to_label`].
-pub const LABEL_USER: &str = "deployer.user";
-/// Labels that speak of one replacement. They never pass from a predecessor to its successor.
-pub const BOOKKEEPING_LABELS: [&str; 4] = ["deployer.txn", "deployer.replaces", "deployer.digest", LABEL_USER];
-
 /// The first API version whose create call takes more than one network.
 const API_SEVERAL_NETWORKS: (u32, u32) = (1, 44);
 
@@ -67,7 +62,7 @@ pub struct Successor {
     /// Networks to connect after the creation and before the start, each with its endpoint's settings.
     /// Empty where the API takes all networks in the body.
     pub connect: Vec<(String, Value)>,
-    /// Which settings are the user's. Already in the body, as [`LABEL_USER`].
+    /// Which settings are the user's. Already in the body, as the label [`USER`](crate::policy::USER).
     pub user: UserFields,
     /// The restart policy that the user asked for, raw.
     pub restart_policy: Value,

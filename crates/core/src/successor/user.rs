@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::json::{clean_path, members, text, texts};
-use super::{BOOKKEEPING_LABELS, LABEL_USER};
+use crate::policy::{BOOKKEEPING, USER};
 
 /// Fields of `Config` that an engine takes from the image if the user set none, and that hold one text.
 pub(super) const TEXT_FIELDS: [&str; 3] = ["User", "WorkingDir", "StopSignal"];
@@ -72,8 +72,7 @@ impl UserFields {
     /// Reads what an earlier replacement recorded in a container's labels. A record that the container got from its
     /// image, as after `docker commit`, speaks of another container and is passed over.
     pub fn remembered(container: &Value, old_image: Option<&Value>) -> Option<Self> {
-        let labels =
-            |value: &'_ Value| value.pointer("/Config/Labels").and_then(|labels| labels.get(LABEL_USER)).cloned();
+        let labels = |value: &'_ Value| value.pointer("/Config/Labels").and_then(|labels| labels.get(USER)).cloned();
         let label = labels(container)?;
         if old_image.and_then(labels).as_ref() == Some(&label) {
             return None;
@@ -156,7 +155,7 @@ fn label_keys(config: &Value, image: &Value) -> BTreeSet<String> {
                 || image.get("Labels").and_then(|labels| labels.get(key.as_str())) != Some(value)
         })
         .map(|(key, _)| key.clone())
-        .filter(|key| !BOOKKEEPING_LABELS.contains(&key.as_str()))
+        .filter(|key| !BOOKKEEPING.contains(&key.as_str()))
         .collect()
 }
 

@@ -1,0 +1,108 @@
+//! The store's data: entries, comparisons and writes, as values.
+//!
+//! The store is a revisioned key-value map with the semantics of etcd v3: each write transaction advances one
+//! revision; an entry knows the revisions of its creation and of its last change. Core builds [`Txn`]s and
+//! never sends one, so that every rule of the protocol can be read, and tested, as data.
+
+/// A point in the store's history; 0 stands for "does not exist".
+pub type Revision = u64;
+
+/// A lease of the store: its keys go when it is not kept alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LeaseId(pub i64);
+
+/// A key with its value and history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The whole key, prefix included.
+    pub key: String,
+    /// The value as it was written.
+    pub value: Vec<u8>,
+    /// Revision at which the key came into being; the fencing token of a claim.
+    pub create_revision: Revision,
+    /// Revision of the last write.
+    pub mod_revision: Revision,
+}
+
+/// A condition of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Compare {
+    /// The key's last change is this revision; 0: the key does not exist.
+    ModRevision(String, Revision),
+    /// The key was created at this revision; 0: the key does not exist.
+    CreateRevision(String, Revision),
+    /// No key below this prefix was created after this revision.
+    NoneNewer(String, Revision),
+}
+
+/// A write of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// Sets a key; with a lease, until the lease ends.
+    Put(String, Vec<u8>, Option<LeaseId>),
+    /// Removes a key; absent is fine.
+    Delete(String),
+}
+
+/// All writes, if all conditions hold; nothing otherwise.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Txn {
+    /// Conditions, all of which must hold.
+    pub when: Vec<Compare>,
+    /// Writes, each key at most once.
+    pub then: Vec<Write>,
+}
+
+impl Txn {
+    /// A transaction without conditions or writes yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a condition.
+    pub fn when(mut self, compare: Compare) -> Self {
+        self.when.push(compare);
+        self
+    }
+
+    /// Adds a write of a value as JSON.
+    pub fn put(mut self, key: String, value: &impl serde::Serialize) -> Self {
+        self.then.push(Write::Put(key, encode(value), None));
+        self
+    }
+
+    /// Adds a write of a value as JSON that lasts as long as a lease.
+    pub fn put_leased(mut self, key: String, value: &impl serde::Serialize, lease: LeaseId) -> Self {
+        self.then.push(Write::Put(key, encode(value), Some(lease)));
+        self
+    }
+
+    /// Adds the removal of a key.
+    pub fn delete(mut self, key: String) -> Self {
+        self.then.push(Write::Delete(key));
+        self
+    }
+}
+
+/// What became of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Whether the conditions held and the writes were made.
+    pub succeeded: bool,
+    /// The store's revision after it.
+    pub revision: Revision,
+}
+
+/// A change that a watch reports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A key was written.
+    Put(Entry),
+    /// A key was removed, or its lease ended, at a revision.
+    Delete(String, Revision),
+}
+
+/// The protocol's values are maps with text keys, which JSON can always hold.
+fn encode(value: &impl serde::Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("a value of the protocol is a plain map")
+}
