@@ -10,6 +10,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::ownership::LABEL_SUPERVISOR;
+
 /// Whether a daemon manages a container: `deployer.enable=true`, or another value that the daemon was given.
 pub const ENABLE: &str = "deployer.enable";
 /// Labels that deployer itself writes on a candidate.
@@ -44,8 +46,9 @@ pub enum LabelError {
     },
 }
 
-const KNOWN: [&str; 9] = [
+const KNOWN: [&str; 10] = [
     ENABLE,
+    LABEL_SUPERVISOR,
     "deployer.service",
     "deployer.strategy",
     "deployer.health.tcp",
@@ -160,6 +163,8 @@ impl Policy {
         let duration = || parse_duration(value).ok_or_else(|| refused("a duration such as 500ms, 5s or 2m"));
         match label {
             ENABLE | TXN | REPLACES | DIGEST | USER => {}
+            LABEL_SUPERVISOR if value == "none" || value.starts_with("systemd:") => {}
+            LABEL_SUPERVISOR => return Err(refused("none, or systemd: and the name of a unit")),
             "deployer.service" if value.is_empty() => return Err(refused("a service's name")),
             "deployer.service" => self.service = Some(value.to_owned()),
             "deployer.strategy" if matches!(value, "auto" | "recreate") => {}

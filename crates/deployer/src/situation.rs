@@ -1,7 +1,6 @@
 //! From what was seen to a [`Situation`], and the decision for each container of a track.
 
 use deployer_core::image::{Digest, Track};
-use deployer_core::ownership::Owner;
 use deployer_core::plan::{
     Answer, Known, LocalTag, Naming, Obstacle, Ownership, Row, Situation, Target, Trigger, decide,
 };
@@ -111,8 +110,8 @@ fn ownership(world: &World, container: &Surveyed) -> (Ownership, String) {
     if world.settings.own_container.as_ref() == Some(&container.summary.id) {
         return (Ownership::Foreign, "deployer does not replace itself".to_owned());
     }
-    if container.owner != Owner::User {
-        return (Ownership::Foreign, container.owner.reason());
+    if let Some(reason) = container.owner.reason() {
+        return (Ownership::Foreign, reason);
     }
     match &container.policy {
         Ok(_) => (Ownership::Managed, String::new()),

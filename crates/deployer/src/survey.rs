@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use deployer_core::image::{Digest, Track};
-use deployer_core::ownership::{Owner, owner};
+use deployer_core::ownership::{Owner, Supervision, owner};
 use deployer_core::policy::{LabelError, Policy};
 use deployer_core::replacement::is_transitional;
 use serde_json::Value;
@@ -126,5 +126,5 @@ async fn inspection(world: &World, id: &str) -> Result<Arc<Value>, EngineError> 
 fn surveyed(summary: ContainerSummary, inspection: Arc<Value>) -> Surveyed {
     let config_image = inspection.pointer("/Config/Image").and_then(Value::as_str).unwrap_or_default().to_owned();
     let policy = Policy::of_labels(&summary.labels);
-    Surveyed { owner: owner(&inspection), policy, config_image, inspection, summary }
+    Surveyed { owner: owner(&inspection, &Supervision::default()), policy, config_image, inspection, summary }
 }

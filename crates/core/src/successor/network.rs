@@ -1,91 +1,161 @@
-//! Networks of a successor: all of the predecessor's, and nothing that the engine generated.
+//! A container's networks: the one it is created in, the further ones, and what is the user's of each endpoint.
+//!
+//! An endpoint's inspection mixes what the user asked for with what the engine gave it. Only known facts of the second
+//! kind are taken out, so that a later API's setting survives.
 
-use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
 
-/// Endpoint settings that are the user's. Everything else in an endpoint is what the engine made of them.
-const USERS: [&str; 4] = ["IPAMConfig", "Links", "DriverOpts", "GwPriority"];
-/// Digits of the ID that Docker uses as hostname and as alias.
-const SHORT_ID: usize = 12;
+use serde_json::{Map, Value};
 
-/// Networks with their endpoint settings, the primary one first. None where the network is not the container's
-/// own: `host`, `none`, or another container's.
-pub fn endpoints(host: &Map<String, Value>, container: &Value) -> Vec<(String, Value)> {
-    let mode = mode(host);
-    if is_not_own(&mode) {
-        return Vec::new();
+use super::API_SEVERAL_NETWORKS;
+use super::json::{SHORT_ID_CHARS, items, members, short_id, text};
+use super::refusal::Refusal;
+use super::user::UserFields;
+
+/// What an engine writes into an endpoint once it is connected. Sent back, it would be another container's.
+const ENGINE_FIELDS: [&str; 11] = [
+    "NetworkID",
+    "EndpointID",
+    "Gateway",
+    "IPAddress",
+    "IPPrefixLen",
+    "IPv6Gateway",
+    "GlobalIPv6Address",
+    "GlobalIPv6PrefixLen",
+    "DNSNames",
+    "Aliases",
+    "MacAddress",
+];
+/// The first API version whose inspections no longer show the user's hardware address in `Config.MacAddress`.
+const API_NO_MAC_IN_CONFIG: (u32, u32) = (1, 52);
+/// Digits of a transaction in the names that deployer gives to containers while it replaces them.
+const TRANSACTION_DIGITS: usize = 8;
+
+/// The networks of a successor.
+pub(super) struct Networks {
+    /// The network to create the container in; none for `host`, `none`, and a container without networking.
+    pub primary: Option<(String, Value)>,
+    /// The others, by name.
+    pub others: Vec<(String, Value)>,
+    /// All that have to exist.
+    pub required: Vec<String>,
+    /// What `HostConfig.NetworkMode` must become, where the predecessor was taken off its first network.
+    pub mode: Option<String>,
+}
+
+/// Reads a container's networks, and notes in `user` in which of them the hardware address is the user's.
+pub(super) fn networks(container: &Value, user: &mut UserFields, api: (u32, u32)) -> Result<Networks, Refusal> {
+    let mode = text(container, "/HostConfig/NetworkMode");
+    let is_networked =
+        !matches!(mode, "host" | "none") && container.pointer("/Config/NetworkDisabled") != Some(&true.into());
+    if !is_networked {
+        user.hardware_addresses.get_or_insert_default();
+        return Ok(Networks { primary: None, others: Vec::new(), required: Vec::new(), mode: None });
     }
-    let attached = container.pointer("/NetworkSettings/Networks").and_then(Value::as_object);
-    let primary = if mode == "default" { "bridge" } else { mode.as_str() };
-    let mut endpoints: Vec<(String, Value)> = attached
-        .into_iter()
-        .flatten()
-        .map(|(name, endpoint)| (name.clone(), users_endpoint(name, endpoint, container)))
-        .collect();
-    let is_primary = |name: &str, endpoint: &Value| {
-        let id = endpoint.get("NetworkID").and_then(Value::as_str);
-        name == primary || id == Some(primary)
+    let all: Vec<(&String, &Value)> = members(container, "/NetworkSettings/Networks").collect();
+    let named = all.iter().position(|(name, endpoint)| is_named_by(mode, name, endpoint));
+    // Off its first network, the container is created in one of those it is in: the engine would else connect it.
+    let Some(primary) = named.or(if all.is_empty() { None } else { Some(0) }) else {
+        return Err(Refusal::Disconnected { mode: mode.to_owned() });
     };
-    endpoints.sort_by_key(|(name, _)| {
-        let raw = attached.and_then(|attached| attached.get(name)).unwrap_or(&Value::Null);
-        (!is_primary(name, raw), name.clone())
-    });
-    endpoints
+    let addresses = match &user.hardware_addresses {
+        Some(remembered) => remembered.clone(),
+        None => user_hardware_addresses(container, &all, primary, api),
+    };
+    let mut endpoints: Vec<(String, Value)> = Vec::with_capacity(all.len());
+    for (name, settings) in &all {
+        let mut endpoint = endpoint(container, name, settings);
+        if api >= API_SEVERAL_NETWORKS && addresses.contains(*name) {
+            endpoint.insert("MacAddress".to_owned(), hardware_address(container, settings, *name == all[primary].0));
+        }
+        endpoints.push(((*name).clone(), Value::Object(endpoint)));
+    }
+    user.hardware_addresses = Some(addresses);
+    Ok(Networks {
+        required: endpoints.iter().map(|(name, _)| name.clone()).collect(),
+        primary: Some(endpoints.remove(primary)),
+        others: endpoints,
+        mode: named.is_none().then(|| all[primary].0.clone()),
+    })
 }
 
-fn users_endpoint(network: &str, endpoint: &Value, container: &Value) -> Value {
-    let mut kept = Map::new();
-    for field in USERS {
-        if let Some(value) = endpoint.get(field).filter(|value| !value.is_null()) {
-            kept.insert(field.to_owned(), value.clone());
+/// Whether a container's network mode means this network. It holds what the user wrote: a name, or an ID.
+fn is_named_by(mode: &str, name: &str, endpoint: &Value) -> bool {
+    match mode {
+        "" | "default" | "bridge" => name == "bridge" || name == "default",
+        mode => name == mode || (mode.len() >= SHORT_ID_CHARS && text(endpoint, "/NetworkID").starts_with(mode)),
+    }
+}
+
+/// What the user asked for of an endpoint.
+fn endpoint(container: &Value, network: &str, settings: &Value) -> Map<String, Value> {
+    let mut endpoint = settings.as_object().cloned().unwrap_or_default();
+    for field in ENGINE_FIELDS {
+        endpoint.remove(field);
+    }
+    endpoint.retain(|_, value| !value.is_null());
+    if endpoint.get("IPAMConfig").and_then(Value::as_object).is_some_and(Map::is_empty) {
+        endpoint.remove("IPAMConfig");
+    }
+    // Engines refuse aliases on their default bridge, where there is no name service.
+    if !matches!(network, "bridge" | "default") {
+        let mut seen = BTreeSet::new();
+        let aliases = items(settings, "/Aliases").iter().filter_map(Value::as_str);
+        let aliases: Vec<&str> =
+            aliases.filter(|alias| !is_generated_alias(container, alias) && seen.insert(*alias)).collect();
+        if !aliases.is_empty() {
+            endpoint.insert("Aliases".to_owned(), Value::from(aliases));
         }
     }
-    let id = container.get("Id").and_then(Value::as_str).unwrap_or_default();
-    let short_id = id.get(..SHORT_ID).unwrap_or(id);
-    let aliases: Vec<&Value> = endpoint
-        .get("Aliases")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .filter(|alias| alias.as_str() != Some(short_id))
-        .collect();
-    // The default bridge refuses aliases.
-    if !aliases.is_empty() && network != "bridge" {
-        kept.insert("Aliases".to_owned(), json!(aliases));
-    }
-    if let Some(address) = users_mac(endpoint, container) {
-        kept.insert("MacAddress".to_owned(), json!(address));
-    }
-    Value::Object(kept)
+    endpoint
 }
 
-/// A MAC address is the user's only if the container's own settings name it: a generated one, sent back, would
-/// follow the container to an address that another container gets.
-fn users_mac<'a>(endpoint: &'a Value, container: &Value) -> Option<&'a str> {
-    let configured = container.pointer("/Config/MacAddress").and_then(Value::as_str).filter(|mac| !mac.is_empty())?;
-    endpoint.get("MacAddress").and_then(Value::as_str).filter(|mac| *mac == configured)
+/// Whether the engine or deployer made an alias: of the container's ID, or of a name used during a replacement.
+/// Engines add the host name as well; that one they would add again, so it does no harm.
+fn is_generated_alias(container: &Value, alias: &str) -> bool {
+    let is_transaction =
+        |digits: &str| digits.len() == TRANSACTION_DIGITS && digits.bytes().all(|b| b.is_ascii_hexdigit());
+    alias == short_id(container)
+        || alias == text(container, "/Id")
+        || [".new-", ".old-"]
+            .iter()
+            .any(|mark| alias.rsplit_once(mark).is_some_and(|(_, digits)| is_transaction(digits)))
 }
 
-/// The hostname that Docker made from the ID would stay the old container's for ever. With a network that is
-/// not the container's own, a hostname is refused.
-pub fn drop_generated_hostname(config: &mut Map<String, Value>, host: &Map<String, Value>, container: &Value) {
-    let id = container.get("Id").and_then(Value::as_str).unwrap_or_default();
-    let is_generated = config
-        .get("Hostname")
-        .and_then(Value::as_str)
-        .is_some_and(|name| !name.is_empty() && name.len() == SHORT_ID && id.starts_with(name));
-    let is_hosts = host.get("UTSMode").and_then(Value::as_str) == Some("host") || mode(host) == "host";
-    if is_generated || is_hosts {
-        config.remove("Hostname");
-        if is_hosts {
-            config.remove("Domainname");
+/// In which networks the user gave the container a hardware address.
+///
+/// Before API 1.44 there is one for all, in `Config`, and it is sent back there. Up to 1.51 engines still show it there
+/// for the first network. Elsewhere only the address in use is known: one made of the IP address, or with the first
+/// byte of the engine's generator, counts as generated, since pinning it could put it on two containers at once.
+fn user_hardware_addresses(
+    container: &Value,
+    all: &[(&String, &Value)],
+    primary: usize,
+    api: (u32, u32),
+) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    if !text(container, "/Config/MacAddress").is_empty() {
+        names.insert(all[primary].0.clone());
+    }
+    if api < API_SEVERAL_NETWORKS {
+        return names;
+    }
+    for (index, (name, endpoint)) in all.iter().enumerate() {
+        let is_shown_in_config = index == primary && api < API_NO_MAC_IN_CONFIG;
+        let address = text(endpoint, "/MacAddress");
+        if !is_shown_in_config && !address.is_empty() && !is_generated_address(address) {
+            names.insert((*name).clone());
         }
     }
+    names
 }
 
-fn mode(host: &Map<String, Value>) -> String {
-    host.get("NetworkMode").and_then(Value::as_str).filter(|mode| !mode.is_empty()).unwrap_or("default").to_owned()
+/// Engines make an address of `02:42` and the IPv4 address, and since version 28 of `02` and random bytes.
+fn is_generated_address(address: &str) -> bool {
+    address.starts_with("02:")
 }
 
-fn is_not_own(mode: &str) -> bool {
-    mode == "host" || mode == "none" || mode.starts_with("container:")
+fn hardware_address(container: &Value, endpoint: &Value, is_primary: bool) -> Value {
+    let configured = text(container, "/Config/MacAddress");
+    if is_primary && !configured.is_empty() { Value::from(configured) } else { endpoint["MacAddress"].clone() }
 }

@@ -1,102 +1,206 @@
-//! What cannot be carried over to a successor, found before anything is stopped.
+//! What cannot be replaced, and why; and what a container leans on.
+//!
+//! Everything here is found before anything is stopped.
 
 use serde_json::Value;
 use thiserror::Error;
 
-/// Why a container cannot be replaced as it is.
+use super::json::{container_name, members, text, texts};
+
+/// Shortest part of an ID that engines and people use for a container, in characters.
+const ID_PART_MIN: usize = 12;
+
+/// Why a container is not replaced, and what its owner can do.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum Refusal {
-    /// Its image was removed, and nothing was remembered: defaults and settings cannot be told apart.
-    #[error("the image it was created from is gone, so its settings cannot be told from the image's; recreate it once")]
-    ImageGone,
-    /// It disappears when it stops.
-    #[error("it was started with --rm and would be gone when stopped; start it without --rm")]
+    /// The inspection is not what the API documents.
+    #[error("the engine's inspection of the container makes no sense: {what}")]
+    Malformed {
+        /// What was wrong.
+        what: String,
+    },
+    /// The image that the container was created from is gone, and nothing was recorded about the user's settings.
+    #[error(
+        "the image {image} that container '{name}' was created from is gone, so the container's own settings cannot be \
+         told from the image's; pull that image again, or create the container anew once"
+    )]
+    OldImageGone {
+        /// ID of the missing image.
+        image: String,
+        /// The container's name.
+        name: String,
+    },
+    /// Stopping the container removes it and its anonymous volumes, and there would be no way back.
+    #[error(
+        "the container was started with --rm: stopping it removes it, and there is no way back; create it without --rm"
+    )]
     AutoRemove,
-    /// It lives in another container's namespace.
-    #[error("it shares the {kind} namespace of {with}; replace both by hand, or give it its own")]
-    Shares {
-        /// `network`, `pid` or `ipc`.
-        kind: &'static str,
-        /// The other container.
-        with: String,
-    },
-    /// Another container lives in one of its namespaces.
-    #[error("{by} shares its {kind} and would lose it; replace both by hand")]
-    Provides {
-        /// `network`, `pid`, `ipc`, `volumes` or `link`.
-        kind: &'static str,
-        /// The other container.
+    /// The container uses another one's namespaces, volumes or address.
+    #[error("the container {}; replacing such containers is not supported yet, create it anew by hand", .0.words())]
+    Leans(Dependence),
+    /// Another container uses this one's namespaces or address, and would be left with those of a removed container.
+    #[error(
+        "container '{by}' {}, which is this one, and would be cut off; replacing such containers is not supported yet, \
+         create both anew by hand", .dependence.words()
+    )]
+    LeantOn {
+        /// Name of the other container.
         by: String,
+        /// What it uses.
+        dependence: Dependence,
     },
-    /// It takes volumes from another container.
-    #[error("it uses --volumes-from {0}; name the volumes instead")]
-    VolumesFrom(String),
-    /// It is linked to another container.
-    #[error("it uses --link {0}; put both on a network instead")]
-    Link(String),
-    /// Files were written into it that no volume keeps.
-    #[error("files were put into it that would be lost: {0}; mount them instead")]
-    Injected(String),
+    /// The container should be in a network and is in none.
+    #[error(
+        "the container should be in network '{mode}' but was taken off all networks; connect it again, or create it anew"
+    )]
+    Disconnected {
+        /// Its network mode.
+        mode: String,
+    },
+    /// The inspection names a volume without a name that is not among the mounts.
+    #[error(
+        "the volume at {path} is not among the container's mounts, so its data could not be kept; create the container anew with a named volume"
+    )]
+    VolumeUnknown {
+        /// Path in the container.
+        path: String,
+    },
+    /// Files were put into the container, which the image does not have and the successor would lack.
+    #[error(
+        "files were written into the container before it started ({}), as Compose's configs and secrets with inline \
+         content or 'docker cp' do, and the successor would lack them; mount them from the host instead",
+        .paths.join(", ")
+    )]
+    FilesInjected {
+        /// Paths in the container.
+        paths: Vec<String>,
+    },
 }
 
-/// A container that another one leans on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+impl Refusal {
+    /// A fixed word for metrics and JSON.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Malformed { .. } => "malformed",
+            Self::OldImageGone { .. } => "old_image_gone",
+            Self::AutoRemove => "auto_remove",
+            Self::Leans(_) => "leans",
+            Self::LeantOn { .. } => "leant_on",
+            Self::Disconnected { .. } => "disconnected",
+            Self::VolumeUnknown { .. } => "volume_unknown",
+            Self::FilesInjected { .. } => "files_injected",
+        }
+    }
+}
+
+/// What of another container is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DependenceKind {
+    /// `NetworkMode` `container:…`.
+    Network,
+    /// `PidMode` `container:…`.
+    Pid,
+    /// `IpcMode` `container:…`.
+    Ipc,
+    /// `Cgroup` `container:…`.
+    Cgroup,
+    /// `VolumesFrom`.
+    Volumes,
+    /// `Links`, of the container or of an endpoint.
+    Link,
+}
+
+/// One use that a container makes of another.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Dependence {
-    /// `network`, `pid`, `ipc`, `volumes` or `link`.
-    pub kind: &'static str,
-    /// Name or ID of the container that is leaned on.
+    /// What is used.
+    pub kind: DependenceKind,
+    /// ID, part of an ID, or name of the container it is used of, as it was written.
     pub on: String,
 }
 
-/// Refuses what the inspection alone shows cannot be carried over.
-pub fn check(container: &Value) -> Result<(), Refusal> {
-    if container.pointer("/HostConfig/AutoRemove").and_then(Value::as_bool) == Some(true) {
+impl Dependence {
+    /// Whether this names the container of the given inspection.
+    pub fn is_on(&self, container: &Value) -> bool {
+        let id = text(container, "/Id");
+        self.on == container_name(container) || (self.on.len() >= ID_PART_MIN && id.starts_with(&self.on))
+    }
+
+    /// What the user of it does, for people.
+    fn words(&self) -> String {
+        let what = match self.kind {
+            DependenceKind::Network => "shares the network of",
+            DependenceKind::Pid => "shares the processes of",
+            DependenceKind::Ipc => "shares the IPC namespace of",
+            DependenceKind::Cgroup => "shares the control group of",
+            DependenceKind::Volumes => "takes its volumes from",
+            DependenceKind::Link => "is linked to",
+        };
+        format!("{what} container '{}'", self.on)
+    }
+}
+
+/// All uses that a container makes of others.
+pub fn depends_on(container: &Value) -> Vec<Dependence> {
+    let mut dependences = Vec::new();
+    let mut add = |kind, on: &str| {
+        let dependence = Dependence { kind, on: on.trim_start_matches('/').to_owned() };
+        if !dependences.contains(&dependence) {
+            dependences.push(dependence);
+        }
+    };
+    let modes = [
+        ("/HostConfig/NetworkMode", DependenceKind::Network),
+        ("/HostConfig/PidMode", DependenceKind::Pid),
+        ("/HostConfig/IpcMode", DependenceKind::Ipc),
+        ("/HostConfig/Cgroup", DependenceKind::Cgroup),
+    ];
+    for (pointer, kind) in modes {
+        if let Some(on) = text(container, pointer).strip_prefix("container:") {
+            add(kind, on);
+        }
+    }
+    for entry in texts(container, "/HostConfig/VolumesFrom") {
+        add(DependenceKind::Volumes, before_colon(entry));
+    }
+    for entry in texts(container, "/HostConfig/Links") {
+        add(DependenceKind::Link, before_colon(entry));
+    }
+    for (_, endpoint) in members(container, "/NetworkSettings/Networks") {
+        for entry in texts(endpoint, "/Links") {
+            add(DependenceKind::Link, before_colon(entry));
+        }
+    }
+    dependences
+}
+
+/// Refuses a container that others lean on. `others` are the raw inspections of all containers of the engine, in any
+/// state: a stopped sharer could not be started again. Volumes taken from it are no hindrance, since they are kept by name.
+///
+/// # Errors
+/// [`Refusal::LeantOn`] for the first such container.
+pub fn refuse_if_provider<'a>(container: &Value, others: impl IntoIterator<Item = &'a Value>) -> Result<(), Refusal> {
+    for other in others {
+        let mut uses = depends_on(other).into_iter();
+        let used = uses.find(|dependence| dependence.kind != DependenceKind::Volumes && dependence.is_on(container));
+        if let Some(dependence) = used {
+            return Err(Refusal::LeantOn { by: container_name(other).to_owned(), dependence });
+        }
+    }
+    Ok(())
+}
+
+/// Refuses what the inspection of the container alone shows to be impossible.
+pub(super) fn check(container: &Value) -> Result<(), Refusal> {
+    if container.pointer("/HostConfig/AutoRemove") == Some(&Value::Bool(true)) {
         return Err(Refusal::AutoRemove);
     }
     match depends_on(container).into_iter().next() {
-        Some(Dependence { kind: "volumes", on }) => Err(Refusal::VolumesFrom(on)),
-        Some(Dependence { kind: "link", on }) => Err(Refusal::Link(on)),
-        Some(Dependence { kind, on }) => Err(Refusal::Shares { kind, with: on }),
+        Some(dependence) => Err(Refusal::Leans(dependence)),
         None => Ok(()),
     }
 }
 
-/// The containers that one leans on.
-pub fn depends_on(container: &Value) -> Vec<Dependence> {
-    let host = container.get("HostConfig").unwrap_or(&Value::Null);
-    let mode = |field: &str| host.get(field).and_then(Value::as_str).unwrap_or_default();
-    let list = |field: &str| host.get(field).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
-    let shared = [("network", "NetworkMode"), ("pid", "PidMode"), ("ipc", "IpcMode")]
-        .into_iter()
-        .filter_map(|(kind, field)| Some(Dependence { kind, on: mode(field).strip_prefix("container:")?.to_owned() }));
-    let first = |text: &str| text.split(':').next().unwrap_or(text).trim_start_matches('/').to_owned();
-    let volumes = list("VolumesFrom").map(|from| Dependence { kind: "volumes", on: first(from) });
-    let links = list("Links").map(|link| Dependence { kind: "link", on: first(link) });
-    shared.chain(volumes).chain(links).collect()
-}
-
-/// Files that Compose, or a person with `docker cp`, put where programs expect configuration, and that a new
-/// container would not have.
-///
-/// What a program writes while it runs looks the same to the engine, so only places count that programs do not
-/// write to: `/run/secrets`, and the roots where Compose puts `configs` if the container is one of Compose's.
-/// A configuration put elsewhere by hand is not seen; the documentation says so.
-pub fn injected_files(changes: &[String], container: &Value) -> Option<Refusal> {
-    let is_below = |path: &str, folder: &str| path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'));
-    let is_mounted = |path: &str| {
-        let mounts = container.get("Mounts").and_then(Value::as_array).into_iter().flatten();
-        mounts.filter_map(|mount| mount.get("Destination")?.as_str()).any(|at| path == at || is_below(path, at))
-    };
-    let is_composes = container
-        .pointer("/Config/Labels")
-        .and_then(Value::as_object)
-        .is_some_and(|labels| labels.contains_key("com.docker.compose.project"));
-    let is_config = |path: &str| is_composes && path.matches('/').count() == 1 && path.contains('.');
-    let injected: Vec<&str> = changes
-        .iter()
-        .map(String::as_str)
-        .filter(|path| is_below(path, "/run/secrets") || is_config(path))
-        .filter(|path| !is_mounted(path))
-        .collect();
-    (!injected.is_empty()).then(|| Refusal::Injected(injected.join(", ")))
+fn before_colon(entry: &str) -> &str {
+    entry.split_once(':').map_or(entry, |(before, _)| before)
 }

@@ -10,7 +10,7 @@ use deployer_core::gate::required_ports;
 use deployer_core::image::Track;
 use deployer_core::policy::{DIGEST, LabelError};
 use deployer_core::replacement::Facts;
-use deployer_core::successor::{Input, Refusal, Successor, depends_on, injected_files, successor};
+use deployer_core::successor::{Input, Refusal, Successor, UserFields, injected_files, refuse_if_provider, successor};
 use serde_json::Value;
 use thiserror::Error;
 
@@ -75,23 +75,21 @@ pub async fn prefetch(
     if let Some(mismatch) = platform_mismatch(world, &new_image, &summary.image_id).await? {
         return Err(PrefetchError::Platform(mismatch));
     }
-    refuse_entangled(survey, decision)?;
-    let changes = world.engine.changes(&summary.id).await?;
-    if let Some(refusal) = injected_files(&changes, &container) {
-        return Err(refusal.into());
-    }
+    refuse_if_provider(&container, survey.containers.iter().map(|other| &*other.inspection))?;
+    refuse_injected_files(world, &container).await?;
     let api = world.engine.info().await?.api;
     let labels = BTreeMap::from([(DIGEST.to_owned(), target.digest.to_string())]);
     let image = decision.container.config_image.as_str();
-    let input = Input {
+    let remembered = UserFields::remembered(&container, old_image.as_ref());
+    let successor = successor(Input {
         container: &container,
         old_image: old_image.as_ref(),
         new_image: &new_image,
         image,
+        remembered: remembered.as_ref(),
         api,
         labels: &labels,
-    };
-    let successor = successor(&input)?;
+    })?;
     everything_exists(world, &successor).await?;
     keep_predecessors_image(world, survey, view, decision).await?;
     let policy = decision.container.policy.clone()?;
@@ -135,17 +133,12 @@ fn absent_is_none(outcome: Result<Value, EngineError>) -> Result<Option<Value>, 
     }
 }
 
-/// Refuses a container that another one lives in or takes from.
-fn refuse_entangled(survey: &Survey, decision: &Decision) -> Result<(), Refusal> {
-    let summary = &decision.container.summary;
-    for other in survey.containers.iter().filter(|other| other.summary.id != summary.id) {
-        for dependence in depends_on(&other.inspection) {
-            if dependence.on == summary.id || dependence.on == summary.name {
-                return Err(Refusal::Provides { kind: dependence.kind, by: other.summary.name.clone() });
-            }
-        }
-    }
-    Ok(())
+/// Refuses a container into which files were put, since its successor would silently lack them.
+async fn refuse_injected_files(world: &World, container: &Value) -> Result<(), PrefetchError> {
+    let id = container.get("Id").and_then(Value::as_str).unwrap_or_default();
+    let changes = world.engine.changes(id).await?;
+    let paths = injected_files(container, &changes, &[]);
+    if paths.is_empty() { Ok(()) } else { Err(Refusal::FilesInjected { paths }.into()) }
 }
 
 async fn everything_exists(world: &World, successor: &Successor) -> Result<(), PrefetchError> {
