@@ -83,9 +83,8 @@ fn deploy_follows_to_the_end_and_its_exit_code_tells() {
 #[test]
 fn what_is_the_users_survives_and_what_is_the_images_follows_the_image() {
     let stage = Stage::new();
-    let image = |version: &str| {
-        AppImage::new(version).env("FROM_IMAGE", version).label("from.image", version).volume("/data")
-    };
+    let image =
+        |version: &str| AppImage::new(version).env("FROM_IMAGE", version).label("from.image", version).volume("/data");
     image("v1").push(&stage.scene, &stage.registry, REPOSITORY, "latest");
     let network = stage.scene.network("second");
     let plain = stage.container("web").env("FROM_USER", "kept").label("from.user", "kept").option("--hostname=mine");
@@ -113,7 +112,8 @@ fn what_is_not_ours_is_left_alone_with_the_reason() {
     let stage = Stage::new();
     let digest = stage.push("v1");
     let web = stage.run(&stage.container("web"));
-    let pinned = stage.container("pinned").image(&format!("{}@{digest}", stage.image().trim_end_matches(":latest"))).run();
+    let pinned =
+        stage.container("pinned").image(&format!("{}@{digest}", stage.image().trim_end_matches(":latest"))).run();
     let foreign = stage.container("foreign").label("com.docker.swarm.task.id", "x").run();
     let mislabelled = stage.container("mislabelled").label("deployer.monitor", "soon").run();
     let stranger = deployer_testkit::Container::new(&stage.scene, "stranger").image(&stage.image()).run();
@@ -156,7 +156,8 @@ fn images_that_nobody_needs_are_removed_and_the_way_back_is_kept() {
         })
         .into();
     let repository = stage.image().trim_end_matches(":latest").to_owned();
-    let is_here = |digest: &String| deployer_testkit::try_docker(["image", "inspect", &format!("{repository}@{digest}")]).is_ok();
+    let is_here =
+        |digest: &String| deployer_testkit::try_docker(["image", "inspect", &format!("{repository}@{digest}")]).is_ok();
     wait_until(SOON, "old images to go", || {
         let here: Vec<bool> = digests.iter().map(is_here).collect();
         if here == [false, true, true] { Ok(()) } else { Err(format!("{here:?}")) }

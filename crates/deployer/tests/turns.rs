@@ -7,9 +7,7 @@ use deployer_testkit::{Sampler, Samples};
 
 /// Deploys to two instances and gives back what was seen of both.
 fn deploy_to_two(without_slots: bool) -> (Samples, [String; 2]) {
-    let stage = Stage::with(|builder| {
-        if without_slots { builder.env("DEPLOYER_WITHOUT_SLOTS", "1") } else { builder }
-    });
+    let stage = Stage::with(|builder| if without_slots { builder.env("DEPLOYER_WITHOUT_SLOTS", "1") } else { builder });
     stage.push("v1");
     let one = stage.run(&stage.container("one"));
     let two = stage.run(&stage.container("two"));

@@ -156,6 +156,11 @@ impl Daemon {
         &mut self.process
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// What it has logged, over all restarts.
     pub fn log(&self) -> String {
         self.process.stderr()
@@ -186,6 +191,13 @@ impl Daemon {
     /// Like [`Daemon::restart`], with these variables set from now on; an empty value unsets one.
     #[track_caller]
     pub fn restart_with(&mut self, environment: &[(&str, &str)]) {
+        self.restart_without_waiting(environment);
+        self.wait_until_it_listens();
+    }
+
+    /// Like [`Daemon::restart_with`], without waiting: for a daemon that a failpoint holds before it listens.
+    #[track_caller]
+    pub fn restart_without_waiting(&mut self, environment: &[(&str, &str)]) {
         self.process.kill_9();
         for (name, value) in environment {
             if value.is_empty() {
@@ -196,7 +208,6 @@ impl Daemon {
         }
         let _ = fs::remove_file(self.state.join("listen"));
         self.process = Process::spawn("deployer", &self.command, self.directory.path());
-        self.wait_until_it_listens();
     }
 
     /// Runs the command line against this daemon: `daemon.cli(["status", "-o", "json"])`.

@@ -136,9 +136,17 @@ impl Stage {
     pub fn assert_settled(&self, container: &RunningContainer, version: &str) {
         self.wait_for_quiet();
         container.wait_for_version(version, SOON);
-        let names = deployer_testkit::docker(["ps", "--all", "--format", "{{.Names}}", "--filter", &format!("name={}", container.name())]);
+        let names = deployer_testkit::docker([
+            "ps",
+            "--all",
+            "--format",
+            "{{.Names}}",
+            "--filter",
+            &format!("name={}", container.name()),
+        ]);
         assert_eq!(names, container.name(), "one container is left");
-        let journals = std::fs::read_dir(self.daemon.state_directory().join("replacements")).expect("the folder").count();
+        let journals =
+            std::fs::read_dir(self.daemon.state_directory().join("replacements")).expect("the folder").count();
         assert_eq!(journals, 0, "journals are closed");
     }
 }
