@@ -115,8 +115,8 @@ impl AppImage {
     }
 
     /// Builds it and pushes it as a machine elsewhere would: through the registry's other name, so that no tag which
-    /// the daemon knows moves on this engine, and leaving nothing behind, so that a pull has to fetch it. Returns the
-    /// digest that the registry now has under the tag.
+    /// the daemon knows moves on this engine. The local image stays until its scene goes: an engine that removes it
+    /// while the daemon pulls the same one loses both. Returns the digest that the registry now has under the tag.
     ///
     /// # Panics
     ///
@@ -124,9 +124,7 @@ impl AppImage {
     #[track_caller]
     pub fn push(&self, scene: &Scene, registry: &Registry, repository: &str, tag: &str) -> String {
         let image = self.build(scene);
-        let digest = image.push(registry, &registry.push_address(), repository, tag);
-        docker(["rmi", &format!("{}/{repository}:{tag}", registry.push_address()), image.name()]);
-        digest
+        image.push(registry, &registry.push_address(), repository, tag)
     }
 
     /// Writes the file system of the image as a tar file that is the same whenever and by whomever it is made.

@@ -69,9 +69,11 @@ impl Stage {
             .label("deployer.monitor", "700ms")
     }
 
-    /// Runs the container, and waits until the daemon has taken its version as the first.
+    /// Runs the container, and waits until it serves, so that its successor is asked for the same, and until the
+    /// daemon has taken its version as the first.
     pub fn run(&self, container: &Container) -> RunningContainer {
         let running = container.run();
+        wait_until(SOON, &format!("{} to serve", running.name()), || running.version());
         self.wait_for_state(running.name(), "current");
         running
     }
