@@ -102,7 +102,11 @@ impl AppImage {
         let layer = self.write_layer(directory.path());
         let mut import = Command::new("docker");
         import.arg("import");
-        let own = ["ENTRYPOINT [\"/bin/app\"]".to_owned(), format!("ENV TESTKIT_BUILD={}", random_hex())];
+        let own = [
+            "ENTRYPOINT [\"/bin/app\"]".to_owned(),
+            "EXPOSE 8080".to_owned(),
+            format!("ENV TESTKIT_BUILD={}", random_hex()),
+        ];
         let labels = scene.labels().map(|label| format!("LABEL {label}"));
         for instruction in own.iter().chain(&labels).chain(&self.behaviour.changes()).chain(&self.changes) {
             import.arg("--change").arg(instruction);
