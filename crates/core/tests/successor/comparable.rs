@@ -25,6 +25,7 @@ const ENDPOINT_FIELDS: [&str; 10] = [
 pub fn comparable(inspection: &Value) -> Value {
     let id = inspection["Id"].as_str().unwrap_or_default();
     let short_id = id.get(..12).unwrap_or_default();
+    let host_name = inspection["Config"]["Hostname"].as_str().unwrap_or_default();
     let mut config = inspection["Config"].clone();
     if config["Hostname"] == short_id {
         config["Hostname"] = json!("generated");
@@ -50,7 +51,7 @@ pub fn comparable(inspection: &Value) -> Value {
         "Config": config,
         "HostConfig": host,
         "Mounts": mounts(inspection),
-        "Networks": networks(inspection, short_id),
+        "Networks": networks(inspection, &[short_id, host_name]),
         "Binds": host_binds(inspection),
     })
 }
@@ -94,11 +95,12 @@ fn host_binds(inspection: &Value) -> Vec<Value> {
     binds.cloned().chain(without_source).collect()
 }
 
-fn networks(inspection: &Value, short_id: &str) -> Value {
+/// The endpoints without the aliases that an engine adds by itself, some of them only at the start.
+fn networks(inspection: &Value, generated: &[&str]) -> Value {
     let mut networks = inspection["NetworkSettings"]["Networks"].clone();
     for (_, endpoint) in networks.as_object_mut().into_iter().flatten() {
         let mut aliases = endpoint["Aliases"].as_array().cloned().unwrap_or_default();
-        aliases.retain(|alias| alias != short_id);
+        aliases.retain(|alias| alias.as_str().is_some_and(|alias| !generated.contains(&alias)));
         aliases.sort_by_key(|alias| alias.as_str().unwrap_or_default().to_owned());
         if let Some(fields) = endpoint.as_object_mut() {
             for field in ENDPOINT_FIELDS {
