@@ -13,6 +13,8 @@
 //! The kit is for tests: whatever it cannot do ends the test with a message that says what was tried and what the
 //! other side said. Only where a test wants to look at a failure does a function return it.
 
+#![allow(clippy::disallowed_methods, reason = "the kit is where tests wait: its sleeps lie between two looks")]
+
 mod config;
 mod container;
 mod daemon;
