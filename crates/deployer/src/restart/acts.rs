@@ -48,8 +48,8 @@ pub async fn carry_out(
         Act::Claim => Ok(slot::claim(world, replacement, shutdown).await?),
         Act::Fence => Ok(slot::fence(world, replacement).await?),
         Act::Release => Ok(slot::release(world, replacement).await?),
-        Act::MoveTag => or_again(move_tag(world, replacement, Some(&replacement.facts.new_image.clone())).await),
-        Act::Create => or_again(create(world, replacement).await),
+        Act::MoveTag => or_back(move_tag(world, replacement, Some(&replacement.facts.new_image.clone())).await),
+        Act::Create => or_back(create(world, replacement).await),
         Act::DisarmPredecessor => or_back(set_policy(world, replacement, &json!({"Name": "no"})).await),
         Act::StopPredecessor => or_back(stop(world, replacement, &replacement.facts.predecessor).await),
         Act::SwapNames => or_back(swap_names(world, replacement).await),
@@ -58,8 +58,8 @@ pub async fn carry_out(
         Act::Approve => approve(world, replacement).await,
         Act::RemovePredecessor => remove_predecessor(world, replacement).await,
         Act::StopCandidate => stop_candidate(world, replacement).await,
-        Act::SwapNamesBack => done(swap_names_back(world, replacement).await),
-        Act::StartPredecessor => done(start_predecessor(world, replacement).await),
+        Act::SwapNamesBack => done(absent_is_done(swap_names_back(world, replacement).await)),
+        Act::StartPredecessor => done(absent_is_done(start_predecessor(world, replacement).await)),
         Act::MoveTagBack => done(move_tag_back(world, replacement).await),
         Act::RearmPredecessor => {
             done(absent_is_done(set_policy(world, replacement, &replacement.facts.restart_policy).await))
@@ -74,22 +74,14 @@ fn done(outcome: Result<(), EngineError>) -> Result<Event, ActError> {
     outcome.map(|()| Event::Done).map_err(ActError::Engine)
 }
 
-/// On the way forward a refusal means going back; no answer means looking again.
+/// On the way forward a refusal means going back, and no answer means looking again. What is not there any more,
+/// image or container, was removed by somebody meanwhile: that is nobody's failure, and is decided anew.
 fn or_back(outcome: Result<(), EngineError>) -> Result<Event, ActError> {
     match outcome {
         Ok(()) => Ok(Event::Done),
         Err(error) if error.is_ambiguous() => Err(error.into()),
+        Err(error @ EngineError::NotFound { .. }) => Ok(Event::Failed(Failure::Superseded(error.to_string()))),
         Err(error) => Ok(Event::Failed(Failure::Node(error.to_string()))),
-    }
-}
-
-/// An image that somebody removed between the pull and its use is pulled again: that is nobody's failure.
-fn or_again(outcome: Result<(), EngineError>) -> Result<Event, ActError> {
-    match outcome {
-        Err(EngineError::NotFound { message, .. }) => {
-            Ok(Event::Failed(Failure::Superseded(format!("it was removed meanwhile: {message}"))))
-        }
-        outcome => or_back(outcome),
     }
 }
 
