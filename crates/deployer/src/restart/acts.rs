@@ -18,8 +18,10 @@ use crate::world::World;
 
 /// Tries to start a candidate whose port is still taken by the one just stopped.
 const PORT_TRIES_MAX: u32 = 3;
-/// The pause between them.
-const PORT_PAUSE: Duration = Duration::from_secs(1);
+/// Tries to remove a container that the engine will not give up, such as one with a busy mount.
+const REMOVAL_TRIES_MAX: u32 = 5;
+/// The pause between such tries.
+const PAUSE: Duration = Duration::from_secs(1);
 /// Lines of a failed candidate's log that are kept.
 const LAST_WORDS_LINES: u32 = 20;
 
@@ -195,7 +197,7 @@ async fn start_candidate(world: &World, replacement: &Replacement) -> Result<(),
         match world.engine.start(candidate).await {
             Err(EngineError::Refused { message, .. }) if tries < PORT_TRIES_MAX && message.contains("already") => {
                 tries += 1;
-                tokio::time::sleep(PORT_PAUSE).await;
+                tokio::time::sleep(PAUSE).await;
             }
             outcome => return outcome,
         }
@@ -223,15 +225,21 @@ async fn approve(world: &World, replacement: &Replacement) -> Result<Event, ActE
     Ok(Event::Done)
 }
 
-/// The predecessor goes, and never its volumes. One that a person started again meanwhile is left to that person.
+/// The predecessor goes, and never its volumes. One that a person started again meanwhile is left to that person;
+/// so is one that the engine will not give up, since nothing that serves depends on it.
 async fn remove_predecessor(world: &World, replacement: &Replacement) -> Result<Event, ActError> {
-    match world.engine.remove(&replacement.facts.predecessor).await {
-        Err(error) if error.is_ambiguous() => Err(error.into()),
-        Err(error) => {
-            tracing::warn!(container = replacement.predecessor_name(), error = %error, "the old container stays");
-            Ok(Event::Done)
+    let mut tries = 1;
+    loop {
+        match world.engine.remove(&replacement.facts.predecessor).await {
+            Ok(()) => return Ok(Event::Done),
+            Err(error) if error.is_ambiguous() => return Err(error.into()),
+            Err(error) if tries == REMOVAL_TRIES_MAX || matches!(error, EngineError::Conflict { .. }) => {
+                tracing::warn!(container = replacement.predecessor_name(), error = %error, "the old container stays");
+                return Ok(Event::Done);
+            }
+            Err(_) => tries += 1,
         }
-        Ok(()) => Ok(Event::Done),
+        tokio::time::sleep(PAUSE).await;
     }
 }
 
@@ -284,8 +292,8 @@ async fn condemn(world: &World, replacement: &Replacement) -> Result<Event, ActE
 }
 
 async fn remove_candidate(world: &World, replacement: &Replacement) -> Result<(), EngineError> {
-    match &replacement.candidate {
-        Some(candidate) => world.engine.remove(candidate).await,
-        None => Ok(()),
-    }
+    let Some(candidate) = &replacement.candidate else { return Ok(()) };
+    // An engine that was restarted meanwhile has started it again, if its restart policy is "always".
+    stop(world, replacement, candidate).await?;
+    world.engine.remove(candidate).await
 }
