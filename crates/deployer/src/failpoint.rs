@@ -6,10 +6,10 @@ use std::path::Path;
 
 use deployer_core::replacement::Phase;
 
-/// Stays here for ever, after writing a file `held`, if the environment names this phase.
+/// Stays here for ever, after writing a file `held`, if the environment names this phase, or `any`.
 #[cfg(feature = "failpoints")]
 pub async fn reached(state_dir: &Path, phase: Phase) {
-    let is_named = std::env::var("DEPLOYER_HOLD_AT").is_ok_and(|word| word == phase.word());
+    let is_named = std::env::var("DEPLOYER_HOLD_AT").is_ok_and(|word| word == phase.word() || word == "any");
     if is_named && std::fs::write(state_dir.join("held"), phase.word()).is_ok() {
         std::future::pending::<()>().await;
     }

@@ -1,8 +1,5 @@
 //! What the daemon knows, in the form that `status` and `plan` print and programs read.
 
-use std::collections::BTreeSet;
-
-use deployer_core::image::Track;
 use deployer_core::plan::Answer;
 use deployer_core::record::{Opinion, Record, Version};
 use deployer_core::slot::{Claim, ClaimPhase};
@@ -126,20 +123,12 @@ pub async fn status(world: &World) -> Result<Status, LookError> {
     let survey = Survey::take(world).await?;
     let mut tracks = Vec::new();
     let mut is_paused = false;
-    for track in visible_tracks(world, &survey) {
+    for track in survey.tracks(world).into_keys() {
         let view = TrackView::of(world, &survey, &track, Answer::NotAsked).await?;
         is_paused |= view.ledger.is_paused;
         tracks.push(track_status(world, &survey, &view));
     }
     Ok(Status { node: world.settings.node.clone(), paused: is_paused, tracks, claims: claims(world).await? })
-}
-
-/// Tracks of managed containers, and of those that carry a label of ours: somebody meant something by it.
-fn visible_tracks(world: &World, survey: &Survey) -> BTreeSet<Track> {
-    let is_visible = |labels: &std::collections::BTreeMap<String, String>| {
-        world.settings.manage.includes(labels) || labels.keys().any(|label| label.starts_with("deployer."))
-    };
-    survey.containers.iter().filter(|c| is_visible(&c.summary.labels)).filter_map(|c| c.track()).collect()
 }
 
 fn track_status(world: &World, survey: &Survey, view: &TrackView) -> TrackStatus {
@@ -200,6 +189,7 @@ fn container_status(world: &World, survey: &Survey, view: &TrackView, decision: 
         ("pinned" | "not_managed" | "foreign", None) => ("unmanaged", reason_of(decision)),
         ("refused" | "local_build", None) => ("held_back", reason_of(decision)),
         ("absent", None) => ("pulling", pulling.unwrap_or_else(|| reason_of(decision))),
+        ("unavailable", None) if !is_hopeless(world, view, decision) => ("pulling", reason_of(decision)),
         ("unavailable" | "failed_here", None) => ("failed_here", reason_of(decision)),
         ("nothing_to_do", None) if is_target && decision.note.is_empty() => ("current", String::new()),
         ("hook" | "first_sight" | "moved_by_hand" | "check", None) if is_target => ("current", reason_of(decision)),
@@ -218,6 +208,11 @@ fn container_status(world: &World, survey: &Survey, view: &TrackView, decision: 
         row: format!("{}: {}", decision.row.name, decision.row.consequence),
         service: decision.service.clone(),
     }
+}
+
+fn is_hopeless(world: &World, view: &TrackView, decision: &Decision) -> bool {
+    let key = decision.target.as_ref().map(|target| (view.track.clone(), target.digest.clone()));
+    key.is_some_and(|key| world.memory().pulls.get(&key).is_some_and(|retry| retry.is_hopeless))
 }
 
 fn reason_of(decision: &Decision) -> String {

@@ -257,7 +257,9 @@ fn classify(world: &World, view: &TrackView, digest: &Digest) -> Answer {
 fn note_trouble(world: &World, track: &Track, reason: &str) {
     let mut memory = world.memory();
     let failures = memory.asked.get(track).map_or(0, |retry| retry.failures) + 1;
-    memory.asked.insert(track.clone(), Retry { failures, due: Instant::now(), reason: reason.to_owned() });
+    memory
+        .asked
+        .insert(track.clone(), Retry { failures, due: Instant::now(), reason: reason.to_owned(), is_hopeless: false });
 }
 
 fn ask_again(world: &World, view: &TrackView, backoff: Backoff) {

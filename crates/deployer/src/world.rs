@@ -86,6 +86,8 @@ pub struct Retry {
     pub due: Instant,
     /// What was seen, for people.
     pub reason: String,
+    /// Whether only a person or a new push will change the outcome.
+    pub is_hopeless: bool,
 }
 
 impl World {

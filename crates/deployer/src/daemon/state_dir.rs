@@ -34,8 +34,10 @@ pub fn lock(folder: &Path) -> anyhow::Result<File> {
 /// # Errors
 /// If the file cannot be written.
 pub fn write_address(folder: &Path, address: SocketAddr) -> anyhow::Result<()> {
-    let path = folder.join("listen");
-    fs::write(&path, format!("{address}\n")).with_context(|| format!("cannot write {}", path.display()))
+    let (path, fresh) = (folder.join("listen"), folder.join("listen.new"));
+    // A script that waits for the file must never read half of it.
+    let written = fs::write(&fresh, format!("{address}\n")).and_then(|()| fs::rename(&fresh, &path));
+    written.with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Binds the local API's socket for root and the socket's group. One that a dead daemon left is replaced: the

@@ -21,6 +21,9 @@ use crate::ambient::Ambient;
 const BODY_BYTES_MAX: usize = 8 << 20;
 /// All bodies being read at once. Beyond it a sender is told to come back.
 const BODIES_BYTES_MAX: usize = 64 << 20;
+/// What is still read, and thrown away, of a body that is too long: a sender that is cut off in the middle of it
+/// never sees why.
+const EXCESS_BYTES_MAX: usize = 16 << 20;
 /// Seconds after which a refused sender should try again.
 const RETRY_AFTER: &str = "5";
 
@@ -84,6 +87,8 @@ async fn read(shared: &Shared, headers: &HeaderMap, body: Body) -> Result<Bytes,
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     let reserved = announced.unwrap_or(BODY_BYTES_MAX);
     if reserved > BODY_BYTES_MAX {
+        let mut rest = Limited::new(body, EXCESS_BYTES_MAX);
+        while let Some(Ok(_)) = rest.frame().await {}
         return Err(StatusCode::PAYLOAD_TOO_LARGE.into_response());
     }
     let _reservation = Reservation::take(&shared.in_flight, reserved).ok_or_else(|| away("too many hooks at once"))?;

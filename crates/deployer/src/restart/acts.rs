@@ -48,8 +48,8 @@ pub async fn carry_out(
         Act::Claim => Ok(slot::claim(world, replacement, shutdown).await?),
         Act::Fence => Ok(slot::fence(world, replacement).await?),
         Act::Release => Ok(slot::release(world, replacement).await?),
-        Act::MoveTag => or_back(move_tag(world, replacement, Some(&replacement.facts.new_image.clone())).await),
-        Act::Create => or_back(create(world, replacement).await),
+        Act::MoveTag => or_again(move_tag(world, replacement, Some(&replacement.facts.new_image.clone())).await),
+        Act::Create => or_again(create(world, replacement).await),
         Act::DisarmPredecessor => or_back(set_policy(world, replacement, &json!({"Name": "no"})).await),
         Act::StopPredecessor => or_back(stop(world, replacement, &replacement.facts.predecessor).await),
         Act::SwapNames => or_back(swap_names(world, replacement).await),
@@ -80,6 +80,16 @@ fn or_back(outcome: Result<(), EngineError>) -> Result<Event, ActError> {
         Ok(()) => Ok(Event::Done),
         Err(error) if error.is_ambiguous() => Err(error.into()),
         Err(error) => Ok(Event::Failed(Failure::Node(error.to_string()))),
+    }
+}
+
+/// An image that somebody removed between the pull and its use is pulled again: that is nobody's failure.
+fn or_again(outcome: Result<(), EngineError>) -> Result<Event, ActError> {
+    match outcome {
+        Err(EngineError::NotFound { message, .. }) => {
+            Ok(Event::Failed(Failure::Superseded(format!("it was removed meanwhile: {message}"))))
+        }
+        outcome => or_back(outcome),
     }
 }
 
