@@ -62,7 +62,7 @@ fn core_does_no_input_or_output_and_knows_no_time() {
         "Instant",
         "async ",
         "HashMap",
-        "rand",
+        "rand::",
     ];
     check("core/src", &forbidden, &["/tests.rs"], "core is pure");
 }
