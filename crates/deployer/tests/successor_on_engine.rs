@@ -279,6 +279,9 @@ fn build(file: &str, name: &str) {
     let context = tempfile::tempdir().expect("a directory for the build");
     std::fs::copy("/bin/busybox", context.path().join("busybox")).expect("busybox-static is installed");
     std::fs::write(context.path().join("seed"), "seed").expect("a file for the build");
+    // Of its own from the first layer on: an image that two tests share through the build cache is lost to one when
+    // the other removes it.
+    let file = file.replacen("FROM scratch\n", &format!("FROM scratch\nLABEL built.for={name}\n"), 1);
     std::fs::write(context.path().join("Dockerfile"), file).expect("a file for the build");
     docker(&["build", "-q", "-t", name, context.path().to_str().expect("a path of plain letters")]);
 }
