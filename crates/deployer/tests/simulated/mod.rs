@@ -12,6 +12,7 @@ use deployer::engine::{
     ResolveError, Resolved,
 };
 use deployer_core::image::{Digest, ImageRef, Track};
+use deployer_core::successor::ChangedFile;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use serde_json::{Value, json};
@@ -382,6 +383,10 @@ impl Engine for Simulated {
 
     async fn changes(&self, _: &str) -> Result<Vec<String>, EngineError> {
         self.call("changes", |_| Ok(Vec::new()))
+    }
+
+    async fn file(&self, _: &str, _: &str) -> Result<Option<ChangedFile>, EngineError> {
+        self.call("file", |_| Ok(None))
     }
 
     async fn network_exists(&self, _: &str) -> Result<bool, EngineError> {
