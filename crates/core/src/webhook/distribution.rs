@@ -1,6 +1,8 @@
 //! CNCF Distribution: an envelope of events, of which pushes of tagged manifests count.
 //! Format: the registry's documentation, "Work with notifications", and its `notifications/event.go`.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use super::reading::{Passed, notice};
@@ -25,15 +27,11 @@ pub fn parse(body: &Value, registry: Option<&Registry>) -> Result<Parsed, Malfor
         _ => return Err(Malformed("distribution", "there is no list of events".to_owned())),
     };
     let mut parsed = Parsed::default();
-    let mut seen = Vec::new();
+    let mut seen = BTreeSet::new();
     for event in events {
         let id = text(event, "/id");
-        if !id.is_empty() && seen.contains(&id) {
-            parsed.passed.push(Passed::Duplicate);
-            continue;
-        }
-        seen.push(id);
-        parsed.take(read(event, registry));
+        let is_first = id.is_empty() || seen.insert(id);
+        parsed.take(if is_first { read(event, registry) } else { Err(Passed::Duplicate) });
     }
     Ok(parsed)
 }

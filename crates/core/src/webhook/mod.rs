@@ -11,7 +11,7 @@ mod verify;
 use crate::image::{Digest, ImageName, Registry, Tag};
 
 pub use reading::Passed;
-pub use verify::{Auth, Unauthorized};
+pub use verify::{Auth, SIGNING_KEY_BYTES_MIN, Unauthorized};
 
 /// A request as it came in.
 #[derive(Clone, Debug)]
@@ -52,7 +52,7 @@ impl Source {
 }
 
 /// An image that a notification says may be new.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Notice {
     /// Registry and repository.
     pub name: ImageName,
@@ -83,10 +83,11 @@ pub struct Malformed(pub &'static str, pub String);
 /// senders repeat a refused notification for ever, or switch themselves off.
 pub fn parse(source: Source, request: &Request<'_>, registry: Option<&Registry>) -> Result<Parsed, Malformed> {
     let value = serde_json::from_slice(request.body).map_err(|error| Malformed(source.word(), error.to_string()))?;
-    match source {
+    let parsed = match source {
         Source::Distribution => distribution::parse(&value, registry),
         Source::Native => native::parse(&value, registry),
-    }
+    };
+    parsed.map(Parsed::without_doubles)
 }
 
 #[cfg(test)]

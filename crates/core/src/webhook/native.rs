@@ -16,8 +16,9 @@ pub fn parse(body: &Value, registry: Option<&Registry>) -> Result<Parsed, Malfor
     }
     let mut parsed = Parsed::default();
     for reference in references {
-        let text =
-            reference.as_str().ok_or_else(|| Malformed("native", format!("an image is a text, not {reference}")))?;
+        let text = reference
+            .as_str()
+            .ok_or_else(|| Malformed("native", "an image is a text, such as \"host/path:tag\"".to_owned()))?;
         parsed.take(read(text, registry));
     }
     Ok(parsed)

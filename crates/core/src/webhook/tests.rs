@@ -91,6 +91,47 @@ fn any_of_several_secrets_will_do_and_nothing_else() {
     check_auth(&bearer, "", false);
     check_auth(&Auth::Header(vec!["Basic eDp5".into()]), "Basic eDp5", true);
     check_auth(&Auth::Header(Vec::new()), "", false);
+    check_auth(&Auth::Header(vec![String::new()]), "", false);
+    check_auth(&Auth::Bearer(vec![String::new()]), "Bearer ", false);
+    let nothing = Request { headers: &[], body: b"{}" };
+    assert!(Auth::Header(vec![String::new()]).verify(&nothing, 0).is_err());
+}
+
+/// `{}` signed at second 1000 under the id `msg`, with the key 0, 1, 2, … 23.
+const SIGNATURE: &str = "v1,eZjh6Uys6lC4zICouMX0wFMWp6ucBfPwAYCI8pWibNE=";
+
+#[track_caller]
+fn check_signed(id: &str, signatures: &str, now: i64, expected: bool) {
+    let key = Auth::signing_key("whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX").expect("a key");
+    let other = Auth::signing_key("////////////////////////////////").expect("a key");
+    let headers: [(&str, &[u8]); 3] =
+        [("Webhook-Id", id.as_bytes()), ("Webhook-Timestamp", b"1000"), ("Webhook-Signature", signatures.as_bytes())];
+    let request = Request { headers: &headers, body: b"{}" };
+    let auth = Auth::StandardWebhooks(vec![other, key]);
+    assert_eq!(auth.verify(&request, now).is_ok(), expected, "{id} {signatures} at {now}");
+}
+
+#[test]
+fn a_signature_counts_for_its_id_its_body_and_five_minutes() {
+    check_signed("msg", SIGNATURE, 1000, true);
+    check_signed("msg", SIGNATURE, 1300, true);
+    check_signed("msg", SIGNATURE, 1301, false);
+    check_signed("msg", SIGNATURE, 700, true);
+    check_signed("msg", SIGNATURE, 699, false);
+    check_signed("msg", SIGNATURE, i64::MIN, false);
+    check_signed("another", SIGNATURE, 1000, false);
+    check_signed("msg", &format!("v1a,AAAA v1,AAAA v1,*** {SIGNATURE}"), 1000, true);
+    check_signed("msg", SIGNATURE.trim_start_matches("v1,"), 1000, false);
+    check_signed("msg", "v1,", 1000, false);
+    check_signed("msg", "", 1000, false);
+}
+
+#[test]
+fn a_password_is_no_signing_key() {
+    assert_eq!(Auth::signing_key("password"), None, "it is base64 of 6 bytes");
+    assert_eq!(Auth::signing_key("whsec_"), None);
+    assert_eq!(Auth::signing_key("not base64!"), None);
+    assert_eq!(Auth::signing_key(" whsec_AAECAwQFBgcICQoLDA0ODw== ").map(|key| key.len()), Some(16));
 }
 
 #[test]
@@ -121,4 +162,95 @@ proptest::proptest! {
 fn deep_json_is_refused_rather_than_followed() {
     let body = "[".repeat(100_000);
     assert!(parse(Source::Native, &Request { headers: &[], body: body.as_bytes() }, None).is_err());
+}
+
+/// What each image comes to: printed in order, the reasons after it.
+#[track_caller]
+fn check(source: Source, body: &str, registry: Option<&str>, expected: &str) {
+    let registry = registry.map(|host| Registry::parse(host).expect("a host"));
+    let request = Request { headers: &[], body: body.as_bytes() };
+    let found = match parse(source, &request, registry.as_ref()) {
+        Err(malformed) => malformed.to_string(),
+        Ok(parsed) => {
+            let images = parsed.notices.iter().map(|notice| format!("{}:{}", notice.name, notice.tag.as_str()));
+            let passed = parsed.passed.iter().map(|passed| passed.word().to_owned());
+            images.chain(passed).collect::<Vec<_>>().join(" ")
+        }
+    };
+    assert_eq!(found, expected, "{body}");
+}
+
+#[test]
+fn the_native_call_takes_one_image_or_several() {
+    let check = |body: &str, registry: Option<&str>, expected: &str| check(Source::Native, body, registry, expected);
+    check(r#"{"image": "ghcr.io/acme/web:1"}"#, None, "ghcr.io/acme/web:1");
+    check(
+        r#"{"image": "web:1", "images": ["web:2", "web:1"]}"#,
+        None,
+        "docker.io/library/web:1 docker.io/library/web:2 duplicate",
+    );
+    check(r#"{"image": "inside:5000/acme/web:1"}"#, Some("outside.example"), "outside.example/acme/web:1");
+    check(r#"{"image": "ghcr.io/acme/web"}"#, None, "untagged");
+    check(
+        r#"{"images": ["ghcr.io/Acme/web:1", "ghcr.io/acme/web:1", "web:"]}"#,
+        None,
+        "ghcr.io/acme/web:1 invalid-ref invalid-ref",
+    );
+    check(r#"{"images": []}"#, None, r#"the body is not what native sends: write {"image": "host/path:tag"}"#);
+    check(r#"["web:1"]"#, None, r#"the body is not what native sends: write {"image": "host/path:tag"}"#);
+    check(
+        r#"{"image": {"name": "web"}}"#,
+        None,
+        r#"the body is not what native sends: an image is a text, such as "host/path:tag""#,
+    );
+}
+
+#[test]
+fn the_registry_is_read_tolerantly() {
+    let check =
+        |body: &str, registry: Option<&str>, expected: &str| check(Source::Distribution, body, registry, expected);
+    let event = |fields: &str| {
+        format!(
+            r#"{{"events": [{{"id": null, "action": "push", "target": {{"repository": "acme/web", "tag": "1", "size": "12",
+            "mediaType": "application/vnd.oci.image.index.v1+json"{fields}}}]}}"#
+        )
+    };
+    check(&event(r#", "url": "https://r.example:5000/v2/acme/web/manifests/1"}"#), None, "r.example:5000/acme/web:1");
+    check(&event(r#"}, "request": {"host": "R.example"}, "new": [{}]"#), None, "r.example/acme/web:1");
+    check(&event("}"), None, "invalid-ref");
+    check(&event("}"), Some("r.example"), "r.example/acme/web:1");
+    check(
+        &event(r#", "references": [null, {"mediaType": "application/vnd.cncf.helm.config.v1+json"}]}"#),
+        None,
+        "chart",
+    );
+    check(
+        r#"{"events": [null, 1, {}, {"action": "push", "target": null}]}"#,
+        None,
+        "other-event other-event other-event blob",
+    );
+    check(r#"{"events": null}"#, None, "");
+    check("{}", None, "the body is not what distribution sends: there is no list of events");
+}
+
+/// Comparing each event with all others would keep a thread busy for minutes with a body of 8 MiB.
+#[test]
+fn a_body_full_of_equal_or_differing_events_is_read_in_one_go() {
+    let events = |id: fn(usize) -> usize, tag: fn(usize) -> usize| {
+        let event = |n| {
+            format!(
+                r#"{{"id":"{}","action":"push","target":{{"repository":"w","tag":"{}","mediaType":"application/vnd.oci.image.index.v1+json"}}}}"#,
+                id(n),
+                tag(n)
+            )
+        };
+        let events: Vec<String> = (0..10_000).map(event).collect();
+        format!("{{\"events\":[{}]}}", events.join(","))
+    };
+    for (body, notices) in [(events(|n| n, |n| n), 10_000), (events(|n| n, |_| 1), 1), (events(|_| 1, |n| n), 1)] {
+        let request = Request { headers: &[], body: body.as_bytes() };
+        let host = Registry::parse("r.example").expect("a host");
+        let parsed = parse(Source::Distribution, &request, Some(&host)).expect("an envelope");
+        assert_eq!((parsed.notices.len(), parsed.notices.len() + parsed.passed.len()), (notices, 10_000));
+    }
 }

@@ -1,48 +1,45 @@
 //! One request: method, size, secret, shape, durable, answered. In that order.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, Bytes};
 use axum::extract::Request as HttpRequest;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use deployer_core::webhook::{Passed, Request, parse};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
-use serde_json::json;
+use deployer_core::webhook::{Malformed, Parsed, Passed, Request, parse};
+use serde_json::{Value, json};
 
 use super::Hook;
+use super::body::{Bodies, Unread};
 use super::intake::{Refused, Sink};
+use super::strangers::Strangers;
 use crate::ambient::Ambient;
 
-/// Longest body of one request: registries allow manifests of 4 MiB, and some senders embed them.
-const BODY_BYTES_MAX: usize = 8 << 20;
-/// All bodies being read at once. Beyond it a sender is told to come back.
-const BODIES_BYTES_MAX: usize = 64 << 20;
-/// What is still read, and thrown away, of a body that is too long: a sender that is cut off in the middle of it
-/// never sees why.
-const EXCESS_BYTES_MAX: usize = 16 << 20;
 /// Seconds after which a refused sender should try again.
 const RETRY_AFTER: &str = "5";
+/// How long the store may take over a hook. The write may still happen after that, which does no harm.
+const STORE_LIMIT: Duration = Duration::from_secs(5);
 
 /// What every request shares.
 struct Shared {
     sink: Sink,
     ambient: Arc<Ambient>,
-    in_flight: AtomicUsize,
+    bodies: Bodies,
 }
 
-/// The routes of hooks, and `/healthz`.
+/// The routes of hooks, and `/healthz`. The paths must be such as the configuration lets through.
 pub fn router(hooks: Vec<Hook>, sink: Sink, ambient: Arc<Ambient>) -> Router {
-    let shared = Arc::new(Shared { sink, ambient, in_flight: AtomicUsize::new(0) });
+    let shared = Arc::new(Shared { sink, ambient, bodies: Bodies::default() });
     let healthy = Arc::clone(&shared);
     let routes = Router::new().route("/healthz", get(async move || health(&healthy)));
     hooks.into_iter().fold(routes, |routes, hook| {
         let (path, shared) = (hook.path.clone(), Arc::clone(&shared));
-        let hook = Arc::new(hook);
-        routes.route(&path, post(async move |request: HttpRequest| receive(&hook, &shared, request).await))
+        let route = Arc::new((hook, Strangers::new()));
+        let receive = async move |request| receive(&route.0, &route.1, &shared, request).await;
+        routes.route(&path, post(receive))
     })
 }
 
@@ -53,71 +50,72 @@ fn health(shared: &Shared) -> Response {
     }
 }
 
-async fn receive(hook: &Hook, shared: &Shared, request: HttpRequest) -> Response {
+async fn receive(hook: &Hook, strangers: &Strangers, shared: &Shared, request: HttpRequest) -> Response {
+    let answered = accept(hook, strangers, shared, request).await;
+    answered.map_or_else(Refusal::answer, |answer| (StatusCode::ACCEPTED, axum::Json(answer)).into_response())
+}
+
+/// Why a request is not accepted.
+enum Refusal {
+    Unread(Unread),
+    Stranger,
+    Malformed(Malformed),
+    Away,
+}
+
+impl Refusal {
+    fn answer(self) -> Response {
+        match self {
+            Self::Unread(Unread::TooMany) => away("too many hooks at once"),
+            Self::Unread(unread) => unread.status().into_response(),
+            Self::Stranger => StatusCode::UNAUTHORIZED.into_response(),
+            Self::Malformed(malformed) => {
+                (StatusCode::BAD_REQUEST, axum::Json(json!({"error": malformed.to_string()}))).into_response()
+            }
+            Self::Away => away("the store cannot take it now"),
+        }
+    }
+}
+
+async fn accept(hook: &Hook, strangers: &Strangers, shared: &Shared, request: HttpRequest) -> Result<Value, Refusal> {
     let (head, body) = request.into_parts();
-    let body = match read(shared, &head.headers, body).await {
-        Ok(body) => body,
-        Err(refusal) => return refusal,
-    };
-    let headers: Vec<(&str, &[u8])> =
-        head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-    let request = Request { headers: &headers, body: &body };
-    if hook.auth.verify(&request, shared.ambient.now()).is_err() {
-        tracing::warn!(source = hook.source.word(), "a hook with a wrong or missing secret was refused");
-        return StatusCode::UNAUTHORIZED.into_response();
+    let held = shared.bodies.read(&head.headers, body).await.map_err(Refusal::Unread)?;
+    let parsed = understand(hook, strangers, shared.ambient.now(), &head.headers, &held.bytes)?;
+    // The store may take its time; the body need not be held meanwhile.
+    drop(held);
+    let ignored = ignored(&parsed.passed);
+    match tokio::time::timeout(STORE_LIMIT, shared.sink.take(parsed.notices)).await {
+        Ok(Ok(accepted)) => Ok(json!({"accepted": accepted.ours, "not_ours": accepted.others, "ignored": ignored})),
+        Ok(Err(Refused)) | Err(_) => Err(Refusal::Away),
     }
-    let parsed = match parse(hook.source, &request, hook.registry_host.as_ref()) {
-        Ok(parsed) => parsed,
-        Err(malformed) => {
-            return (StatusCode::BAD_REQUEST, axum::Json(json!({"error": malformed.to_string()}))).into_response();
+}
+
+/// Checks the secret, then reads what the body says.
+fn understand(
+    hook: &Hook,
+    strangers: &Strangers,
+    now: i64,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<Parsed, Refusal> {
+    let headers: Vec<(&str, &[u8])> = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+    let request = Request { headers: &headers, body };
+    if hook.auth.verify(&request, now).is_err() {
+        if let Some(count) = strangers.meet(now) {
+            tracing::warn!(source = hook.source.word(), count, "hooks with a wrong or missing secret were refused");
         }
-    };
-    let passed: Vec<&str> = parsed.passed.iter().copied().map(Passed::word).collect();
-    match shared.sink.take(parsed.notices).await {
-        Ok(accepted) => {
-            let answer = json!({"accepted": accepted.ours, "not_ours": accepted.others, "ignored": passed});
-            (StatusCode::ACCEPTED, axum::Json(answer)).into_response()
-        }
-        Err(Refused) => away("the store cannot take it now"),
+        return Err(Refusal::Stranger);
     }
+    parse(hook.source, &request, hook.registry_host.as_ref()).map_err(Refusal::Malformed)
 }
 
-/// Reads a body within both limits. What it may come to is reserved before, so that many at once cannot add up.
-async fn read(shared: &Shared, headers: &HeaderMap, body: Body) -> Result<Bytes, Response> {
-    let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    let reserved = announced.unwrap_or(BODY_BYTES_MAX);
-    if reserved > BODY_BYTES_MAX {
-        let mut rest = Limited::new(body, EXCESS_BYTES_MAX);
-        while let Some(Ok(_)) = rest.frame().await {}
-        return Err(StatusCode::PAYLOAD_TOO_LARGE.into_response());
+/// Each reason once, with how often it came: an envelope may hold a hundred thousand events.
+fn ignored(passed: &[Passed]) -> Vec<Value> {
+    let mut counts: BTreeMap<Passed, usize> = BTreeMap::new();
+    for reason in passed {
+        *counts.entry(*reason).or_default() += 1;
     }
-    let _reservation = Reservation::take(&shared.in_flight, reserved).ok_or_else(|| away("too many hooks at once"))?;
-    match Limited::new(body, BODY_BYTES_MAX).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => {
-            Err(StatusCode::PAYLOAD_TOO_LARGE.into_response())
-        }
-        Err(_) => Err(StatusCode::BAD_REQUEST.into_response()),
-    }
-}
-
-struct Reservation<'a> {
-    in_flight: &'a AtomicUsize,
-    bytes: usize,
-}
-
-impl<'a> Reservation<'a> {
-    fn take(in_flight: &'a AtomicUsize, bytes: usize) -> Option<Self> {
-        let before = in_flight.fetch_add(bytes, Ordering::Relaxed);
-        let reservation = Self { in_flight, bytes };
-        (before + bytes <= BODIES_BYTES_MAX).then_some(reservation)
-    }
-}
-
-impl Drop for Reservation<'_> {
-    fn drop(&mut self) {
-        self.in_flight.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
+    counts.into_iter().map(|(reason, count)| json!({"reason": reason.word(), "count": count})).collect()
 }
 
 fn away(why: &str) -> Response {

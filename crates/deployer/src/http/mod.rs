@@ -1,11 +1,13 @@
 //! The public listener: hooks and health, and nothing else.
 //!
-//! `hooks` answers requests, `intake` makes what they say durable, `server` holds slow and greedy clients within
-//! their limits.
+//! `hooks` answers requests, `body` reads them, `intake` makes what they say durable, `server` holds slow and greedy
+//! clients within their limits, and `strangers` counts those without the secret.
 
+mod body;
 mod hooks;
 mod intake;
 mod server;
+mod strangers;
 
 use std::fmt;
 

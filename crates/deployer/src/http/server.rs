@@ -1,26 +1,33 @@
-//! Connections within limits: how many, how long a head may take, how long a silence.
+//! Connections within limits: how many, how long a head may take, how long a silence, how long a life.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::{HeaderValue, header};
+use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service;
 
 /// Connections served at once; further ones wait to be accepted.
 const CONNECTIONS_MAX: usize = 256;
-/// How long the head of a request may take.
+/// How long the head of a request may take; it counts from the answer before, so a silent connection ends with it.
 const HEAD_LIMIT: Duration = Duration::from_secs(10);
-/// How long a whole request, body included, may take.
-const REQUEST_LIMIT: Duration = Duration::from_secs(20);
-/// Longest head of a request, in bytes.
+/// Longest head of a request, in bytes. Beyond it: 431.
 const HEAD_BYTES_MAX: usize = 64 << 10;
-/// How long open connections may hold up the shutdown.
+/// Age at which a connection's next answer is its last.
+const CONNECTION_AGE: Duration = Duration::from_secs(60);
+/// How much longer that last answer may take. A client that asks and never reads the answers is then cut off: it
+/// would hold its place for ever.
+const LAST_ANSWER_LIMIT: Duration = Duration::from_secs(60);
+/// How long open connections may hold up the shutdown; what is left then is cut off.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 /// The pause after the system refused to accept, such as when file descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -29,13 +36,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub async fn serve(listener: TcpListener, router: Router, connections: TaskTracker, shutdown: CancellationToken) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
         let accepted = tokio::select! {
+            biased;
             () = shutdown.cancelled() => break,
-            accepted = listener.accept() => accepted,
+            accepted = accept(&listener, &places) => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, place)) => {
                 let (router, shutdown) = (router.clone(), shutdown.clone());
                 connections.spawn(async move {
                     connection(stream, router, shutdown).await;
@@ -48,18 +55,37 @@ pub async fn serve(listener: TcpListener, router: Router, connections: TaskTrack
             }
         }
     }
+    // Who comes now is better told at once than left to wait for an answer.
+    drop(listener);
     connections.close();
-    let _ = tokio::time::timeout(DRAIN_LIMIT, connections.wait()).await;
+    connections.wait().await;
 }
 
-async fn connection(stream: TcpStream, router: Router, shutdown: CancellationToken) {
-    let service = tower::service_fn(move |request| {
+/// A place first: a connection that cannot be served yet is better left with the system.
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> std::io::Result<(TcpStream, Option<OwnedSemaphorePermit>)> {
+    // The semaphore is never closed, so there always is a permit in the end.
+    let place = Arc::clone(places).acquire_owned().await.ok();
+    let (stream, _) = listener.accept().await?;
+    Ok((stream, place))
+}
+
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    router: Router,
+    shutdown: CancellationToken,
+) {
+    let old = Instant::now() + CONNECTION_AGE;
+    let service = tower::service_fn(move |request: axum::http::Request<Incoming>| {
         let mut router = router.clone();
         async move {
-            let answer = tokio::time::timeout(REQUEST_LIMIT, router.call(request)).await;
-            answer.unwrap_or_else(|_| {
-                Ok(axum::response::IntoResponse::into_response(axum::http::StatusCode::REQUEST_TIMEOUT))
-            })
+            let mut answer = router.call(request).await?;
+            if Instant::now() >= old {
+                answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, std::convert::Infallible>(answer)
         }
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
@@ -69,12 +95,125 @@ async fn connection(stream: TcpStream, router: Router, shutdown: CancellationTok
     let mut serving = std::pin::pin!(serving);
     let outcome = tokio::select! {
         outcome = serving.as_mut() => outcome,
+        () = tokio::time::sleep_until(old + LAST_ANSWER_LIMIT) => return,
         () = shutdown.cancelled() => {
             serving.as_mut().graceful_shutdown();
-            serving.await
+            tokio::time::timeout(DRAIN_LIMIT, serving).await.unwrap_or(Ok(()))
         }
     };
     if let Err(error) = outcome {
         tracing::debug!(error = %error, "a connection ended early");
+    }
+}
+
+/// On a paused clock, and over a pipe in memory.
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+    use tokio::task::JoinSet;
+
+    use super::*;
+
+    const ASK: &[u8] = b"GET / HTTP/1.1\r\nhost: here\r\n\r\n";
+
+    /// A connection of which the pipe holds `bytes` unread, and the other end of it.
+    fn connect(bytes: usize, shutdown: &CancellationToken) -> (DuplexStream, JoinSet<()>) {
+        let (here, there) = tokio::io::duplex(bytes);
+        let slow = async || {
+            tokio::time::sleep(DRAIN_LIMIT * 2).await;
+            "late"
+        };
+        let router = Router::new().route("/", get(async || "ok")).route("/slow", get(slow));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(connection(there, router, shutdown.clone()));
+        (here, tasks)
+    }
+
+    /// Everything up to the end of the connection.
+    async fn rest(stream: &mut DuplexStream) -> String {
+        let mut text = Vec::new();
+        stream.read_to_end(&mut text).await.expect("a pipe");
+        String::from_utf8(text).expect("text")
+    }
+
+    async fn answer(stream: &mut DuplexStream) -> String {
+        let mut text = String::new();
+        while !text.ends_with("\r\n\r\nok") {
+            text.push(char::from(stream.read_u8().await.expect("an answer")));
+        }
+        text
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_does_not_come_is_not_waited_for() {
+        for sent in ["", "GET / HTTP/1.1\r\nhost: "] {
+            let (mut client, _tasks) = connect(1 << 10, &CancellationToken::new());
+            let began = Instant::now();
+            client.write_all(sent.as_bytes()).await.expect("a pipe");
+            assert!(!rest(&mut client).await.contains("200 OK"));
+            assert_eq!(began.elapsed().as_secs(), HEAD_LIMIT.as_secs(), "after {sent:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_connection_ends() {
+        let (mut client, _tasks) = connect(1 << 10, &CancellationToken::new());
+        client.write_all(ASK).await.expect("a pipe");
+        answer(&mut client).await;
+        let began = Instant::now();
+        rest(&mut client).await;
+        assert_eq!(began.elapsed().as_secs(), HEAD_LIMIT.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_is_too_long_is_refused() {
+        let (mut client, _tasks) = connect(1 << 20, &CancellationToken::new());
+        let head = format!("GET / HTTP/1.1\r\nhost: {}\r\n\r\n", "x".repeat(HEAD_BYTES_MAX * 2));
+        client.write_all(head.as_bytes()).await.expect("a pipe");
+        let said = rest(&mut client).await;
+        assert!(said.starts_with("HTTP/1.1 431 "), "{said}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_old_connection_gets_a_last_answer() {
+        let (mut client, _tasks) = connect(1 << 10, &CancellationToken::new());
+        let born = Instant::now();
+        let mut last = String::new();
+        while !last.contains("connection: close") {
+            assert!(born.elapsed() < CONNECTION_AGE + HEAD_LIMIT, "its age was not noticed");
+            client.write_all(ASK).await.expect("a pipe");
+            last = answer(&mut client).await;
+            tokio::time::advance(HEAD_LIMIT / 2).await;
+        }
+        assert!(born.elapsed() > CONNECTION_AGE);
+        assert_eq!(rest(&mut client).await, "");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_never_reads_the_answers_is_cut_off() {
+        let (mut client, mut tasks) = connect(64, &CancellationToken::new());
+        let born = Instant::now();
+        let mut asking = JoinSet::new();
+        asking.spawn(async move { while client.write_all(ASK).await.is_ok() {} });
+        tasks.join_next().await.expect("it ends").expect("no panic");
+        assert_eq!(born.elapsed().as_secs(), (CONNECTION_AGE + LAST_ANSWER_LIMIT).as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_shutdown_waits_for_an_answer_but_not_for_long() {
+        let shutdown = CancellationToken::new();
+        let (mut client, mut tasks) = connect(1 << 10, &shutdown);
+        let (mut silent, mut silent_tasks) = connect(1 << 10, &shutdown);
+        client.write_all(b"GET /slow HTTP/1.1\r\nhost: here\r\n\r\n").await.expect("a pipe");
+        silent.write_all(ASK).await.expect("a pipe");
+        answer(&mut silent).await;
+        let began = Instant::now();
+        shutdown.cancel();
+        silent_tasks.join_next().await.expect("it ends").expect("no panic");
+        assert_eq!(began.elapsed().as_millis(), 0, "nothing keeps a silent one");
+        tasks.join_next().await.expect("it ends").expect("no panic");
+        assert_eq!(began.elapsed().as_secs(), DRAIN_LIMIT.as_secs());
+        assert_eq!(rest(&mut client).await, "");
     }
 }
