@@ -18,6 +18,7 @@ pub mod restart;
 pub mod situation;
 pub mod status;
 pub mod store;
+pub mod supervision;
 pub mod survey;
 pub mod triggers;
 pub mod update;

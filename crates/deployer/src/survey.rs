@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use deployer_core::image::{Digest, Track};
-use deployer_core::ownership::{Owner, Supervision, owner};
+use deployer_core::ownership::{Owner, owner};
 use deployer_core::policy::{LabelError, Policy};
 use deployer_core::replacement::is_transitional;
 use serde_json::Value;
 
 use crate::engine::{ContainerSummary, EngineError, ImageSummary};
+use crate::supervision::Supervisors;
 use crate::world::World;
 
 /// A container, and what its inspection says that never changes.
@@ -61,15 +62,22 @@ impl Survey {
     pub async fn take(world: &World) -> Result<Self, EngineError> {
         let (listed, images) = tokio::try_join!(world.engine.containers(), world.engine.images())?;
         let mut containers = Vec::new();
+        let mut supervisors = None;
         for summary in listed.into_iter().filter(|summary| !is_transitional(&summary.name)) {
             match inspection(world, &summary.id).await {
-                Ok(inspection) => containers.push(surveyed(summary, inspection)),
+                Ok(inspection) => {
+                    let owner = whose(world, &inspection, &mut supervisors);
+                    containers.push(surveyed(summary, inspection, owner));
+                }
                 Err(EngineError::NotFound { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
         let present: BTreeSet<&str> = containers.iter().map(|container| container.summary.id.as_str()).collect();
-        world.memory().inspections.retain(|id, _| present.contains(id.as_str()));
+        let mut memory = world.memory();
+        memory.inspections.retain(|id, _| present.contains(id.as_str()));
+        memory.owners.retain(|id, _| present.contains(id.as_str()));
+        drop(memory);
         Ok(Self { containers, images })
     }
 
@@ -123,8 +131,22 @@ async fn inspection(world: &World, id: &str) -> Result<Arc<Value>, EngineError> 
     Ok(inspection)
 }
 
-fn surveyed(summary: ContainerSummary, inspection: Arc<Value>) -> Surveyed {
+/// Whose a container is. The machine is looked at once a survey, and only for a container that is new or had a
+/// supervisor, which can end; one that comes later is found by the look before a replacement.
+fn whose(world: &World, inspection: &Value, supervisors: &mut Option<Supervisors>) -> Owner {
+    let id = inspection.get("Id").and_then(Value::as_str).unwrap_or_default();
+    let known = world.memory().owners.get(id).cloned();
+    if let Some(known) = known.filter(|known| !matches!(known, Owner::Supervisor { .. })) {
+        return known;
+    }
+    let supervision = supervisors.get_or_insert_with(Supervisors::look_here).of(inspection);
+    let owner = owner(inspection, &supervision);
+    world.memory().owners.insert(id.to_owned(), owner.clone());
+    owner
+}
+
+fn surveyed(summary: ContainerSummary, inspection: Arc<Value>, owner: Owner) -> Surveyed {
     let config_image = inspection.pointer("/Config/Image").and_then(Value::as_str).unwrap_or_default().to_owned();
     let policy = Policy::of_labels(&summary.labels);
-    Surveyed { owner: owner(&inspection, &Supervision::default()), policy, config_image, inspection, summary }
+    Surveyed { owner, policy, config_image, inspection, summary }
 }

@@ -142,11 +142,17 @@ async fn wait_for(alarm: Option<Instant>) {
     }
 }
 
-/// Registers this node's instances, and names every track that they run.
+/// Registers this node's instances, and names the tracks for which something is to be done.
 async fn look_around(world: &World) -> Result<Vec<Track>, LookError> {
     let survey = Survey::take(world).await?;
     let mut wanted = Vec::new();
+    let mut busy = Vec::new();
     for track in survey.tracks(world).into_keys() {
+        remember_tag(world, &survey, &track);
+        let view = TrackView::of(world, &survey, &track, Answer::NotAsked).await?;
+        if view.decisions.iter().any(|decision| decision.row.action != Action::Leave) {
+            busy.push(track.clone());
+        }
         for container in survey.running(world, &track).filter(|container| container.is_meant_to_run()) {
             let instance = Instance {
                 node: world.settings.node.clone(),
@@ -158,7 +164,7 @@ async fn look_around(world: &World) -> Result<Vec<Track>, LookError> {
     }
     let registered = ledger::register(world, &wanted).await?;
     world.registered.send_replace(Some(registered));
-    Ok(survey.tracks(world).into_keys().collect())
+    Ok(busy)
 }
 
 /// Decides for one track until nothing more follows from asking the registry.
@@ -234,7 +240,7 @@ async fn ask(world: &World, track: &Track, view: &TrackView) -> (Answer, Option<
         }
         _ => drop(world.memory().asked.remove(track)),
     }
-    mark_checked(world, track, answer).await;
+    mark_checked(world, view, answer).await;
     (answer, outcome.ok().map(|resolved| resolved.digest))
 }
 
@@ -274,9 +280,10 @@ fn ask_again(world: &World, view: &TrackView, backoff: Backoff) {
 }
 
 /// The mark that keeps everybody from asking again within the check period.
-async fn mark_checked(world: &World, track: &Track, answer: Answer) {
+async fn mark_checked(world: &World, view: &TrackView, answer: Answer) {
     let Some(period) = world.settings.registry_check else { return };
-    if matches!(answer, Answer::Other | Answer::Newest) {
+    let track = &view.track;
+    if matches!(answer, Answer::Other | Answer::Newest) && !view.ledger.is_checked {
         let mark = async {
             let lease = world.store.grant(period).await?;
             world.store.txn(Txn::new().put_leased(world.keys.checked(track), &world.settings.node, lease)).await

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use deployer_core::image::{Digest, Track};
 use deployer_core::keys::Keys;
+use deployer_core::ownership::Owner;
 use deployer_core::policy::Manage;
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
@@ -75,6 +76,8 @@ pub struct Memory {
     pub replacing: BTreeMap<String, String>,
     /// Inspections of containers, whose settings never change under one ID.
     pub inspections: BTreeMap<String, Arc<Value>>,
+    /// Whose each container was when it was first seen, by container ID.
+    pub owners: BTreeMap<String, Owner>,
 }
 
 /// Something that failed and is tried again.

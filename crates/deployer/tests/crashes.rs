@@ -12,7 +12,7 @@ use deployer_core::replacement::Phase;
 use deployer_testkit::{Behaviour, wait_until};
 
 /// Cases that run side by side; more would only slow each other down.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 3;
 
 fn wait_for_hold(stage: &Stage) {
     let held = stage.daemon.state_directory().join("held");

@@ -11,12 +11,12 @@ use deployer::docker::Docker;
 use deployer::engine::{Engine, EngineError, PullError, ResolveError};
 use deployer::wire::Endpoint;
 use deployer_core::image::{Digest, Track};
-use deployer_testkit::{AppImage, Registry, RegistryOptions, Scene, docker, engine};
+use deployer_testkit::{AppImage, Registry, RegistryOptions, Scene, docker};
 use futures_util::StreamExt;
 use serde_json::json;
 
 fn real() -> Docker {
-    Docker::new(Endpoint::parse(&engine::address()).expect("the engine's address"))
+    Docker::new(Endpoint::parse(deployer_testkit::Engine::shared().address()).expect("the engine's address"))
 }
 
 fn track(registry: &Registry, tag: &str) -> Track {

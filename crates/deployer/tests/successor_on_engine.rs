@@ -5,12 +5,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use deployer::docker::Docker;
 use deployer::engine::Engine;
 use deployer::wire::Endpoint;
-use deployer_core::successor::{Input, Successor, UserFields, successor};
+use deployer_core::successor::{Input, Successor, UserFields, files_to_look_at, injected_files, successor};
 use futures_util::stream::{self, StreamExt};
 use serde_json::{Value, json};
 
@@ -22,6 +22,10 @@ use comparable::comparable;
 const TEST_LABEL: &str = "deployer-test";
 /// Containers that are replaced at the same time.
 const AT_ONCE: usize = 6;
+/// How long a container may take to write a file.
+const WRITE_LIMIT: Duration = Duration::from_secs(30);
+/// A time in the year 2096, after any image of this test is made.
+const AFTER_ALL_IMAGES: Duration = Duration::from_secs(4_000_000_000);
 const DEFAULT_ENGINE: &str = "unix:///var/run/docker.sock";
 
 /// An image with a default for each setting that an engine merges, and an entry point that does nothing.
@@ -168,6 +172,22 @@ impl Corner {
         .expect("a container that can be replaced")
     }
 
+    /// The files that were put into a container, once it has written one of its own.
+    async fn injected(&self, id: &str, written: &str) -> Vec<String> {
+        let deadline = Instant::now() + WRITE_LIMIT;
+        let mut changes = Vec::new();
+        while !changes.iter().any(|path| path == written) {
+            assert!(Instant::now() < deadline, "{written} is not among {changes:?}");
+            changes = self.engine.changes(id).await.expect("an answer");
+        }
+        let container = self.inspect(id).await;
+        let mut files = Vec::new();
+        for path in files_to_look_at(&container, &changes) {
+            files.extend(self.engine.file(id, &path).await.expect("an answer"));
+        }
+        injected_files(&container, Some(&self.images[0]), &changes, &files)
+    }
+
     /// Does the same with containers of every kind, some at once: an engine takes its time for each.
     async fn each(&self, replace: impl AsyncFn(Value, Vec<(String, Value)>)) {
         let containers = std::iter::once(self.everything()).chain(self.others());
@@ -259,6 +279,9 @@ fn build(file: &str, name: &str) {
     let context = tempfile::tempdir().expect("a directory for the build");
     std::fs::copy("/bin/busybox", context.path().join("busybox")).expect("busybox-static is installed");
     std::fs::write(context.path().join("seed"), "seed").expect("a file for the build");
+    // Of its own from the first layer on: an image that two tests share through the build cache is lost to one when
+    // the other removes it.
+    let file = file.replacen("FROM scratch\n", &format!("FROM scratch\nLABEL built.for={name}\n"), 1);
     std::fs::write(context.path().join("Dockerfile"), file).expect("a file for the build");
     docker(&["build", "-q", "-t", name, context.path().to_str().expect("a path of plain letters")]);
 }
@@ -341,4 +364,22 @@ async fn t35_data_in_anonymous_volumes_is_there_after_the_replacement() {
     let before = corner.inspect(&id).await;
     let after = corner.replace(&corner.replace(&before, 0, 1).await, 1, 0).await;
     docker(&["exec", after["Id"].as_str().expect("an ID"), "busybox", "ls", paths[0], paths[1], paths[2], paths[3]]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t37_files_put_into_a_container_are_told_from_those_it_writes() {
+    let corner = Corner::new("files").await;
+    let note = tempfile::NamedTempFile::new().expect("a file to put");
+    note.as_file().set_modified(SystemTime::UNIX_EPOCH + AFTER_ALL_IMAGES).expect("a time");
+    let note = note.path().to_str().expect("a path of plain letters");
+    let writes = json!({ "Entrypoint": [""], "User": "0:0", "Cmd": ["busybox", "sh", "-c",
+        "busybox mkdir -p /tmp /var/log /run/app /etc; busybox chown 7:8 /declared/seed /bin/busybox; for f in /tmp/x /var/log/x /run/app/pid /etc/own /x.db; do echo > $f; done; exec busybox sleep 2005"] });
+    let ordinary = corner.create(&writes, &[], 0).await;
+    corner.engine.start(&ordinary).await.expect("the container starts");
+    assert_eq!(corner.injected(&ordinary, "/x.db").await, Vec::<String>::new());
+
+    let injected = corner.create(&writes, &[], 0).await;
+    docker(&["cp", note, &format!("{injected}:/app.conf")]);
+    corner.engine.start(&injected).await.expect("the container starts");
+    assert_eq!(corner.injected(&injected, "/x.db").await, ["/app.conf"]);
 }

@@ -1,11 +1,10 @@
 //! Containers as a person would run them.
 
-use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::engine::{self, docker, try_docker};
+use crate::engine::Engine;
 use crate::http::{Address, Request};
 use crate::process::run;
 use crate::scene::Scene;
@@ -17,6 +16,7 @@ pub(crate) const APP_PORT: u16 = 8080;
 /// What to give to `docker run -d`. It belongs to its scene and goes with it.
 #[derive(Clone, Debug)]
 pub struct Container {
+    engine: Engine,
     name: String,
     image: String,
     options: Vec<String>,
@@ -27,7 +27,13 @@ impl Container {
     /// A container whose name is `word` made unique, without an image yet.
     pub fn new(scene: &Scene, word: &str) -> Self {
         let options = scene.labels().iter().flat_map(|label| ["--label".to_owned(), label.clone()]).collect();
-        Self { name: scene.name(word), image: String::new(), options, arguments: Vec::new() }
+        Self { engine: Engine::shared(), name: scene.name(word), image: String::new(), options, arguments: Vec::new() }
+    }
+
+    /// Runs on another engine than the shared one, such as [`crate::Host::engine`].
+    pub fn on(mut self, engine: &Engine) -> Self {
+        self.engine = engine.clone();
+        self
     }
 
     /// The image, as it would be written on the command line: this is what `Config.Image` becomes.
@@ -105,21 +111,27 @@ impl Container {
 
     #[track_caller]
     fn execute(&self, command: &[&str]) -> RunningContainer {
-        let mut docker = Command::new("docker");
+        let mut docker = self.engine.command();
         docker.args(command).args(["--name", &self.name]).args(&self.options).arg(&self.image).args(&self.arguments);
         let id = run(&mut docker).unwrap_or_else(|error| panic!("{error}"));
-        RunningContainer { name: self.name.clone(), first_id: id }
+        RunningContainer { engine: self.engine.clone(), name: self.name.clone(), first_id: id }
     }
 }
 
 /// A container that was made, by its name: what the name stands for changes when the daemon replaces it.
 #[derive(Clone, Debug)]
 pub struct RunningContainer {
+    engine: Engine,
     name: String,
     first_id: String,
 }
 
 impl RunningContainer {
+    /// The engine it runs on.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
@@ -139,7 +151,7 @@ impl RunningContainer {
     /// Inspects whatever has the name now.
     #[track_caller]
     pub fn inspect(&self) -> Value {
-        engine::inspect(&self.name).unwrap_or_else(|error| panic!("{error}"))
+        self.engine.inspect(&self.name).unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// What it answers to `/version` at its own address.
@@ -148,7 +160,7 @@ impl RunningContainer {
     ///
     /// What kept it from answering.
     pub fn version(&self) -> Result<String, String> {
-        let (ip, _) = engine::container_address(&self.name)?;
+        let (ip, _) = self.engine.container_address(&self.name)?;
         let mut request = Request::new("GET", "/version");
         request.limit = Duration::from_secs(1);
         let answer = request.send(&Address::Tcp(format!("{ip}:{APP_PORT}"))).map_err(|error| error.to_string())?;
@@ -170,12 +182,12 @@ impl RunningContainer {
 
     /// Its log so far, both streams.
     pub fn logs(&self) -> String {
-        try_docker(["logs", &self.name]).unwrap_or_else(|error| error)
+        self.engine.try_docker(["logs", &self.name]).unwrap_or_else(|error| error)
     }
 
     /// Stops it, as a person would.
     #[track_caller]
     pub fn stop(&self) {
-        docker(["stop", &self.name]);
+        self.engine.docker(["stop", &self.name]);
     }
 }

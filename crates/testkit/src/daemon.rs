@@ -12,7 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::config::{Hook, write_config};
-use crate::engine;
+use crate::engine::Engine;
 use crate::http::{Address, Request, Response};
 use crate::port::free_port;
 use crate::process::Process;
@@ -30,6 +30,7 @@ const CLI_LIMIT: Duration = Duration::from_secs(180);
 pub struct DaemonBuilder {
     binary: PathBuf,
     directory: TempDir,
+    engine: Engine,
     address: String,
     manage: String,
     node: String,
@@ -50,6 +51,12 @@ impl DaemonBuilder {
     pub fn settings(mut self, toml: &str) -> Self {
         self.settings.push_str(toml);
         self.settings.push('\n');
+        self
+    }
+
+    /// The engine it stands beside, instead of the shared one.
+    pub fn engine(mut self, engine: &Engine) -> Self {
+        self.engine = engine.clone();
         self
     }
 
@@ -96,7 +103,7 @@ impl DaemonBuilder {
         let config = write_config(self.directory.path(), &self.hooks, &self.settings);
         let mut command = Command::new(&self.binary);
         command.arg("run").arg("--config").arg(config).arg("--state-dir").arg(&state);
-        command.args(["--docker", &engine::address(), "--listen", &self.address, "--node", &self.node]);
+        command.args(["--docker", self.engine.address(), "--listen", &self.address, "--node", &self.node]);
         command.args(["--manage", &self.manage]).args(&self.arguments);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let process = Process::spawn("deployer", &command, self.directory.path());
@@ -131,6 +138,7 @@ impl Daemon {
         DaemonBuilder {
             binary: binary.into(),
             directory: tempfile::tempdir().expect("the temporary directory can be written"),
+            engine: Engine::shared(),
             address: format!("127.0.0.1:{}", free_port()),
             manage: format!("labeled={}", scene.id()),
             node: scene.name("node"),

@@ -30,9 +30,16 @@ impl Process {
     /// When the logs cannot be opened or the program cannot be started.
     #[track_caller]
     pub fn spawn(name: &str, command: &Command, log_directory: &Path) -> Self {
+        Self::spawn_ended_by(name, command, log_directory, "KILL")
+    }
+
+    /// Like [`Process::spawn`], for a child that has children of its own to end: the signal (`TERM`, `KILL`, …) that
+    /// the kernel sends it when this process dies without running any destructor.
+    #[track_caller]
+    pub(crate) fn spawn_ended_by(name: &str, command: &Command, log_directory: &Path, signal: &str) -> Self {
         let stdout = log_directory.join(format!("{name}.stdout"));
         let stderr = log_directory.join(format!("{name}.stderr"));
-        let mut command = dying_with_this_process(command);
+        let mut command = dying_with_this_process(command, signal);
         command.stdin(Stdio::null()).stdout(append_to(&stdout)).stderr(append_to(&stderr));
         let child = spawn_from_lasting_thread(command);
         let child = child.unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
@@ -103,11 +110,11 @@ impl Drop for Process {
     }
 }
 
-/// The same command, started through `setpriv` so that the kernel kills the child when this process dies without
+/// The same command, started through `setpriv` so that the kernel signals the child when this process dies without
 /// running any destructor. setpriv replaces itself by the program, so the pid is the program's.
-fn dying_with_this_process(command: &Command) -> Command {
+fn dying_with_this_process(command: &Command, signal: &str) -> Command {
     let mut wrapped = Command::new("setpriv");
-    wrapped.args(["--pdeathsig", "KILL", "--"]).arg(command.get_program()).args(command.get_args());
+    wrapped.args(["--pdeathsig", signal, "--"]).arg(command.get_program()).args(command.get_args());
     for (name, value) in command.get_envs() {
         match value {
             Some(value) => wrapped.env(name, value),

@@ -204,7 +204,7 @@ fn launch(directory: &TempDir, port: u16, options: &RegistryOptions) -> Process 
     let endpoints: Vec<_> = options.notifications.iter().enumerate().map(endpoint).collect();
     let mut configuration = json!({
         "version": "0.1",
-        "log": { "level": "info", "accesslog": { "disabled": false } },
+        "log": { "level": "warn", "accesslog": { "disabled": false } },
         "storage": {
             "filesystem": { "rootdirectory": root.join("storage") },
             "delete": { "enabled": true },

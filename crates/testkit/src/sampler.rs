@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::container::APP_PORT;
-use crate::engine::container_address;
+use crate::engine::Engine;
 use crate::http::{Address, Request};
 
 /// Between the starts of two requests to one container.
@@ -38,14 +38,20 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// Starts asking the containers of these names, whatever container has the name at the time.
+    /// Starts asking the containers of these names, whatever container of the shared engine has the name at the time.
     pub fn start(names: &[&str]) -> Self {
+        let shared = Engine::shared();
+        Self::start_on(&names.iter().map(|name| (&shared, *name)).collect::<Vec<_>>())
+    }
+
+    /// The same for containers of several engines. No two may have the same name, for samples are told by it.
+    pub fn start_on(containers: &[(&Engine, &str)]) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let start = |name: &&str| {
-            let (name, stop) = ((*name).to_owned(), Arc::clone(&stop));
-            thread::spawn(move || ask_until(&stop, &name))
+        let start = |(engine, name): &(&Engine, &str)| {
+            let (engine, name, stop) = ((*engine).clone(), (*name).to_owned(), Arc::clone(&stop));
+            thread::spawn(move || ask_until(&stop, &engine, &name))
         };
-        Self { threads: names.iter().map(start).collect(), stop }
+        Self { threads: containers.iter().map(start).collect(), stop }
     }
 
     /// Stops asking and hands out what was seen.
@@ -165,12 +171,12 @@ impl Samples {
     }
 }
 
-fn ask_until(stop: &AtomicBool, name: &str) -> Vec<Sample> {
+fn ask_until(stop: &AtomicBool, engine: &Engine, name: &str) -> Vec<Sample> {
     let mut samples = Vec::new();
     let mut address = None;
     while !stop.load(Ordering::Relaxed) {
         let started = Instant::now();
-        let answer = ask(name, &mut address);
+        let answer = ask(engine, name, &mut address);
         if answer.is_err() {
             address = None;
         }
@@ -180,10 +186,10 @@ fn ask_until(stop: &AtomicBool, name: &str) -> Vec<Sample> {
     samples
 }
 
-fn ask(name: &str, known: &mut Option<(String, String)>) -> Result<String, String> {
+fn ask(engine: &Engine, name: &str, known: &mut Option<(String, String)>) -> Result<String, String> {
     let (ip, id) = match known {
         Some(known) => known,
-        None => known.insert(container_address(name)?),
+        None => known.insert(engine.container_address(name)?),
     };
     let request = Request { limit: PATIENCE, ..Request::new("GET", "/sample") };
     let answer = request.send(&Address::Tcp(format!("{ip}:{APP_PORT}"))).map_err(|error| error.to_string())?;

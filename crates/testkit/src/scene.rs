@@ -7,7 +7,7 @@ use std::sync::Once;
 
 use serde_json::{Value, json};
 
-use crate::engine;
+use crate::engine::{self, Engine, docker};
 
 /// On every image, container, network and volume of a scene. Containers inherit it from their image, so that those
 /// which the daemon makes are found as well.
@@ -48,7 +48,7 @@ impl Scene {
     pub fn network(&self, word: &str) -> String {
         let name = self.name(word);
         let [scene, owner] = self.labels();
-        engine::docker(["network", "create", "--label", &scene, "--label", &owner, &name]);
+        docker(["network", "create", "--label", &scene, "--label", &owner, &name]);
         name
     }
 
@@ -56,7 +56,7 @@ impl Scene {
     pub fn volume(&self, word: &str) -> String {
         let name = self.name(word);
         let [scene, owner] = self.labels();
-        engine::docker(["volume", "create", "--label", &scene, "--label", &owner, &name]);
+        docker(["volume", "create", "--label", &scene, "--label", &owner, &name]);
         name
     }
 }
@@ -81,6 +81,7 @@ pub(crate) fn random_hex() -> String {
 /// Containers first, because they hold the rest. A failure is told and not fatal: this runs in destructors, and an
 /// object that another process removes meanwhile is as good as removed.
 fn remove_where(label: &str, chosen: impl Fn(&Value) -> bool) {
+    let shared = Engine::shared();
     let filters = engine::filters(&json!({ "label": [label] }));
     let kinds = [
         (format!("/containers/json?all=1&filters={filters}"), "/containers/", "?force=1&v=1", "Id"),
@@ -89,14 +90,14 @@ fn remove_where(label: &str, chosen: impl Fn(&Value) -> bool) {
         (format!("/volumes?filters={filters}"), "/volumes/", "?force=1", "Name"),
     ];
     for (list, object, query, key) in kinds {
-        let answer = engine::call("GET", &list).unwrap_or_else(|error| {
+        let answer = shared.call("GET", &list).unwrap_or_else(|error| {
             eprintln!("testkit: {error}");
             Value::Null
         });
         let objects = answer.as_array().or(answer["Volumes"].as_array());
         for found in objects.into_iter().flatten().filter(|found| chosen(&found["Labels"])) {
             let path = format!("{object}{}{query}", found[key].as_str().unwrap_or_default());
-            if let Err(error) = engine::call("DELETE", &path)
+            if let Err(error) = shared.call("DELETE", &path)
                 && !error.contains(": 404 ")
                 && !error.contains(": 409 ")
             {

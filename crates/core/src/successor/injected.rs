@@ -1,14 +1,15 @@
 //! Files that somebody put into a container instead of into its image: the successor would silently lack them.
 //!
-//! Compose writes `configs:` and `secrets:` with inline content into a container between its creation and each start;
-//! `docker cp` does the same by hand. Nothing marks such files. Ordinary containers write files all the time, so the
-//! mere list of changed paths tells only the customary place of secrets. The rest is told by time, and only for a
-//! container that never exited: a file older than its first start was not written by it. Two kinds of old files are
-//! innocent: those that the program itself unpacks with their old times (recognised by a package database or a
-//! module directory), and those of an earlier run, which is why a container that exited before gets the first rule only.
+//! Compose writes `configs:` and `secrets:` with inline content into a container before it starts; `docker cp` does the
+//! same by hand. Nothing marks such files, and ordinary containers write files all the time. What tells them apart is
+//! how they came: through the engine they come in a tar archive, whose times are whole seconds, while a file that a
+//! program writes has a time to the nanosecond. Files of the image are whole seconds too, and show up as changed where
+//! a program gave them another owner; those are older than the image. So a file counts as put there if its time is a
+//! whole second after the image was made, or if it lies where by custom only secrets do.
 //!
-//! What this cannot see: files injected into a container that has been restarted since, outside `/run/secrets`; files
-//! put with a new time into a running container; and injected files inside directories where programs keep their state.
+//! Innocent files with such times are those that a program unpacks itself; packages and modules are recognised by
+//! their places, other archives are not, and such a container is refused in vain. Not found are files older than the
+//! image, and files where programs keep what they write while they run.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +18,7 @@ use serde_json::Value;
 use super::json::{clean_path, items, members, text};
 
 /// Most files to look at in one container. Of more, those nearest to the root are taken.
-const LOOKS_MAX: usize = 64;
+const LOOKS_MAX: usize = 32;
 /// Where secrets are put by custom. Programs do not write there.
 const SECRET_DIRECTORIES: [&str; 2] = ["/run/secrets", "/var/run/secrets"];
 /// Where programs write while they run, and nobody injects a setting.
@@ -38,6 +39,7 @@ const RUNTIME_DIRECTORIES: [&str; 11] = [
 const PACKAGE_DATABASES: [&str; 4] = ["/lib/apk/db", "/usr/lib/sysimage/rpm", "/var/lib/dpkg", "/var/lib/rpm"];
 /// Directories that language tools fill while a program starts, with the times of the packages' build.
 const MODULE_DIRECTORIES: [&str; 2] = ["node_modules", "site-packages"];
+const NANOSECONDS_A_SECOND: i64 = 1_000_000_000;
 
 /// A changed file in a container, as the engine's archive call describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,51 +52,42 @@ pub struct ChangedFile {
     pub modified: String,
 }
 
-/// Which of the changed paths are worth asking the engine for their times, at most 64, those nearest to the root first.
-/// Empty where times cannot tell anything.
+/// Which of the changed paths are worth asking the engine for their times, at most 32, those nearest to the root first.
 pub fn files_to_look_at(container: &Value, changes: &[String]) -> Vec<String> {
-    if has_exited(container) {
+    let is_in_one_of = |path: &str, directories: &[&str]| directories.iter().any(|directory| is_in(path, directory));
+    if changes.iter().any(|path| is_in_one_of(path, &PACKAGE_DATABASES)) {
         return Vec::new();
     }
-    let mut paths: Vec<String> = own_files(container, changes)
-        .into_iter()
-        .filter(|path| !RUNTIME_DIRECTORIES.iter().any(|directory| is_in(path, directory)))
-        .map(str::to_owned)
-        .collect();
-    paths.sort_by_key(|path| (path.matches('/').count(), path.clone()));
-    paths.truncate(LOOKS_MAX);
-    paths
+    let is_module = |path: &str| path.split('/').any(|part| MODULE_DIRECTORIES.contains(&part));
+    let mut paths: Vec<&str> = own_files(container, changes);
+    paths.retain(|path| !is_in_one_of(path, &RUNTIME_DIRECTORIES) && !is_module(path));
+    paths.sort_by_key(|path| (path.matches('/').count(), *path));
+    paths.into_iter().take(LOOKS_MAX).map(str::to_owned).collect()
 }
 
-/// The files that were put into a container, sorted. `changes` are the paths that the engine lists as added or changed;
-/// `files` is what it says of [`files_to_look_at`], and may be empty where it was not asked.
-pub fn injected_files(container: &Value, changes: &[String], files: &[ChangedFile]) -> Vec<String> {
-    let mut injected: BTreeSet<String> = own_files(container, changes)
-        .into_iter()
-        .filter(|path| SECRET_DIRECTORIES.iter().any(|directory| is_in(path, directory)))
-        .map(str::to_owned)
-        .collect();
-    if has_exited(container) {
-        return injected.into_iter().collect();
-    }
-    // A container that was never started has no such time: all that was changed in it was put there.
-    let started = nanoseconds(text(container, "/State/StartedAt")).unwrap_or(i64::MAX);
-    let created = nanoseconds(text(container, "/Created")).unwrap_or(i64::MAX);
-    let installs = changes.iter().any(|path| PACKAGE_DATABASES.iter().any(|database| is_in(path, database)));
+/// The files that were put into a container, sorted. `image` is the raw inspection of the image it was created from,
+/// if that is still there. `changes` are the paths that the engine lists as added or changed; `files` is what it says
+/// of [`files_to_look_at`].
+pub fn injected_files(
+    container: &Value,
+    image: Option<&Value>,
+    changes: &[String],
+    files: &[ChangedFile],
+) -> Vec<String> {
+    let is_secret = |path: &&str| SECRET_DIRECTORIES.iter().any(|directory| is_in(path, directory));
+    let mut injected: BTreeSet<String> =
+        own_files(container, changes).into_iter().filter(is_secret).map(str::to_owned).collect();
+    // An archive rounds to the nearest second. Without the image, its files are at least older than the container.
+    let second = |value: &Value| nanoseconds(text(value, "/Created")).map_or(0, |time| time / NANOSECONDS_A_SECOND);
+    let made = image.map_or_else(|| second(container) - 1, |image| second(image) + 1);
     for file in files.iter().filter(|file| !file.is_directory) {
-        let Some(modified) = nanoseconds(&file.modified) else { continue };
-        let is_unpacked = installs || file.path.split('/').any(|part| MODULE_DIRECTORIES.contains(&part));
-        let is_of_this_container = modified >= created;
-        if modified < started && (is_of_this_container || !is_unpacked) {
+        let came_in_an_archive = nanoseconds(&file.modified)
+            .is_some_and(|time| time % NANOSECONDS_A_SECOND == 0 && time / NANOSECONDS_A_SECOND > made);
+        if came_in_an_archive {
             injected.insert(file.path.clone());
         }
     }
     injected.into_iter().collect()
-}
-
-/// Whether the container's process has ended before: what it wrote then is older than its latest start.
-fn has_exited(container: &Value) -> bool {
-    nanoseconds(text(container, "/State/FinishedAt")).is_some()
 }
 
 /// The changed paths but for directories of other changed paths, and for what the engine makes for mounts.
@@ -147,7 +140,7 @@ fn nanoseconds(time: &str) -> Option<i64> {
     let march_year = if month <= 2 { year - 1 } else { year };
     let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
     let days = 365 * march_year + march_year / 4 - march_year / 100 + march_year / 400 + day_of_year - 719_468;
-    (days * 86_400 + seconds_of_day - offset).checked_mul(1_000_000_000)?.checked_add(nanoseconds)
+    (days * 86_400 + seconds_of_day - offset).checked_mul(NANOSECONDS_A_SECOND)?.checked_add(nanoseconds)
 }
 
 #[cfg(test)]
@@ -171,24 +164,22 @@ mod tests {
         }
     }
 
-    const CREATED: &str = "2026-11-24T10:00:00Z";
-    const STARTED: &str = "2026-11-24T10:00:05Z";
-    const NEVER: &str = "0001-01-01T00:00:00Z";
+    const IMAGE_MADE: &str = "2026-11-24T09:00:00.7Z";
 
-    /// A container created at ten o'clock, started five seconds later, with a volume and a secret mounted.
-    fn container(started: &str, finished: &str) -> Value {
+    /// A container with a volume, a temporary file system and a secret mounted.
+    fn container() -> Value {
         json!({
-            "Created": CREATED,
-            "State": { "StartedAt": started, "FinishedAt": finished },
+            "Created": "2026-11-24T10:00:00Z",
             "HostConfig": { "Tmpfs": { "/scratch": "" } },
             "Mounts": [{ "Destination": "/data" }, { "Destination": "/run/secrets/mounted" }],
         })
     }
 
     #[track_caller]
-    fn check(container: &Value, changed: &[(&str, &str)], expected: &[&str]) {
+    fn check(changed: &[(&str, &str)], expected: &[&str]) {
+        let (container, image) = (container(), json!({ "Created": IMAGE_MADE }));
         let changes: Vec<String> = changed.iter().map(|(path, _)| (*path).to_owned()).collect();
-        let looked_at = files_to_look_at(container, &changes);
+        let looked_at = files_to_look_at(&container, &changes);
         let files: Vec<ChangedFile> = changed
             .iter()
             .filter(|(path, _)| looked_at.iter().any(|looked_at| looked_at == path))
@@ -198,67 +189,64 @@ mod tests {
                 modified: (*modified).to_owned(),
             })
             .collect();
-        assert_eq!(injected_files(container, &changes, &files), expected);
+        assert_eq!(injected_files(&container, Some(&image), &changes, &files), expected);
     }
 
-    const INJECTED: &str = "2026-11-24T10:00:03+00:00";
-    const OLD: &str = "2020-01-01T00:00:00Z";
-    const LATER: &str = "2026-11-24T11:00:00Z";
+    /// A time as an archive carries it, and one as a program's write leaves it.
+    const ARCHIVED: &str = "2026-11-24T10:00:03+00:00";
+    const WRITTEN: &str = "2026-11-24T11:00:00.123456789Z";
+    const OF_IMAGE: &str = "2026-11-24T08:00:00Z";
 
     #[test]
-    fn t37_files_written_into_the_container_before_its_start_are_found() {
-        let running = container(STARTED, NEVER);
-        check(&running, &[("/etc", LATER), ("/etc/app.yml", INJECTED)], &["/etc/app.yml"]);
-        check(&running, &[("/my_config", INJECTED)], &["/my_config"]);
-        check(&running, &[("/etc/copied.conf", OLD)], &["/etc/copied.conf"]);
-        check(
-            &running,
-            &[("/run", LATER), ("/run/secrets", LATER), ("/run/secrets/key", LATER)],
-            &["/run/secrets/key"],
-        );
+    fn t37_files_put_into_the_container_are_found() {
+        check(&[("/etc", WRITTEN), ("/etc/app.yml", ARCHIVED)], &["/etc/app.yml"]);
+        check(&[("/my_config", ARCHIVED), ("/app.db", WRITTEN)], &["/my_config"]);
+        check(&[("/run", WRITTEN), ("/run/secrets", WRITTEN), ("/run/secrets/key", WRITTEN)], &["/run/secrets/key"]);
     }
 
     #[test]
-    fn t37_what_a_program_writes_itself_is_no_reason_to_refuse() {
-        let running = container(STARTED, NEVER);
-        let ordinary =
+    fn t37_what_a_program_writes_is_no_reason_to_refuse() {
+        let places =
             ["/tmp/x", "/run/app.pid", "/var/log/app.log", "/var/cache/app/1", "/etc/generated.conf", "/app.db"];
-        check(&running, &ordinary.map(|path| (path, LATER)), &[]);
+        check(&places.map(|path| (path, WRITTEN)), &[]);
+        check(&[("/tmp/unpacked", ARCHIVED), ("/var/lib/app/unpacked", ARCHIVED)], &[]);
+        check(&[("/etc/empty.d", ARCHIVED)], &[]);
+    }
+
+    #[test]
+    fn t37_the_images_own_files_with_another_owner_are_no_reason_to_refuse() {
+        check(&[("/app", WRITTEN), ("/app/index.html", OF_IMAGE), ("/app/main.js", "2026-11-24T09:00:01Z")], &[]);
+    }
+
+    #[test]
+    fn t37_packages_that_a_program_installs_are_no_reason_to_refuse() {
         check(
-            &running,
-            &[("/var/lib/dpkg/status", LATER), ("/etc/new-package.conf", OLD), ("/usr/bin/tool", OLD)],
+            &[("/var/lib/dpkg/status", WRITTEN), ("/etc/new-package.conf", ARCHIVED), ("/usr/bin/tool", ARCHIVED)],
             &[],
         );
-        check(&running, &[("/app/node_modules/left/index.js", OLD)], &[]);
-        check(&running, &[("/etc/empty.d", OLD)], &[]);
+        check(&[("/app/node_modules/left/index.js", ARCHIVED)], &[]);
     }
 
     #[test]
     fn t37_mount_points_are_the_engines_own() {
-        let running = container(STARTED, NEVER);
-        check(
-            &running,
-            &[("/data", OLD), ("/run/secrets", OLD), ("/run/secrets/mounted", OLD), ("/scratch", OLD)],
-            &[],
-        );
+        let paths = ["/data", "/run", "/run/secrets", "/run/secrets/mounted", "/scratch"];
+        check(&paths.map(|path| (path, ARCHIVED)), &[]);
     }
 
     #[test]
-    fn t37_after_an_exit_only_the_place_tells() {
-        let restarted = container(STARTED, "2026-11-24T09:59:00Z");
-        check(&restarted, &[("/etc/app.yml", INJECTED), ("/run/secrets/key", INJECTED)], &["/run/secrets/key"]);
-    }
-
-    #[test]
-    fn t37_in_a_container_never_started_every_file_was_put_there() {
-        check(&container(NEVER, NEVER), &[("/etc/app.yml", INJECTED)], &["/etc/app.yml"]);
+    fn t37_without_its_image_a_file_is_put_there_if_it_is_no_older_than_the_container() {
+        let file =
+            |modified: &str| ChangedFile { path: "/f".to_owned(), is_directory: false, modified: modified.to_owned() };
+        let injected = |modified: &str| injected_files(&container(), None, &["/f".to_owned()], &[file(modified)]);
+        assert_eq!(injected(ARCHIVED), ["/f"]);
+        assert_eq!(injected("2026-11-24T09:30:00Z"), Vec::<String>::new());
     }
 
     #[test]
     fn t37_the_number_of_looks_is_bounded() {
         let changes: Vec<String> =
             (0..500).map(|index| format!("/srv/deep/{index}")).chain(["/top".to_owned()]).collect();
-        let looked_at = files_to_look_at(&container(STARTED, NEVER), &changes);
+        let looked_at = files_to_look_at(&container(), &changes);
         assert_eq!((looked_at.len(), looked_at[0].as_str()), (LOOKS_MAX, "/top"));
     }
 }

@@ -67,8 +67,8 @@ pub enum Refusal {
     },
     /// Files were put into the container, which the image does not have and the successor would lack.
     #[error(
-        "files were written into the container before it started ({}), as Compose's configs and secrets with inline \
-         content or 'docker cp' do, and the successor would lack them; mount them from the host instead",
+        "files were put into the container ({}), as 'docker cp' and Compose's configs and secrets with inline content \
+         do, and the successor would lack them; mount them from the host instead",
         .paths.join(", ")
     )]
     FilesInjected {

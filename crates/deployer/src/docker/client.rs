@@ -12,8 +12,9 @@ use serde_json::Value;
 use crate::engine::{EngineError, EngineInfo};
 use crate::wire::{self, Answer, Call, Endpoint, WireError};
 
-/// The newest API version that this client was written for.
-const API_NEWEST: (u32, u32) = (1, 52);
+/// The newest API version that this client was written for. From 1.52 an inspection no longer shows which MAC address
+/// the user asked for.
+const API_NEWEST: (u32, u32) = (1, 51);
 /// The oldest it works with: Engine 20.10. Older ones lack platform checks that a replacement relies on.
 const API_OLDEST: (u32, u32) = (1, 41);
 /// How long an ordinary call may take.

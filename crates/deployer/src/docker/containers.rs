@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use deployer_core::successor::ChangedFile;
 use hyper::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -169,6 +172,39 @@ pub async fn changes(client: &Client, id: &str) -> Result<Vec<String>, EngineErr
     Ok(changes.unwrap_or_default().into_iter().filter(|c| c.kind != DELETED).map(|c| c.path).collect())
 }
 
+/// The header in which the engine describes a file: JSON in base64.
+const FILE_HEADER: &str = "x-docker-container-path-stat";
+/// The bit that Go's `fs.FileMode` has for directories.
+const GO_MODE_DIRECTORY: u32 = 1 << 31;
+
+#[derive(Deserialize)]
+struct File {
+    mode: u32,
+    mtime: String,
+}
+
+/// What a file in the container is, without its content.
+pub async fn file(client: &Client, id: &str, path: &str) -> Result<Option<ChangedFile>, EngineError> {
+    let what = format!("look at {path} in container {}", short(id));
+    let request =
+        Request::new(Method::HEAD, format!("/containers/{}/archive?path={}", encode(id), encode(path)), &what);
+    let answer = match client.send(request).await {
+        Ok(answer) => answer,
+        Err(EngineError::NotFound { .. }) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let header = answer.headers.get(FILE_HEADER).map_or(&b""[..], |value| value.as_bytes());
+    match described(path, header) {
+        Some(file) => Ok(Some(file)),
+        None => Err(EngineError::Nonsense { what, message: format!("the header {FILE_HEADER} cannot be read") }),
+    }
+}
+
+fn described(path: &str, header: &[u8]) -> Option<ChangedFile> {
+    let file: File = serde_json::from_slice(&STANDARD.decode(header).ok()?).ok()?;
+    Some(ChangedFile { path: path.to_owned(), is_directory: file.mode & GO_MODE_DIRECTORY != 0, modified: file.mtime })
+}
+
 fn absent_is_done(outcome: Result<(), EngineError>) -> Result<(), EngineError> {
     match outcome {
         Err(EngineError::NotFound { .. }) => Ok(()),
@@ -186,6 +222,20 @@ mod tests {
                            "Labels": null});
         let listed = summary(serde_json::from_value(entry).expect("tolerant"));
         assert_eq!((listed.name.as_str(), listed.state.as_str()), ("web", "hibernating"));
+    }
+
+    #[test]
+    fn a_files_description_is_read_from_its_header() {
+        // As Engine 20.10 sent it for a file, and with the mode of a directory.
+        let header = b"eyJuYW1lIjoieCIsInNpemUiOjEzNTgsIm1vZGUiOjQyMCwibXRpbWUiOiIyMDI2LTExLTI0VDEzOjE0OjA0WiIsImxpbmtUYXJnZXQiOiIifQ==";
+        let file = described("/etc/x", header).expect("a description");
+        assert_eq!(
+            (file.path.as_str(), file.is_directory, file.modified.as_str()),
+            ("/etc/x", false, "2026-11-24T13:14:04Z")
+        );
+        let directory = STANDARD.encode(r#"{"name":"x","mode":2147484141,"mtime":"2026-11-24T13:14:04+01:00"}"#);
+        assert!(described("/etc", directory.as_bytes()).is_some_and(|file| file.is_directory));
+        assert_eq!(described("/etc", b""), None);
     }
 
     #[test]

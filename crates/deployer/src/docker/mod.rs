@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use deployer_core::image::{ImageRef, Track};
+use deployer_core::successor::ChangedFile;
 use futures_util::stream::BoxStream;
 use serde_json::Value;
 
@@ -109,6 +110,10 @@ impl Engine for Docker {
 
     async fn changes(&self, id: &str) -> Result<Vec<String>, EngineError> {
         containers::changes(&self.client, id).await
+    }
+
+    async fn file(&self, id: &str, path: &str) -> Result<Option<ChangedFile>, EngineError> {
+        containers::file(&self.client, id, path).await
     }
 
     async fn network_exists(&self, network: &str) -> Result<bool, EngineError> {

@@ -18,8 +18,10 @@ use crate::world::World;
 
 /// Tries to start a candidate whose port is still taken by the one just stopped.
 const PORT_TRIES_MAX: u32 = 3;
-/// The pause between them.
-const PORT_PAUSE: Duration = Duration::from_secs(1);
+/// Tries to remove a container that the engine will not give up, such as one with a busy mount.
+const REMOVAL_TRIES_MAX: u32 = 5;
+/// The pause between such tries.
+const PAUSE: Duration = Duration::from_secs(1);
 /// Lines of a failed candidate's log that are kept.
 const LAST_WORDS_LINES: u32 = 20;
 
@@ -48,8 +50,8 @@ pub async fn carry_out(
         Act::Claim => Ok(slot::claim(world, replacement, shutdown).await?),
         Act::Fence => Ok(slot::fence(world, replacement).await?),
         Act::Release => Ok(slot::release(world, replacement).await?),
-        Act::MoveTag => or_again(move_tag(world, replacement, Some(&replacement.facts.new_image.clone())).await),
-        Act::Create => or_again(create(world, replacement).await),
+        Act::MoveTag => or_back(move_tag(world, replacement, Some(&replacement.facts.new_image.clone())).await),
+        Act::Create => or_back(create(world, replacement).await),
         Act::DisarmPredecessor => or_back(set_policy(world, replacement, &json!({"Name": "no"})).await),
         Act::StopPredecessor => or_back(stop(world, replacement, &replacement.facts.predecessor).await),
         Act::SwapNames => or_back(swap_names(world, replacement).await),
@@ -58,8 +60,8 @@ pub async fn carry_out(
         Act::Approve => approve(world, replacement).await,
         Act::RemovePredecessor => remove_predecessor(world, replacement).await,
         Act::StopCandidate => stop_candidate(world, replacement).await,
-        Act::SwapNamesBack => done(swap_names_back(world, replacement).await),
-        Act::StartPredecessor => done(start_predecessor(world, replacement).await),
+        Act::SwapNamesBack => done(absent_is_done(swap_names_back(world, replacement).await)),
+        Act::StartPredecessor => done(absent_is_done(start_predecessor(world, replacement).await)),
         Act::MoveTagBack => done(move_tag_back(world, replacement).await),
         Act::RearmPredecessor => {
             done(absent_is_done(set_policy(world, replacement, &replacement.facts.restart_policy).await))
@@ -74,22 +76,14 @@ fn done(outcome: Result<(), EngineError>) -> Result<Event, ActError> {
     outcome.map(|()| Event::Done).map_err(ActError::Engine)
 }
 
-/// On the way forward a refusal means going back; no answer means looking again.
+/// On the way forward a refusal means going back, and no answer means looking again. What is not there any more,
+/// image or container, was removed by somebody meanwhile: that is nobody's failure, and is decided anew.
 fn or_back(outcome: Result<(), EngineError>) -> Result<Event, ActError> {
     match outcome {
         Ok(()) => Ok(Event::Done),
         Err(error) if error.is_ambiguous() => Err(error.into()),
+        Err(error @ EngineError::NotFound { .. }) => Ok(Event::Failed(Failure::Superseded(error.to_string()))),
         Err(error) => Ok(Event::Failed(Failure::Node(error.to_string()))),
-    }
-}
-
-/// An image that somebody removed between the pull and its use is pulled again: that is nobody's failure.
-fn or_again(outcome: Result<(), EngineError>) -> Result<Event, ActError> {
-    match outcome {
-        Err(EngineError::NotFound { message, .. }) => {
-            Ok(Event::Failed(Failure::Superseded(format!("it was removed meanwhile: {message}"))))
-        }
-        outcome => or_back(outcome),
     }
 }
 
@@ -203,7 +197,7 @@ async fn start_candidate(world: &World, replacement: &Replacement) -> Result<(),
         match world.engine.start(candidate).await {
             Err(EngineError::Refused { message, .. }) if tries < PORT_TRIES_MAX && message.contains("already") => {
                 tries += 1;
-                tokio::time::sleep(PORT_PAUSE).await;
+                tokio::time::sleep(PAUSE).await;
             }
             outcome => return outcome,
         }
@@ -231,15 +225,21 @@ async fn approve(world: &World, replacement: &Replacement) -> Result<Event, ActE
     Ok(Event::Done)
 }
 
-/// The predecessor goes, and never its volumes. One that a person started again meanwhile is left to that person.
+/// The predecessor goes, and never its volumes. One that a person started again meanwhile is left to that person;
+/// so is one that the engine will not give up, since nothing that serves depends on it.
 async fn remove_predecessor(world: &World, replacement: &Replacement) -> Result<Event, ActError> {
-    match world.engine.remove(&replacement.facts.predecessor).await {
-        Err(error) if error.is_ambiguous() => Err(error.into()),
-        Err(error) => {
-            tracing::warn!(container = replacement.predecessor_name(), error = %error, "the old container stays");
-            Ok(Event::Done)
+    let mut tries = 1;
+    loop {
+        match world.engine.remove(&replacement.facts.predecessor).await {
+            Ok(()) => return Ok(Event::Done),
+            Err(error) if error.is_ambiguous() => return Err(error.into()),
+            Err(error) if tries == REMOVAL_TRIES_MAX || matches!(error, EngineError::Conflict { .. }) => {
+                tracing::warn!(container = replacement.predecessor_name(), error = %error, "the old container stays");
+                return Ok(Event::Done);
+            }
+            Err(_) => tries += 1,
         }
-        Ok(()) => Ok(Event::Done),
+        tokio::time::sleep(PAUSE).await;
     }
 }
 
@@ -292,8 +292,8 @@ async fn condemn(world: &World, replacement: &Replacement) -> Result<Event, ActE
 }
 
 async fn remove_candidate(world: &World, replacement: &Replacement) -> Result<(), EngineError> {
-    match &replacement.candidate {
-        Some(candidate) => world.engine.remove(candidate).await,
-        None => Ok(()),
-    }
+    let Some(candidate) = &replacement.candidate else { return Ok(()) };
+    // An engine that was restarted meanwhile has started it again, if its restart policy is "always".
+    stop(world, replacement, candidate).await?;
+    world.engine.remove(candidate).await
 }

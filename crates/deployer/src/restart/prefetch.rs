@@ -8,9 +8,12 @@ use std::time::Duration;
 
 use deployer_core::gate::required_ports;
 use deployer_core::image::Track;
+use deployer_core::ownership::owner;
 use deployer_core::policy::{DIGEST, LabelError};
 use deployer_core::replacement::Facts;
-use deployer_core::successor::{Input, Refusal, Successor, UserFields, injected_files, refuse_if_provider, successor};
+use deployer_core::successor::{
+    Input, Refusal, Successor, UserFields, files_to_look_at, injected_files, refuse_if_provider, successor,
+};
 use serde_json::Value;
 use thiserror::Error;
 
@@ -19,6 +22,7 @@ use crate::engine::EngineError;
 use crate::keep;
 use crate::pull::platform_mismatch;
 use crate::situation::{Decision, TrackView};
+use crate::supervision::Supervisors;
 use crate::survey::Survey;
 use crate::world::World;
 
@@ -42,6 +46,9 @@ pub enum PrefetchError {
     /// The image is for another machine.
     #[error("no image for this platform: {0}")]
     Platform(String),
+    /// Somebody else looks after the container by now.
+    #[error("{0}")]
+    Foreign(String),
     /// A network or volume that the container uses is gone.
     #[error("{kind} {name} does not exist any more; make it again, or recreate the container without it")]
     Missing {
@@ -75,8 +82,13 @@ pub async fn prefetch(
     if let Some(mismatch) = platform_mismatch(world, &new_image, &summary.image_id).await? {
         return Err(PrefetchError::Platform(mismatch));
     }
+    let owner = owner(&container, &Supervisors::look_here().of(&container));
+    if let Some(reason) = owner.reason() {
+        world.memory().owners.insert(summary.id.clone(), owner);
+        return Err(PrefetchError::Foreign(reason));
+    }
     refuse_if_provider(&container, survey.containers.iter().map(|other| &*other.inspection))?;
-    refuse_injected_files(world, &container).await?;
+    refuse_injected_files(world, &container, old_image.as_ref()).await?;
     let api = world.engine.info().await?.api;
     let labels = BTreeMap::from([(DIGEST.to_owned(), target.digest.to_string())]);
     let image = decision.container.config_image.as_str();
@@ -134,10 +146,14 @@ fn absent_is_none(outcome: Result<Value, EngineError>) -> Result<Option<Value>, 
 }
 
 /// Refuses a container into which files were put, since its successor would silently lack them.
-async fn refuse_injected_files(world: &World, container: &Value) -> Result<(), PrefetchError> {
+async fn refuse_injected_files(world: &World, container: &Value, image: Option<&Value>) -> Result<(), PrefetchError> {
     let id = container.get("Id").and_then(Value::as_str).unwrap_or_default();
     let changes = world.engine.changes(id).await?;
-    let paths = injected_files(container, &changes, &[]);
+    let mut files = Vec::new();
+    for path in files_to_look_at(container, &changes) {
+        files.extend(world.engine.file(id, &path).await?);
+    }
+    let paths = injected_files(container, image, &changes, &files);
     if paths.is_empty() { Ok(()) } else { Err(Refusal::FilesInjected { paths }.into()) }
 }
 

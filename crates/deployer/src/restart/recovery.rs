@@ -1,11 +1,11 @@
 //! After a start: journals that a daemon before this one left, brought as far as the engine alone allows.
 //!
-//! The store is never waited for here: a container that should serve does so first. What is left needs the
-//! store, and the stage takes it up.
+//! The store is never waited for here: a container that should serve does so first. What is left needs the store
+//! or time, and the stage takes it up.
 
 use std::time::Duration;
 
-use deployer_core::replacement::{Event, Phase, Replacement, Seen, recover};
+use deployer_core::replacement::{Act, Event, Phase, Replacement, Seen, recover};
 use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -39,7 +39,7 @@ pub async fn recover_with_engine(world: &World) -> Result<Vec<Replacement>, Jour
             found.word(),
             replacement.phase.word()
         );
-        while let Some((act, _)) = replacement.phase.next().filter(|(act, _)| !act.needs_store()) {
+        while let Some((act, _)) = replacement.phase.next().filter(|(act, _)| is_urgent(*act)) {
             world.journals.write(&replacement)?;
             failpoint::reached(&world.settings.state_dir, replacement.phase).await;
             match acts::carry_out(world, &mut replacement, act, &CancellationToken::new()).await {
@@ -53,6 +53,12 @@ pub async fn recover_with_engine(world: &World) -> Result<Vec<Replacement>, Jour
         left.push(replacement);
     }
     Ok(left)
+}
+
+/// Whether an act is carried out before the daemon listens: what brings a container back up is; what needs the
+/// store, or watches a container for a while, is left to the stage.
+fn is_urgent(act: Act) -> bool {
+    !act.needs_store() && !matches!(act, Act::ObserveCandidate | Act::ObservePredecessor)
 }
 
 fn apply(replacement: &mut Replacement, event: Event) {

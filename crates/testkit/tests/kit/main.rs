@@ -1,5 +1,6 @@
 //! The kit, tried on the real engine and a real registry.
 
+mod cluster;
 mod daemon;
 
 use std::io::{Read, Write};
@@ -11,8 +12,8 @@ use std::time::Duration;
 
 use deployer_testkit::http::{Address, Request};
 use deployer_testkit::{
-    AppImage, Behaviour, Container, Hook, Notification, Process, Registry, RegistryOptions, Sampler, Scene, docker,
-    engine, free_port, try_docker, wait_until,
+    AppImage, Behaviour, Container, Engine, Hook, Notification, Process, Registry, RegistryOptions, Sampler, Scene,
+    docker, free_port, try_docker, wait_until,
 };
 
 const SOON: Duration = Duration::from_secs(10);
@@ -34,7 +35,7 @@ fn a_push_is_notified_and_can_be_pulled() {
     assert!(call.contains("\"tag\": \"latest\"") && call.contains(&digest), "{call}");
 
     let image = registry.image("acme/web", "latest");
-    assert!(try_docker(["image", "inspect", &image]).is_err(), "the push left nothing on the engine");
+    assert!(try_docker(["image", "inspect", &image]).is_err(), "the push moved no tag that a container would use");
     let looked = registry.manifest_requests("acme/web");
     docker(["pull", "--quiet", &image]);
     assert!(registry.manifest_requests("acme/web") > looked, "{:?}", registry.requests());
@@ -208,12 +209,12 @@ fn the_sampler_is_not_fooled_by_another_container_at_the_same_address() {
     let network = scene.network("net");
     let first = image.container(&scene, "first").network(&network).run();
     first.wait_for_version("v1", SOON);
-    let address = engine::container_address(first.name()).expect("the first container runs").0;
+    let address = Engine::shared().container_address(first.name()).expect("the first container runs").0;
     let sampler = Sampler::start(&[first.name()]);
     docker(["stop", first.name()]);
     let second = image.container(&scene, "second").network(&network).run();
     second.wait_for_version("v1", SOON);
-    assert_eq!(engine::container_address(second.name()).expect("the second container runs").0, address);
+    assert_eq!(Engine::shared().container_address(second.name()).expect("the second container runs").0, address);
     let samples = sampler.stop();
     assert!(samples.of(first.name()).last().expect("samples were taken").answer.is_err());
 }
@@ -264,11 +265,11 @@ fn what_a_killed_test_left_is_swept_up_by_the_next_test_process() {
         .expect("the test binary runs");
     assert!(next.status.success());
     // Another test process may have begun to remove it, and be still at it.
-    wait_until(SOON, "the dead process's container to go", || match engine::inspect(&left) {
+    wait_until(SOON, "the dead process's container to go", || match Engine::shared().inspect(&left) {
         Err(_) => Ok(()),
         Ok(found) => Err(found["State"].to_string()),
     });
-    assert!(engine::inspect(&kept).is_ok());
+    assert!(Engine::shared().inspect(&kept).is_ok());
 }
 
 #[test]
