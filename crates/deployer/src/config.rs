@@ -11,11 +11,14 @@ use clap::Args;
 use deployer_core::policy::{Manage, parse_duration};
 use serde::Deserialize;
 use thiserror::Error;
+use toml::Spanned;
 
 use crate::http::Hook;
 use crate::wire::Endpoint;
+use place::{Document, Setting};
 
 mod hook;
+mod place;
 
 /// Where hooks are taken unless told otherwise.
 const LISTEN: &str = "127.0.0.1:7380";
@@ -23,6 +26,8 @@ const LISTEN: &str = "127.0.0.1:7380";
 const STATE_DIR: &str = "/var/lib/deployer";
 /// Where Docker listens unless told otherwise.
 const DOCKER: &str = "unix:///var/run/docker.sock";
+/// Longest name of a node, in bytes: that of a host.
+const NODE_BYTES_MAX: usize = 253;
 /// The file that is read if it exists and no other is named.
 const FILE: &str = "/etc/deployer/deployer.toml";
 /// The name of the local API's socket in the state directory.
@@ -57,13 +62,13 @@ pub struct Flags {
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 struct FileForm {
-    docker: Option<String>,
+    docker: Option<Spanned<String>>,
     state_dir: Option<PathBuf>,
-    listen: Option<String>,
-    node: Option<String>,
-    manage: Option<String>,
-    interval: Option<String>,
-    registry_check: Option<String>,
+    listen: Option<Spanned<String>>,
+    node: Option<Spanned<String>>,
+    manage: Option<Spanned<String>>,
+    interval: Option<Spanned<String>>,
+    registry_check: Option<Spanned<String>>,
     hook: Vec<hook::HookForm>,
 }
 
@@ -99,19 +104,21 @@ pub enum ConfigError {
         /// What the system said.
         message: String,
     },
-    /// The file is not what it should be; the text has line and column.
-    #[error("{path}: {message}")]
+    /// The file is not what it should be: no TOML, or an unknown key.
+    #[error("{place}: {message}")]
     Form {
-        /// The file.
-        path: PathBuf,
-        /// Place, key and hint.
+        /// `file:line:column`.
+        place: String,
+        /// What is wrong, and what would be right.
         message: String,
     },
     /// A setting's value cannot be used.
-    #[error("{setting}: {message}")]
+    #[error("{place}: {setting}: {message}")]
     Value {
+        /// `file:line:column`, or the flag or variable it came from.
+        place: String,
         /// The setting.
-        setting: String,
+        setting: &'static str,
         /// What is wrong, and what would be right.
         message: String,
     },
@@ -123,29 +130,36 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] for the first thing that is wrong.
     pub fn load(flags: &Flags) -> Result<Self, ConfigError> {
-        let (file, folder) = read_file(flags.config.as_deref())?;
-        let pick = |flag: &Option<String>, file: &Option<String>| flag.clone().or_else(|| file.clone());
-        let docker = pick(&flags.docker, &file.docker)
-            .or_else(|| std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty()))
-            .unwrap_or_else(|| DOCKER.to_owned());
-        let listen = pick(&flags.listen, &file.listen).unwrap_or_else(|| LISTEN.to_owned());
-        let manage = pick(&flags.manage, &file.manage).unwrap_or_else(|| "labeled".to_owned());
-        let interval = pick(&flags.interval, &file.interval).unwrap_or_else(|| "1h".to_owned());
-        let check = file.registry_check.unwrap_or_else(|| "1d".to_owned());
-        let hooks = file.hook.into_iter().map(|form| form.parse(&folder)).collect::<Result<Vec<_>, _>>()?;
-        hook::refuse_doubles(&hooks)?;
+        let document = Document::read(flags.config.as_deref().unwrap_or(Path::new(FILE)), flags.config.is_some())?;
+        let file = parse(&document)?;
+        let pick = |name, from: (&Option<String>, &str), file: Option<Spanned<String>>| match (from, file) {
+            ((Some(flag), origin), _) => Some(Setting::new(name, flag.clone(), origin.to_owned())),
+            ((None, _), Some(file)) => {
+                let place = document.place(file.span());
+                Some(Setting::new(name, file.into_inner(), place))
+            }
+            ((None, _), None) => None,
+        };
+        let or = |setting: Option<Setting>, name, text: &str| {
+            setting.unwrap_or_else(|| Setting::new(name, text.to_owned(), "default".to_owned()))
+        };
+        let docker = pick("docker", (&flags.docker, "--docker or DEPLOYER_DOCKER"), file.docker).or_else(docker_host);
+        let docker = or(docker, "docker", DOCKER);
+        let listen = or(pick("listen", (&flags.listen, "--listen or DEPLOYER_LISTEN"), file.listen), "listen", LISTEN);
+        let manage =
+            or(pick("manage", (&flags.manage, "--manage or DEPLOYER_MANAGE"), file.manage), "manage", "labeled");
+        let interval = pick("interval", (&flags.interval, "--interval or DEPLOYER_INTERVAL"), file.interval);
+        let check = or(pick("registry_check", (&None, ""), file.registry_check), "registry_check", "1d");
+        let node = pick("node", (&flags.node, "--node or DEPLOYER_NODE"), file.node);
         Ok(Self {
-            docker: Endpoint::parse(&docker).map_err(|message| value("docker", message))?,
+            docker: Endpoint::parse(&docker.text).map_err(|message| docker.wrong(message))?,
             state_dir: flags.state_dir.clone().or(file.state_dir).unwrap_or_else(|| STATE_DIR.into()),
-            listen: listen
-                .parse()
-                .map_err(|_| value("listen", format!("'{listen}' is not an address such as {LISTEN}")))?,
-            node: pick(&flags.node, &file.node).unwrap_or_else(host_name),
-            manage: Manage::parse(&manage)
-                .ok_or_else(|| value("manage", format!("'{manage}' is not labeled, labeled=VALUE or all")))?,
-            interval: duration("interval", &interval)?,
-            registry_check: if check == "off" { None } else { Some(duration("registry_check", &check)?) },
-            hooks,
+            listen: listen.text.parse().map_err(|_| listen.is_not(&format!("an address such as {LISTEN}")))?,
+            node: node_name(node.unwrap_or_else(host_name))?,
+            manage: Manage::parse(&manage.text).ok_or_else(|| manage.is_not("labeled, labeled=VALUE or all"))?,
+            interval: duration(&or(interval, "interval", "1h"))?,
+            registry_check: if check.text == "off" { None } else { Some(duration(&check)?) },
+            hooks: hook::parse(file.hook, &document)?,
         })
     }
 }
@@ -174,42 +188,32 @@ impl fmt::Display for Config {
     }
 }
 
-fn value(setting: &str, message: String) -> ConfigError {
-    ConfigError::Value { setting: setting.to_owned(), message }
+fn parse(document: &Document) -> Result<FileForm, ConfigError> {
+    toml::from_str(&document.text).map_err(|error| ConfigError::Form {
+        place: document.place(error.span().unwrap_or_default()),
+        // The message alone: the whole error shows the line, in which a secret may stand.
+        message: error.message().replace('\n', " "),
+    })
 }
 
-fn duration(setting: &str, text: &str) -> Result<Duration, ConfigError> {
-    let parsed = parse_duration(text).filter(|duration| !duration.is_zero());
-    parsed.ok_or_else(|| value(setting, format!("'{text}' is not a duration such as 90s, 15m, 1h or 1d")))
+fn duration(setting: &Setting) -> Result<Duration, ConfigError> {
+    let parsed = parse_duration(&setting.text).filter(|duration| !duration.is_zero());
+    parsed.ok_or_else(|| setting.is_not("a duration such as 90s, 15m, 1h or 1d"))
 }
 
-/// The file's content, and the folder that its relative paths start from.
-fn read_file(named: Option<&Path>) -> Result<(FileForm, PathBuf), ConfigError> {
-    let path = named.unwrap_or(Path::new(FILE));
-    let folder = path.parent().unwrap_or(Path::new(".")).to_owned();
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => {
-            return Ok((FileForm::default(), folder));
-        }
-        Err(error) => return Err(ConfigError::File { path: path.to_owned(), message: error.to_string() }),
-    };
-    let form = toml::from_str(&text).map_err(|error| {
-        let place = error.span().map(|span| place(&text, span.start)).unwrap_or_default();
-        let message = format!("{place}{}", error.message().replace('\n', " "));
-        ConfigError::Form { path: path.to_owned(), message }
-    })?;
-    Ok((form, folder))
+/// A node's name stands in tables and messages; other characters would break them.
+fn node_name(setting: Setting) -> Result<String, ConfigError> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    let is_name = (1..=NODE_BYTES_MAX).contains(&setting.text.len()) && setting.text.bytes().all(is_plain);
+    if is_name { Ok(setting.text) } else { Err(setting.is_not("a name from letters, digits and -._")) }
 }
 
-/// `line 3, column 1: ` of a byte's place.
-fn place(text: &str, byte: usize) -> String {
-    let before = text.get(..byte).unwrap_or(text);
-    let line = before.matches('\n').count() + 1;
-    let column = before.len() - before.rfind('\n').map_or(0, |newline| newline + 1) + 1;
-    format!("line {line}, column {column}: ")
+fn host_name() -> Setting {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    Setting::new("node", name, "the host's name".to_owned())
 }
 
-fn host_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
+fn docker_host() -> Option<Setting> {
+    let address = std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty())?;
+    Some(Setting::new("docker", address, "DOCKER_HOST".to_owned()))
 }

@@ -1,106 +1,136 @@
 //! `[[hook]]` tables: one route each, and no route without a secret.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::Path;
 
 use deployer_core::image::Registry;
-use deployer_core::webhook::{Auth, Source};
+use deployer_core::webhook::{Auth, SIGNING_KEY_BYTES_MIN, Source};
 use serde::Deserialize;
+use toml::Spanned;
 
-use super::{ConfigError, value};
+use super::ConfigError;
+use super::place::{Document, Setting};
 use crate::http::Hook;
 
 /// A table as it is written.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HookForm {
-    path: String,
-    source: String,
+    path: Spanned<String>,
+    source: Spanned<String>,
     #[serde(default)]
-    auth: Option<String>,
+    auth: Option<Spanned<String>>,
     #[serde(default)]
     secret: Option<String>,
     #[serde(default)]
     secrets: Vec<String>,
     #[serde(default)]
-    secret_file: Option<PathBuf>,
+    secret_file: Option<Spanned<String>>,
     #[serde(default)]
-    registry_host: Option<String>,
+    registry_host: Option<Spanned<String>>,
     #[serde(default)]
     insecure: bool,
 }
 
+/// Reads all tables. Two routes on one path would leave open which secret counts.
+pub fn parse(forms: Vec<HookForm>, document: &Document) -> Result<Vec<Hook>, ConfigError> {
+    let mut taken: BTreeMap<String, String> = BTreeMap::new();
+    let mut hooks = Vec::new();
+    for form in forms {
+        let place = document.place(form.path.span());
+        if let Some(first) = taken.insert(form.path.as_ref().clone(), place.clone()) {
+            let path = Setting::new("hook.path", String::new(), place);
+            return Err(path.wrong(format!("another hook has the same path, at {first}")));
+        }
+        hooks.push(form.parse(document)?);
+    }
+    Ok(hooks)
+}
+
 impl HookForm {
     /// Reads a table; a relative `secret_file` starts from the configuration's folder.
-    pub fn parse(self, folder: &Path) -> Result<Hook, ConfigError> {
-        let name = format!("hook {}", self.path);
-        let wrong = |message: String| value(&name, message);
-        let is_path = self.path.starts_with('/') && !self.path.contains(['{', '}', '?', '#', ' ']);
-        if !is_path || self.path == "/healthz" {
-            return Err(wrong("path must begin with '/' and be a plain path of its own".to_owned()));
+    fn parse(self, document: &Document) -> Result<Hook, ConfigError> {
+        let at = |name, text: Spanned<String>| {
+            let place = document.place(text.span());
+            Setting::new(name, text.into_inner(), place)
+        };
+        let path = at("hook.path", self.path);
+        if !is_path(&path.text) {
+            return Err(path.wrong("write a path of its own from letters, digits and -._~/, such as /hooks/registry"));
         }
-        let source = Source::ALL.into_iter().find(|source| source.word() == self.source).ok_or_else(|| {
+        let source = at("hook.source", self.source);
+        let source = Source::ALL.into_iter().find(|known| known.word() == source.text).ok_or_else(|| {
             let known: Vec<&str> = Source::ALL.into_iter().map(Source::word).collect();
-            wrong(format!("source '{}' is unknown; the sources are {}", self.source, known.join(", ")))
+            source.wrong(format!("'{}' is unknown; the sources are {}", source.text, known.join(", ")))
         })?;
-        let registry_host = match &self.registry_host {
-            Some(host) => Some(Registry::parse(host).map_err(|error| wrong(error.to_string()))?),
+        let registry_host = match self.registry_host.map(|host| at("hook.registry_host", host)) {
+            Some(host) => Some(Registry::parse(&host.text).map_err(|error| host.wrong(error))?),
             None => None,
         };
         let mut secrets = self.secrets;
         secrets.extend(self.secret);
-        if let Some(file) = &self.secret_file {
-            secrets.push(read_secret(&folder.join(file)).map_err(&wrong)?);
+        if let Some(file) = self.secret_file.map(|file| at("hook.secret_file", file)) {
+            let found = read_secrets(&document.folder().join(&file.text));
+            secrets.extend(found.map_err(|message| file.wrong(message))?);
         }
         secrets.retain(|secret| !secret.is_empty());
         let auth = match (secrets.is_empty(), self.insecure) {
             (true, true) => Auth::Insecure,
             (true, false) => {
-                return Err(wrong(
-                    "it has no secret; set secret_file, or insecure = true if anybody may call it".to_owned(),
-                ));
+                let hint = "it has no secret; set secret_file, or insecure = true if anybody may call it";
+                return Err(path.wrong(hint));
             }
-            (false, true) => return Err(wrong("it has a secret and insecure = true; keep one of them".to_owned())),
-            (false, false) => authentication(source, self.auth.as_deref(), secrets).map_err(&wrong)?,
+            (false, true) => return Err(path.wrong("it has a secret and insecure = true; keep one of them")),
+            (false, false) => authentication(source, self.auth.map(|auth| at("hook.auth", auth)), secrets, &path)?,
         };
-        Ok(Hook { path: self.path, source, auth, registry_host })
+        Ok(Hook { path: path.text, source, auth, registry_host })
     }
 }
 
-fn authentication(source: Source, named: Option<&str>, secrets: Vec<String>) -> Result<Auth, String> {
+/// Only characters that stand for themselves in a URL and in the router's patterns.
+fn is_path(path: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
+    path.starts_with('/') && path.bytes().all(is_plain) && path != "/healthz"
+}
+
+fn authentication(
+    source: Source,
+    named: Option<Setting>,
+    secrets: Vec<String>,
+    path: &Setting,
+) -> Result<Auth, ConfigError> {
     let usual = match source {
         Source::Distribution => "header",
         Source::Native => "bearer",
     };
-    match named.unwrap_or(usual) {
+    match named.as_ref().map_or(usual, |auth| auth.text.as_str()) {
         "header" => Ok(Auth::Header(secrets)),
         "bearer" => Ok(Auth::Bearer(secrets)),
         "standard-webhooks" => {
             let keys: Option<Vec<Vec<u8>>> = secrets.iter().map(|secret| Auth::signing_key(secret)).collect();
-            keys.map(Auth::StandardWebhooks)
-                .ok_or_else(|| "its secret is not base64, with or without whsec_".to_owned())
+            keys.map(Auth::StandardWebhooks).ok_or_else(|| {
+                let expected = format!("base64 of {SIGNING_KEY_BYTES_MIN} bytes or more, with or without whsec_");
+                path.wrong(format!("a secret of it is not {expected}; make one with: openssl rand -base64 32"))
+            })
         }
-        other => Err(format!("auth '{other}' is unknown; it is header, bearer or standard-webhooks")),
+        other => Err(named
+            .as_ref()
+            .unwrap_or(path)
+            .wrong(format!("'{other}' is unknown; it is header, bearer or standard-webhooks"))),
     }
 }
 
-/// A secret that others on the machine can read is none.
-fn read_secret(path: &Path) -> Result<String, String> {
+/// One secret a line, so that a new one can stand beside the old while senders change over. A secret that others on
+/// the machine can read is none.
+fn read_secrets(path: &Path) -> Result<Vec<String>, String> {
     use std::os::unix::fs::PermissionsExt as _;
-    let cannot = |error: std::io::Error| format!("cannot read secret_file {}: {error}", path.display());
+    let cannot = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
     let mode = std::fs::metadata(path).map_err(cannot)?.permissions().mode();
     if mode & 0o007 != 0 {
-        return Err(format!("secret_file {0} can be read by everybody; run: chmod 600 {0}", path.display()));
+        return Err(format!("{0} can be read by everybody; run: chmod 600 {0}", path.display()));
     }
-    let secret = std::fs::read_to_string(path).map_err(cannot)?.trim().to_owned();
-    if secret.is_empty() { Err(format!("secret_file {} is empty", path.display())) } else { Ok(secret) }
-}
-
-/// Two routes on one path would leave open which secret counts.
-pub fn refuse_doubles(hooks: &[Hook]) -> Result<(), ConfigError> {
-    let mut paths: Vec<&str> = hooks.iter().map(|hook| hook.path.as_str()).collect();
-    paths.sort_unstable();
-    match paths.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(value(&format!("hook {}", pair[0]), "it is there twice".to_owned())),
-        None => Ok(()),
-    }
+    let text = std::fs::read_to_string(path).map_err(cannot)?;
+    let secrets: Vec<String> =
+        text.lines().map(str::trim).filter(|secret| !secret.is_empty()).map(str::to_owned).collect();
+    if secrets.is_empty() { Err(format!("{} is empty", path.display())) } else { Ok(secrets) }
 }

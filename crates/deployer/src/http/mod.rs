@@ -31,9 +31,22 @@ pub struct Hook {
     pub registry_host: Option<Registry>,
 }
 
+/// Length at which the end of a path that needs no other secret is taken for one: 64 bits in hexadecimal.
+const PATH_SECRET_BYTES_MIN: usize = 16;
+
+impl Hook {
+    /// The path as it may be printed. Where nothing else is asked of a sender, a long last part is its secret.
+    fn shown_path(&self) -> String {
+        match (self.path.rsplit_once('/'), &self.auth) {
+            (Some((front, last)), Auth::Insecure) if last.len() >= PATH_SECRET_BYTES_MIN => format!("{front}/***"),
+            _ => self.path.clone(),
+        }
+    }
+}
+
 impl fmt::Display for Hook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "[[hook]]\npath = \"{}\"\nsource = \"{}\"", self.path, self.source.word())?;
+        writeln!(f, "[[hook]]\npath = \"{}\"\nsource = \"{}\"", self.shown_path(), self.source.word())?;
         match &self.auth {
             Auth::Insecure => writeln!(f, "insecure = true")?,
             auth => writeln!(f, "auth = \"{}\"\nsecret = \"***\"", auth.word())?,
