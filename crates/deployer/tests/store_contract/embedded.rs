@@ -284,7 +284,7 @@ async fn fills_the_disk() {
     done(&store, Txn::new().put_leased("/t/hold".into(), &1, lease)).await;
     let limits = getrlimit(Resource::Fsize);
     let size = std::fs::metadata(&path).expect("the file").len();
-    setrlimit(Resource::Fsize, Rlimit { current: Some(size), ..limits.clone() }).expect("a limit");
+    setrlimit(Resource::Fsize, Rlimit { current: Some(size), ..limits }).expect("a limit");
 
     let value = "x".repeat(100_000);
     let mut written = 0;
