@@ -52,9 +52,14 @@ impl Keys {
         Some((Track::parse(&name).ok()?, fact))
     }
 
+    /// The verdicts of every service.
+    pub fn all_verdicts(&self) -> String {
+        format!("{}/verdicts/", self.prefix)
+    }
+
     /// All verdicts of a service.
     pub fn verdicts(&self, service: &str) -> String {
-        format!("{}/verdicts/{}/", self.prefix, text(service))
+        format!("{}{}/", self.all_verdicts(), text(service))
     }
 
     /// What is thought of a digest for a service.
@@ -75,6 +80,13 @@ impl Keys {
     /// The lease-free claim on a slot.
     pub fn claim(&self, scope: &str, slot: u32) -> String {
         format!("{}{slot}", self.claims(scope))
+    }
+
+    /// Scope and slot of a claim's key; `None` for any other key.
+    pub fn slot_of(&self, key: &str) -> Option<(String, u32)> {
+        let (scope, slot) = key.strip_prefix(&self.locks())?.split_once("/claim/")?;
+        let scope = String::from_utf8(URL_SAFE_NO_PAD.decode(scope).ok()?).ok()?;
+        Some((scope, slot.parse().ok()?))
     }
 
     /// The leased sign that a claim's holder lives.

@@ -5,7 +5,15 @@
 
 pub mod backoff;
 pub mod dirty;
+pub mod gate;
 pub mod image;
 pub mod keys;
+pub mod ownership;
+pub mod plan;
+pub mod policy;
 pub mod record;
+pub mod replacement;
+pub mod slot;
 pub mod store;
+pub mod successor;
+pub mod webhook;

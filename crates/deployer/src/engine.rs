@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use deployer_core::image::{Digest, ImageRef, Track};
+use deployer_core::successor::ChangedFile;
 use futures_util::stream::BoxStream;
 use serde_json::Value;
 use thiserror::Error;
@@ -256,6 +257,8 @@ pub trait Engine: Send + Sync {
     async fn log_tail(&self, id: &str, lines: u32) -> Result<String, EngineError>;
     /// Paths that were added or changed inside a container's own file system.
     async fn changes(&self, id: &str) -> Result<Vec<String>, EngineError>;
+    /// What a file inside a container is and when it was written; `None` if it is gone by now.
+    async fn file(&self, id: &str, path: &str) -> Result<Option<ChangedFile>, EngineError>;
     /// Whether a network of this name or ID exists.
     async fn network_exists(&self, network: &str) -> Result<bool, EngineError>;
     /// Whether a volume of this name exists.

@@ -16,7 +16,6 @@ use futures_util::stream::BoxStream;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use self::feed::Feed;
 use self::file::StoreFile;
@@ -114,23 +113,18 @@ impl Embedded {
         })
     }
 
-    /// Ends leases when their time is over, until shutdown. Without it they end at the next call.
-    pub async fn run(&self, shutdown: CancellationToken) {
+    /// Ends leases when their time is over, until dropped. Without it they end at the next call.
+    pub async fn run(&self) {
         loop {
             let next = self.lock().leases.values().map(|lease| lease.deadline).min();
             tokio::select! {
                 biased;
-                () = shutdown.cancelled() => return,
                 () = self.granted.notified() => continue,
                 () = until(next) => {}
             }
             if let Err(error) = self.end_due_leases().await {
                 tracing::warn!(%error, "leases that are over cannot be ended");
-                tokio::select! {
-                    biased;
-                    () = shutdown.cancelled() => return,
-                    () = tokio::time::sleep(EXPIRY_RETRY) => {}
-                }
+                tokio::time::sleep(EXPIRY_RETRY).await;
             }
         }
     }
@@ -247,7 +241,7 @@ impl Embedded {
     }
 
     fn away(&self, message: &str) -> StoreError {
-        StoreError::Away { place: self.path.display().to_string(), message: message.to_owned() }
+        StoreError::Away(format!("{}: {message}", self.path.display()))
     }
 }
 
@@ -266,7 +260,7 @@ impl Store for Embedded {
 
     async fn txn(&self, txn: Txn) -> Result<Outcome, StoreError> {
         if let Some(message) = flaw(&txn) {
-            return Err(StoreError::Broken { place: self.path.display().to_string(), message });
+            return Err(StoreError::Broken(format!("{}: {message}", self.path.display())));
         }
         self.submit(Work::Txn(txn)).await
     }
@@ -287,7 +281,7 @@ impl Store for Embedded {
                 found.deadline = now + found.ttl;
                 Ok(())
             }
-            _ => Err(StoreError::LeaseGone { lease }),
+            _ => Err(StoreError::LeaseGone),
         }
     }
 
@@ -313,7 +307,7 @@ fn decide_txn(txn: Txn, leases: &BTreeMap<LeaseId, Lease>, draft: &mut Draft<'_>
         if let Write::Put(_, _, Some(lease)) = write
             && leases.get(lease).is_none_or(|lease| lease.ending)
         {
-            return Err(StoreError::LeaseGone { lease: *lease });
+            return Err(StoreError::LeaseGone);
         }
     }
     Ok(draft.write(txn.then))

@@ -22,49 +22,34 @@ pub const TXN_OPERATIONS_MAX: usize = 128;
 /// etcd's default of 1.5 MiB for the whole request (`--max-request-bytes`).
 pub const TXN_BYTES_MAX: usize = 1024 * 1024;
 
-/// Why a call to the store did not do what was asked, by what the caller can do about it.
+/// Why a call to the store did not do what was asked, by what the caller can do about it. The text names the
+/// store's file or address.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum StoreError {
     /// Not reachable, or no answer in time. A write may have happened: read, and try again later.
-    #[error("the store at {place} does not answer: {message}")]
-    Away {
-        /// The store's address, or its file.
-        place: String,
-        /// The cause.
-        message: String,
-    },
+    #[error("the store does not answer: {0}")]
+    Away(String),
     /// The lease has ended, and its keys with it. What was done under it is over: grant another.
-    #[error("lease {:x} has ended", lease.0)]
-    LeaseGone {
-        /// The lease that the call named.
-        lease: LeaseId,
-    },
-    /// The changes that a watch asked for are forgotten, or it read them too slowly: list, and watch from the
-    /// list's revision.
-    #[error("the store has forgotten the changes up to revision {at}")]
-    Compacted {
-        /// The newest forgotten revision.
-        at: Revision,
-    },
+    #[error("the lease has ended")]
+    LeaseGone,
+    /// The changes that a watch asked for are forgotten up to this revision, or it read them too slowly: list,
+    /// and watch from the list's revision.
+    #[error("the store has forgotten the changes up to revision {0}")]
+    Compacted(Revision),
     /// A person must act: the disk is full, the file is damaged or not ours, access is refused, a limit is
     /// passed. A write that met this may have happened.
-    #[error("the store at {place} cannot be used: {message}")]
-    Broken {
-        /// The store's address, or its file.
-        place: String,
-        /// What is wrong and what to do.
-        message: String,
-    },
+    #[error("the store is unusable: {0}")]
+    Broken(String),
 }
 
 impl StoreError {
     /// A fixed word for metrics and JSON.
     pub fn kind(&self) -> &'static str {
         match self {
-            Self::Away { .. } => "away",
-            Self::LeaseGone { .. } => "lease_gone",
-            Self::Compacted { .. } => "compacted",
-            Self::Broken { .. } => "broken",
+            Self::Away(_) => "away",
+            Self::LeaseGone => "lease_gone",
+            Self::Compacted(_) => "compacted",
+            Self::Broken(_) => "broken",
         }
     }
 }
@@ -163,13 +148,5 @@ mod tests {
         check_flaw(Txn::new().put(key(1), &1).delete(key(1)), Some("/k/1 twice"));
         check_flaw(Txn::new().delete(String::new()), Some("empty key"));
         check_flaw(Txn::new().put(key(1), &"x".repeat(TXN_BYTES_MAX)), Some("larger"));
-    }
-
-    #[test]
-    fn errors_say_where() {
-        let broken = StoreError::Broken { place: "/s/store.redb".into(), message: "disk full".into() };
-        assert_eq!(broken.to_string(), "the store at /s/store.redb cannot be used: disk full");
-        assert_eq!(StoreError::LeaseGone { lease: LeaseId(255) }.to_string(), "lease ff has ended");
-        assert_eq!(broken.kind(), "broken");
     }
 }

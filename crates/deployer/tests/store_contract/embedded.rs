@@ -11,8 +11,8 @@ use deployer::store::{Store, StoreError};
 use deployer_core::store::{Change, Revision, Txn};
 use futures_util::stream::StreamExt;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, advance, timeout};
-use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::contract::{Opened, absent, done, get, grant, holds_the_contract, next, number, revision_of};
 
@@ -21,7 +21,7 @@ const CHILD_FILE: &str = "STORE_CONTRACT_CHILD_FILE";
 
 struct OnThisMachine {
     store: Arc<dyn Store>,
-    _shutdown: DropGuard,
+    _leases: JoinSet<()>,
     _folder: tempfile::TempDir,
 }
 
@@ -41,10 +41,10 @@ impl Opened for OnThisMachine {
 async fn open() -> OnThisMachine {
     let folder = tempfile::tempdir().expect("a folder");
     let store = Arc::new(Embedded::open(&file_in(&folder)).expect("a store"));
-    let shutdown = CancellationToken::new();
-    let running = (Arc::clone(&store), shutdown.clone());
-    tokio::spawn(async move { running.0.run(running.1).await });
-    OnThisMachine { store, _shutdown: shutdown.drop_guard(), _folder: folder }
+    let running = Arc::clone(&store);
+    let mut leases = JoinSet::new();
+    leases.spawn(async move { running.run().await });
+    OnThisMachine { store, _leases: leases, _folder: folder }
 }
 
 holds_the_contract! { open,
@@ -84,7 +84,7 @@ async fn leased_keys_end_with_the_process() {
     let mut watch = store.watch("/t/", last).await.expect("the end of the leases is a change like any other");
     assert_eq!(next(&mut watch).await, Change::Delete("/t/hold".to_owned(), last + 1));
     let before_the_end = store.watch("/t/", last - 1).await.map(drop);
-    assert_eq!(before_the_end, Err(StoreError::Compacted { at: last }));
+    assert_eq!(before_the_end, Err(StoreError::Compacted(last)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -96,7 +96,7 @@ async fn without_its_task_leases_end_at_the_next_call() {
     advance(Duration::from_secs(4)).await;
     assert!(get(&store, "/t/a").await.is_some());
     advance(Duration::from_secs(1)).await;
-    assert_eq!(store.keep_alive(lease).await, Err(StoreError::LeaseGone { lease }));
+    assert_eq!(store.keep_alive(lease).await, Err(StoreError::LeaseGone));
     assert_eq!(get(&store, "/t/a").await, None);
 }
 
@@ -115,7 +115,7 @@ async fn a_watch_that_falls_behind_is_told_and_costs_nothing() {
             Err(error) => break error,
         }
     };
-    assert!(matches!(error, StoreError::Compacted { .. }), "{error:?}");
+    assert!(matches!(error, StoreError::Compacted(_)), "{error:?}");
     assert_eq!(seen, 0);
     assert!(slow.next().await.is_none());
 }
@@ -150,19 +150,13 @@ async fn writes_that_wait_together_share_a_commit() {
     const EACH: u32 = 30;
     let opened = open().await;
     let begun = Instant::now();
-    let tasks: Vec<_> = (0..TASKS)
-        .map(|task| {
-            let store = Arc::clone(&opened.store);
-            tokio::spawn(async move {
-                for number in 0..EACH {
-                    done(&store, Txn::new().put(format!("/t/{task}"), &number)).await;
-                }
-            })
-        })
-        .collect();
-    for task in tasks {
-        task.await.expect("a task");
-    }
+    let write = |task: u32, store: Arc<dyn Store>| async move {
+        for number in 0..EACH {
+            done(&store, Txn::new().put(format!("/t/{task}"), &number)).await;
+        }
+    };
+    let tasks: JoinSet<()> = (0..TASKS).map(|task| write(task, Arc::clone(&opened.store))).collect();
+    tasks.join_all().await;
     let writes = TASKS * EACH;
     let rate = f64::from(writes) / begun.elapsed().as_secs_f64();
     let single = Instant::now();
@@ -259,10 +253,8 @@ async fn writes_until_killed() {
             writeln!(std::io::stdout(), "wrote {task} {number} {revision}").expect("the parent reads");
         }
     };
-    let tasks: Vec<_> = (0..TASKS).map(|task| tokio::spawn(write(task, Arc::clone(&store)))).collect();
-    for task in tasks {
-        task.await.expect("it is killed before this ends");
-    }
+    let tasks: JoinSet<()> = (0..TASKS).map(|task| write(task, Arc::clone(&store))).collect();
+    tasks.join_all().await;
 }
 
 /// A file size limit stands for the full disk: it needs no mount, and a write beyond it fails alike.

@@ -48,7 +48,7 @@ impl Feed {
     ) -> Result<BoxStream<'static, Result<Change, StoreError>>, StoreError> {
         let at = locked(&self.history).forgotten();
         if after < at {
-            return Err(StoreError::Compacted { at });
+            return Err(StoreError::Compacted(at));
         }
         let reader = Reader {
             place: self.place.clone(),
@@ -93,9 +93,9 @@ impl Reader {
             if self.seen < newest {
                 let history = locked(&self.history);
                 let page = history.page(&self.prefix, self.seen);
-                (self.page, self.seen) = page.ok_or(StoreError::Compacted { at: history.forgotten() })?;
+                (self.page, self.seen) = page.ok_or(StoreError::Compacted(history.forgotten()))?;
             } else if self.newest.changed().await.is_err() {
-                return Err(StoreError::Away { place: self.place.clone(), message: "it was closed".to_owned() });
+                return Err(StoreError::Away(format!("{}: it was closed", self.place)));
             }
         }
     }

@@ -214,5 +214,5 @@ fn damaged(path: &Path, message: &str) -> StoreError {
 }
 
 fn unusable(path: &Path, message: String) -> StoreError {
-    StoreError::Broken { place: path.display().to_string(), message }
+    StoreError::Broken(format!("{}: {message}", path.display()))
 }

@@ -1,0 +1,14 @@
+# Thin on purpose: each target is a script that can be run, read and changed by itself.
+.PHONY: demo test check bench
+
+demo:
+	@scripts/demo
+
+test:
+	@scripts/test
+
+check:
+	@scripts/check
+
+bench:
+	@scripts/bench

@@ -1,0 +1,364 @@
+//! Whose a container is: only what nobody else looks after may be replaced.
+//!
+//! An orchestrator would make its own container again beside ours, and a supervisor such as a systemd unit would kill
+//! and remove ours, since it finds its container gone. Orchestrators mark their containers. A unit that runs
+//! `docker run` leaves no mark at all, and must be found from outside, by the process of its client or by its unit
+//! file; what was found is passed in as [`Supervision`]. This module must not look for anything itself.
+
+use serde_json::Value;
+
+/// Label by which an operator says who looks after a container: `systemd:UNIT`, or `none` against a wrong finding.
+pub const LABEL_SUPERVISOR: &str = "deployer.supervisor";
+
+/// Labels that only one owner puts on its containers. A name that ends in a dot stands for all that begin so.
+/// balena and Kubernetes are named exactly: their base images carry labels with the same beginning.
+const OWNERS_BY_LABEL: [(&str, Owner); 9] = [
+    ("com.docker.swarm.", Owner::Swarm),
+    ("io.kubernetes.pod.uid", Owner::Kubernetes),
+    ("io.kubernetes.pod.name", Owner::Kubernetes),
+    ("com.hashicorp.nomad.", Owner::Nomad),
+    ("PODMAN_SYSTEMD_UNIT", Owner::PodmanSystemd),
+    ("com.amazonaws.ecs.", Owner::Ecs),
+    ("io.balena.supervised", Owner::Balena),
+    ("io.balena.service-id", Owner::Balena),
+    ("io.resin.supervised", Owner::Balena),
+];
+/// Labels of agents that make containers of their own and would make them again.
+const AGENT_LABELS: [&str; 7] = [
+    "com.dokku.app-name",
+    "com.gitlab.gitlab-runner.",
+    "coolify.managed",
+    "io.rancher.container.",
+    "net.azure-devices.edge.",
+    "org.testcontainers",
+    "supervisor_managed",
+];
+/// Environment variables that an agent sets where it sets no label.
+const AGENT_VARIABLES: [(&str, &str); 2] = [("NOMAD_ALLOC_ID", "Nomad"), ("MESOS_TASK_ID", "Mesos")];
+/// Labels that Watchtower reads and sets.
+const WATCHTOWER_LABELS: &str = "com.centurylinklabs.watchtower";
+
+/// Who looks after a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// Nobody but its user: it may be replaced.
+    User,
+    /// Docker Swarm.
+    Swarm,
+    /// A kubelet.
+    Kubernetes,
+    /// A Nomad client.
+    Nomad,
+    /// A systemd unit of Podman's.
+    PodmanSystemd,
+    /// Amazon's ECS agent.
+    Ecs,
+    /// The balena supervisor.
+    Balena,
+    /// Another agent, by the mark it left.
+    OtherAgent(String),
+    /// A supervisor of processes, such as systemd.
+    Supervisor {
+        /// The unit, such as `web.service`.
+        unit: String,
+        /// How it was found.
+        evidence: Evidence,
+    },
+}
+
+/// How a supervisor was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// The label [`LABEL_SUPERVISOR`].
+    Label,
+    /// A client of the unit is attached to the container; its command line.
+    Client(String),
+    /// The unit's file names the container.
+    UnitFile,
+    /// The container's processes are in the unit's control group.
+    ControlGroup,
+}
+
+/// What the machine shows about a container's supervision, gathered by an edge. All absent where it could not look.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Supervision {
+    /// Command line of a live client that is attached to the container and belongs to a service.
+    pub attached_client: Option<String>,
+    /// The unit of that client, or one whose file names the container.
+    pub unit: Option<String>,
+    /// Path of the control group of the container's main process, such as `/system.slice/docker-4f….scope`.
+    pub cgroup: Option<String>,
+}
+
+impl Owner {
+    /// Whether deployer may replace the container.
+    pub fn allows_replacement(&self) -> bool {
+        *self == Self::User
+    }
+
+    /// Why the container is left alone, for people; `None` if it is not.
+    pub fn reason(&self) -> Option<String> {
+        let agent = |name: &str| Some(format!("it belongs to {name}, which would make it again"));
+        match self {
+            Self::User => None,
+            Self::Swarm => agent("Docker Swarm"),
+            Self::Kubernetes => agent("Kubernetes"),
+            Self::Nomad => agent("Nomad"),
+            Self::PodmanSystemd => agent("a systemd unit of Podman's"),
+            Self::Ecs => agent("the ECS agent"),
+            Self::Balena => agent("the balena supervisor"),
+            Self::OtherAgent(mark) => Some(format!("it belongs to another agent (it has {mark})")),
+            Self::Supervisor { unit, evidence } => Some(match evidence {
+                Evidence::Label => format!("it is run by {unit} (label {LABEL_SUPERVISOR})"),
+                Evidence::Client(command) => format!("it is run by {unit} (its client '{command}' is attached)"),
+                Evidence::UnitFile => format!("it is run by {unit} (its file names the container)"),
+                Evidence::ControlGroup => {
+                    format!("it is run by {unit} (its processes are in that unit's control group)")
+                }
+            }),
+        }
+    }
+
+    /// A fixed word for metrics and JSON.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Swarm => "swarm",
+            Self::Kubernetes => "kubernetes",
+            Self::Nomad => "nomad",
+            Self::PodmanSystemd => "podman_systemd",
+            Self::Ecs => "ecs",
+            Self::Balena => "balena",
+            Self::OtherAgent(_) => "other_agent",
+            Self::Supervisor { .. } => "supervisor",
+        }
+    }
+}
+
+/// Decides whose a container is, from its raw inspection and what the machine shows.
+pub fn owner(container: &Value, supervision: &Supervision) -> Owner {
+    by_label(container)
+        .or_else(|| by_name_and_cgroup(container, supervision))
+        .or_else(|| by_environment(container))
+        .or_else(|| supervisor(container, supervision))
+        .unwrap_or(Owner::User)
+}
+
+/// What an operator should know although the container is replaced all the same.
+pub fn warning(container: &Value) -> Option<String> {
+    let label = labels(container).map(|(name, _)| name).find(|name| name.starts_with(WATCHTOWER_LABELS))?;
+    Some(format!(
+        "has Watchtower's label {label}; if Watchtower still runs here, two updaters replace the same container"
+    ))
+}
+
+fn labels(container: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    container.pointer("/Config/Labels").and_then(Value::as_object).into_iter().flatten()
+}
+
+fn matches_label(pattern: &str, label: &str) -> bool {
+    if pattern.ends_with('.') { label.starts_with(pattern) } else { label == pattern }
+}
+
+fn by_label(container: &Value) -> Option<Owner> {
+    let named =
+        OWNERS_BY_LABEL.iter().find(|(pattern, _)| labels(container).any(|(name, _)| matches_label(pattern, name)));
+    if let Some((_, owner)) = named {
+        return Some(owner.clone());
+    }
+    let mut names = labels(container).map(|(name, _)| name);
+    let mark = names.find(|name| AGENT_LABELS.iter().any(|pattern| matches_label(pattern, name)))?;
+    Some(Owner::OtherAgent(format!("label {mark}")))
+}
+
+/// Kubernetes is known by its containers' names and control groups even where labels were lost.
+fn by_name_and_cgroup(container: &Value, supervision: &Supervision) -> Option<Owner> {
+    let text = |pointer: &str| container.pointer(pointer).and_then(Value::as_str).unwrap_or("");
+    let name = text("/Name").trim_start_matches('/');
+    let groups = [text("/HostConfig/CgroupParent"), supervision.cgroup.as_deref().unwrap_or("")];
+    let is_kubernetes = name.starts_with("k8s_") || groups.iter().any(|group| group.contains("kubepods"));
+    is_kubernetes.then_some(Owner::Kubernetes)
+}
+
+fn by_environment(container: &Value) -> Option<Owner> {
+    let entries = container.pointer("/Config/Env").and_then(Value::as_array)?;
+    let keys: Vec<&str> = entries.iter().filter_map(|entry| entry.as_str()?.split('=').next()).collect();
+    match AGENT_VARIABLES.iter().find(|(variable, _)| keys.contains(variable))? {
+        (_, "Nomad") => Some(Owner::Nomad),
+        (variable, agent) => Some(Owner::OtherAgent(format!("{agent}'s variable {variable}"))),
+    }
+}
+
+/// The label is the operator's word and stands above what was found.
+fn supervisor(container: &Value, supervision: &Supervision) -> Option<Owner> {
+    let label = labels(container).find(|(name, _)| *name == LABEL_SUPERVISOR).and_then(|(_, value)| value.as_str());
+    if let Some(label) = label {
+        let unit = label.strip_prefix("systemd:").unwrap_or(label).to_owned();
+        return (label != "none").then_some(Owner::Supervisor { unit, evidence: Evidence::Label });
+    }
+    if let Some(unit) = supervision.unit.clone() {
+        let evidence = supervision.attached_client.clone().map_or(Evidence::UnitFile, Evidence::Client);
+        return Some(Owner::Supervisor { unit, evidence });
+    }
+    let id = container.get("Id").and_then(Value::as_str).unwrap_or("");
+    let unit = service_of_cgroup(supervision.cgroup.as_deref()?, id)?;
+    Some(Owner::Supervisor { unit: unit.to_owned(), evidence: Evidence::ControlGroup })
+}
+
+/// The service that a control group belongs to. One that is named after the container was made by the engine, in
+/// whatever service the engine itself may run (rootless, or inside another container).
+fn service_of_cgroup<'a>(cgroup: &'a str, container_id: &str) -> Option<&'a str> {
+    if !container_id.is_empty() && cgroup.contains(container_id) {
+        return None;
+    }
+    service_of_process(cgroup)
+}
+
+/// The service that a process belongs to by the path of its control group: the innermost unit, if that is a service.
+/// A person's login and terminals are scopes, and are nobody's service.
+pub fn service_of_process(cgroup: &str) -> Option<&str> {
+    let unit = cgroup.rsplit('/').find(|part| part.ends_with(".service") || part.ends_with(".scope"))?;
+    unit.ends_with(".service").then_some(unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const ID: &str = "4f0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c";
+
+    #[track_caller]
+    fn check(container: Value, supervision: Supervision, kind: &str, reason: &str) {
+        let owner = owner(&container, &supervision);
+        assert_eq!(owner.kind(), kind, "{owner:?}");
+        assert_eq!(owner.reason().unwrap_or_default(), reason);
+        assert_eq!(owner.allows_replacement(), kind == "user");
+    }
+
+    #[track_caller]
+    fn check_label(label: &str, value: &str, kind: &str, reason: &str) {
+        check(json!({ "Config": { "Labels": { label: value } } }), Supervision::default(), kind, reason);
+    }
+
+    fn found(client: &str, unit: &str, cgroup: &str) -> Supervision {
+        let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        Supervision { attached_client: some(client), unit: some(unit), cgroup: some(cgroup) }
+    }
+
+    #[test]
+    fn orchestrators_and_agents_are_known_by_their_labels() {
+        check_label("com.docker.swarm.task.id", "x", "swarm", "it belongs to Docker Swarm, which would make it again");
+        check_label("io.kubernetes.pod.uid", "x", "kubernetes", "it belongs to Kubernetes, which would make it again");
+        check_label("com.hashicorp.nomad.alloc_id", "x", "nomad", "it belongs to Nomad, which would make it again");
+        let podman = "it belongs to a systemd unit of Podman's, which would make it again";
+        check_label("PODMAN_SYSTEMD_UNIT", "web.service", "podman_systemd", podman);
+        check_label("com.amazonaws.ecs.task-arn", "x", "ecs", "it belongs to the ECS agent, which would make it again");
+        check_label(
+            "io.balena.supervised",
+            "true",
+            "balena",
+            "it belongs to the balena supervisor, which would make it again",
+        );
+        let other = "it belongs to another agent (it has label io.rancher.container.uuid)";
+        check_label("io.rancher.container.uuid", "x", "other_agent", other);
+    }
+
+    #[test]
+    fn labels_of_base_images_and_of_compose_are_no_owners() {
+        for label in
+            ["io.balena.architecture", "io.k8s.description", "com.docker.compose.project", "supervisor_managed_not"]
+        {
+            check_label(label, "x", "user", "");
+        }
+    }
+
+    #[test]
+    fn kubernetes_is_known_by_name_and_by_control_group() {
+        let reason = "it belongs to Kubernetes, which would make it again";
+        check(json!({ "Name": "/k8s_web_pod_0" }), Supervision::default(), "kubernetes", reason);
+        check(
+            json!({ "HostConfig": { "CgroupParent": "/kubepods/burstable/pod1" } }),
+            Supervision::default(),
+            "kubernetes",
+            reason,
+        );
+        check(json!({}), found("", "", "/kubepods.slice/kubepods-pod1.slice/docker-1.scope"), "kubernetes", reason);
+    }
+
+    #[test]
+    fn agents_without_labels_are_known_by_their_variables() {
+        let environment = |entry: &str| json!({ "Config": { "Env": [entry] } });
+        check(
+            environment("NOMAD_ALLOC_ID=1"),
+            Supervision::default(),
+            "nomad",
+            "it belongs to Nomad, which would make it again",
+        );
+        let mesos = "it belongs to another agent (it has Mesos's variable MESOS_TASK_ID)";
+        check(environment("MESOS_TASK_ID=1"), Supervision::default(), "other_agent", mesos);
+        check(environment("NOMAD_ALLOC_IDS=1"), Supervision::default(), "user", "");
+    }
+
+    #[test]
+    fn a_service_with_an_attached_client_or_a_unit_file_is_a_supervisor() {
+        let client = "it is run by web.service (its client 'docker run --name web x' is attached)";
+        check(json!({}), found("docker run --name web x", "web.service", ""), "supervisor", client);
+        check(
+            json!({}),
+            found("", "web.service", ""),
+            "supervisor",
+            "it is run by web.service (its file names the container)",
+        );
+        check(json!({}), found("docker run x", "", ""), "user", "");
+    }
+
+    #[test]
+    fn processes_in_the_control_group_of_a_service_have_a_supervisor() {
+        let container = json!({ "Id": ID });
+        let reason = "it is run by web.service (its processes are in that unit's control group)";
+        check(container.clone(), found("", "", "/system.slice/web.service"), "supervisor", reason);
+        check(container.clone(), found("", "", "/system.slice/web.service/payload"), "supervisor", reason);
+        let engines_own = [
+            format!("/system.slice/docker-{ID}.scope"),
+            format!("/docker/{ID}"),
+            format!("/system.slice/docker.service/docker/{ID}"),
+            format!("/user.slice/user-1000.slice/user@1000.service/user.slice/docker-{ID}.scope"),
+        ];
+        for cgroup in engines_own {
+            check(container.clone(), found("", "", &cgroup), "user", "");
+        }
+    }
+
+    #[test]
+    fn a_process_of_a_login_is_no_service() {
+        for (cgroup, service) in [
+            ("/system.slice/web.service", Some("web.service")),
+            ("/system.slice/system-web.slice/web@1.service", Some("web@1.service")),
+            ("/user.slice/user-1000.slice/session-3.scope", None),
+            ("/user.slice/user-1000.slice/user@1000.service/app.slice/terminal.scope", None),
+            ("/user.slice/user-1000.slice/user@1000.service/app.slice/web.service", Some("web.service")),
+            ("/", None),
+        ] {
+            assert_eq!(service_of_process(cgroup), service, "{cgroup}");
+        }
+    }
+
+    #[test]
+    fn the_operators_label_stands_above_what_was_found() {
+        let labelled = |value: &str| json!({ "Config": { "Labels": { LABEL_SUPERVISOR: value } } });
+        check(labelled("none"), found("docker run x", "web.service", "/system.slice/web.service"), "user", "");
+        let reason = "it is run by web.service (label deployer.supervisor)";
+        check(labelled("systemd:web.service"), Supervision::default(), "supervisor", reason);
+        let swarm = json!({ "Config": { "Labels": { LABEL_SUPERVISOR: "none", "com.docker.swarm.task.id": "x" } } });
+        check(swarm, Supervision::default(), "swarm", "it belongs to Docker Swarm, which would make it again");
+    }
+
+    #[test]
+    fn watchtowers_label_is_only_a_warning() {
+        let container = json!({ "Config": { "Labels": { "com.centurylinklabs.watchtower.enable": "true" } } });
+        assert!(warning(&container).is_some_and(|warning| warning.contains("two updaters")));
+        assert!(owner(&container, &Supervision::default()).allows_replacement());
+        assert_eq!(warning(&json!({})), None);
+    }
+}

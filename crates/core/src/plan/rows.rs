@@ -1,0 +1,180 @@
+//! The rows of the decision, in order. The first that fits counts.
+
+use super::{Action, Answer, Known, LocalTag, Naming, Obstacle, Ownership, Situation, Target, Trigger};
+
+/// One row of the decision.
+pub struct Row {
+    /// A fixed word for logs, metrics and the status.
+    pub name: &'static str,
+    /// When it fits, for people.
+    pub state: &'static str,
+    /// What follows, for people.
+    pub consequence: &'static str,
+    /// What follows.
+    pub action: Action,
+    /// When it fits, given that no row above did.
+    pub fits: fn(&Situation) -> bool,
+}
+
+/// All rows. The last fits everything, so exactly one row decides.
+pub static ROWS: [Row; 22] = [
+    Row {
+        name: "pinned",
+        state: "the container names its image by digest or by a bare ID",
+        consequence: "never touched",
+        action: Action::Leave,
+        fits: |s| s.naming == Naming::Pinned,
+    },
+    Row {
+        name: "not_managed",
+        state: "the container is not opted in",
+        consequence: "never touched",
+        action: Action::Leave,
+        fits: |s| s.ownership == Ownership::NotManaged,
+    },
+    Row {
+        name: "foreign",
+        state: "it belongs to an orchestrator, a supervisor, another agent, or is deployer itself",
+        consequence: "never touched, the owner is named",
+        action: Action::Leave,
+        fits: |s| s.ownership == Ownership::Foreign,
+    },
+    Row {
+        name: "refused",
+        state: "a label is wrong, or a setting cannot be carried over",
+        consequence: "left alone, the reason is shown",
+        action: Action::Leave,
+        fits: |s| s.ownership == Ownership::Refused,
+    },
+    Row {
+        name: "local_build",
+        state: "the local tag names an image without a repository digest",
+        consequence: "held back on this node until a push gives the image a digest",
+        action: Action::Leave,
+        fits: |s| s.local_tag == LocalTag::Build,
+    },
+    Row {
+        name: "new_version",
+        state: "asked: the registry's digest is not the newest entry's, or there is no record",
+        consequence: "a new entry; the notification served is dropped",
+        action: Action::Advance,
+        fits: |s| {
+            s.answer == Answer::Other || s.known == Known::No && matches!(s.answer, Answer::Newest | Answer::NotYet)
+        },
+    },
+    Row {
+        name: "not_there_yet",
+        state: "asked for a notification: no such tag, or the newest entry's digest though the hook named another",
+        consequence: "asked again in 5 to 60 s; the notification stays",
+        action: Action::AskAgainSoon,
+        fits: |s| {
+            s.trigger == Trigger::Hook && s.known == Known::Yes && s.answer == Answer::NotYet
+                || s.trigger == Trigger::Hook && s.answer == Answer::Absent
+        },
+    },
+    Row {
+        name: "newest",
+        state: "asked: the registry's digest is the newest entry's",
+        consequence: "the notification served is dropped",
+        action: Action::Settle,
+        fits: |s| matches!(s.answer, Answer::Newest | Answer::NotYet),
+    },
+    Row {
+        name: "not_in_registry",
+        state: "asked without a notification: no such tag",
+        consequence: "shown, asked again in 5 s to 5 min",
+        action: Action::AskAgainLater,
+        fits: |s| s.answer == Answer::Absent,
+    },
+    Row {
+        name: "denied",
+        state: "asked: the registry refuses this node",
+        consequence: "shown, left to another node, asked again in 5 s to 5 min",
+        action: Action::AskAgainLater,
+        fits: |s| s.answer == Answer::Denied,
+    },
+    Row {
+        name: "registry_unavailable",
+        state: "asked: too many requests, a failure, or no answer",
+        consequence: "asked again in 5 s to 5 min",
+        action: Action::AskAgainLater,
+        fits: |s| s.answer == Answer::Unavailable,
+    },
+    Row {
+        name: "hook",
+        state: "a notification waits",
+        consequence: "the registry is asked",
+        action: Action::Resolve,
+        fits: |s| s.trigger == Trigger::Hook && s.answer == Answer::NotAsked,
+    },
+    Row {
+        name: "first_sight",
+        state: "there is no record",
+        consequence: "the registry is asked; what runs is adopted",
+        action: Action::Resolve,
+        fits: |s| s.known == Known::No && s.answer == Answer::NotAsked,
+    },
+    Row {
+        name: "moved_by_hand",
+        state: "a pull or tag by hand moved the local tag",
+        consequence: "the registry is asked, and decides",
+        action: Action::Resolve,
+        fits: |s| s.local_tag == LocalTag::Moved && s.answer == Answer::NotAsked,
+    },
+    Row {
+        name: "check",
+        state: "the slow check is due",
+        consequence: "the registry is asked",
+        action: Action::Resolve,
+        fits: |s| s.trigger == Trigger::Check && s.answer == Answer::NotAsked,
+    },
+    Row {
+        name: "no_version",
+        state: "every entry is bad or withdrawn, or the registry was not heard yet",
+        consequence: "nothing to deploy; the container stays as it is",
+        action: Action::Leave,
+        fits: |s| s.target == Target::None,
+    },
+    Row {
+        name: "absent",
+        state: "the target is not on this machine",
+        consequence: "pulled by digest, under a private tag only",
+        action: Action::Pull,
+        fits: |s| s.target == Target::Absent,
+    },
+    Row {
+        name: "unavailable",
+        state: "the target could not be brought to this machine",
+        consequence: "shown, tried again with backoff",
+        action: Action::Leave,
+        fits: |s| s.target == Target::Unavailable,
+    },
+    Row {
+        name: "paused",
+        state: "the container is stale, and a person paused the cluster",
+        consequence: "no replacement starts until resumed",
+        action: Action::Leave,
+        fits: |s| s.target == Target::Present && s.obstacle == Obstacle::Paused,
+    },
+    Row {
+        name: "failed_here",
+        state: "the container is stale, and the target failed on this node through no fault of its own",
+        consequence: "halted until `deployer retry` or a new push",
+        action: Action::Leave,
+        fits: |s| s.target == Target::Present && s.obstacle == Obstacle::FailedHere,
+    },
+    Row {
+        name: "stale",
+        state: "the container is meant to run, and its image is not the target",
+        consequence: "replaced",
+        action: Action::Replace,
+        fits: |s| s.target == Target::Present && s.obstacle == Obstacle::None,
+    },
+    Row {
+        name: "nothing_to_do",
+        state: "otherwise: it runs the target, or is not meant to run",
+        consequence: "nothing",
+        action: Action::Leave,
+        fits: |_| true,
+    },
+];

@@ -1,0 +1,286 @@
+//! What a container's labels say about its service.
+//!
+//! Labels `deployer.*` are the whole configuration of a service. A label with a bad value makes that container
+//! be left alone, with the reason shown; the others go on. An unknown `deployer.` label is a bad value too: a
+//! misspelt setting that is silently ignored is found out only when it is needed.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::ownership::LABEL_SUPERVISOR;
+
+/// Whether a daemon manages a container: `deployer.enable=true`, or another value that the daemon was given.
+pub const ENABLE: &str = "deployer.enable";
+/// Labels that deployer itself writes on a candidate.
+pub const BOOKKEEPING: [&str; 4] = [TXN, REPLACES, DIGEST, USER];
+/// The replacement that created a container.
+pub const TXN: &str = "deployer.txn";
+/// The ID of the container that was replaced.
+pub const REPLACES: &str = "deployer.replaces";
+/// The registry digest that a container was created for.
+pub const DIGEST: &str = "deployer.digest";
+/// Which settings are the user's, so that the next replacement need not guess.
+pub const USER: &str = "deployer.user";
+
+/// Why a container's labels cannot be followed.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum LabelError {
+    /// The value is not of the label's kind.
+    #[error("label {label}={value} is not {expected}")]
+    Value {
+        /// The label's name.
+        label: String,
+        /// Its value.
+        value: String,
+        /// What it should have been.
+        expected: &'static str,
+    },
+    /// No such label exists.
+    #[error("label {label} is unknown; the labels are {known}", known = KNOWN.join(", "))]
+    Unknown {
+        /// The label's name.
+        label: String,
+    },
+}
+
+const KNOWN: [&str; 10] = [
+    ENABLE,
+    LABEL_SUPERVISOR,
+    "deployer.service",
+    "deployer.strategy",
+    "deployer.health.tcp",
+    "deployer.health.http",
+    "deployer.health.timeout",
+    "deployer.health.stable",
+    "deployer.monitor",
+    "deployer.stop.timeout",
+];
+
+/// Which containers a daemon manages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Manage {
+    /// Those with `deployer.enable` set to this value.
+    Labeled(String),
+    /// All, but those with `deployer.enable=false`.
+    All,
+}
+
+impl Manage {
+    /// Reads `labeled`, `labeled=VALUE` or `all`.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.split_once('=') {
+            None if text == "all" => Some(Self::All),
+            None if text == "labeled" => Some(Self::Labeled("true".to_owned())),
+            Some(("labeled", value)) if !value.is_empty() => Some(Self::Labeled(value.to_owned())),
+            _ => None,
+        }
+    }
+
+    /// Whether a container with these labels is this daemon's.
+    pub fn includes(&self, labels: &BTreeMap<String, String>) -> bool {
+        let enabled = labels.get(ENABLE);
+        match self {
+            Self::Labeled(value) => enabled == Some(value),
+            Self::All => enabled.is_none_or(|value| value == "true"),
+        }
+    }
+}
+
+/// A path to ask over HTTP, and the container's port to ask it on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HttpCheck {
+    /// Port inside the container; the first required TCP port if not given.
+    pub port: Option<u16>,
+    /// Path with its leading slash.
+    pub path: String,
+}
+
+/// The windows and limits of the gate, all in real time. Zero is allowed for each.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GateSettings {
+    /// How long a candidate may take, in milliseconds, before it has missed the gate.
+    pub timeout_ms: u64,
+    /// How long it must have run without a restart, in milliseconds.
+    pub stable_ms: u64,
+    /// How long the first instance of a digest is watched further, in milliseconds.
+    pub monitor_ms: u64,
+}
+
+/// What the labels of one container come to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Policy {
+    /// The service's name, if a label gives one; the track otherwise.
+    pub service: Option<String>,
+    /// TCP ports inside the container that must answer, whatever the predecessor did.
+    pub tcp: Vec<u16>,
+    /// A path that must answer with 2xx.
+    pub http: Option<HttpCheck>,
+    /// How long the gate may take; `None`: 60 s, or what the HEALTHCHECK needs if that is longer.
+    pub timeout: Option<Duration>,
+    /// How long the candidate must have run; `None`: 5 s, or 2 s with a HEALTHCHECK or HTTP check.
+    pub stable: Option<Duration>,
+    /// How long the first instance of a digest is watched further.
+    pub monitor: Duration,
+    /// Grace of the stop; `None`: the container's own, else the engine's 10 s.
+    pub stop_timeout: Option<Duration>,
+}
+
+/// The default of `deployer.monitor`.
+const MONITOR: Duration = Duration::from_secs(30);
+/// The default of `deployer.health.timeout`.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// The default of `deployer.health.stable`.
+const STABLE: Duration = Duration::from_secs(5);
+/// The same where a check of the container's own tells that it serves.
+const STABLE_WITH_CHECK: Duration = Duration::from_secs(2);
+
+impl Policy {
+    /// Reads the labels of one container.
+    ///
+    /// # Errors
+    /// [`LabelError`] names the first label that cannot be followed, in order of their names.
+    pub fn of_labels(labels: &BTreeMap<String, String>) -> Result<Self, LabelError> {
+        let mut policy = Self {
+            service: None,
+            tcp: Vec::new(),
+            http: None,
+            timeout: None,
+            stable: None,
+            monitor: MONITOR,
+            stop_timeout: None,
+        };
+        for (label, value) in labels.iter().filter(|(label, _)| label.starts_with("deployer.")) {
+            policy.follow(label, value)?;
+        }
+        Ok(policy)
+    }
+
+    fn follow(&mut self, label: &str, value: &str) -> Result<(), LabelError> {
+        let refused = |expected| LabelError::Value { label: label.to_owned(), value: value.to_owned(), expected };
+        let duration = || parse_duration(value).ok_or_else(|| refused("a duration such as 500ms, 5s or 2m"));
+        match label {
+            ENABLE | TXN | REPLACES | DIGEST | USER => {}
+            LABEL_SUPERVISOR if value == "none" || value.starts_with("systemd:") => {}
+            LABEL_SUPERVISOR => return Err(refused("none, or systemd: and the name of a unit")),
+            "deployer.service" if value.is_empty() => return Err(refused("a service's name")),
+            "deployer.service" => self.service = Some(value.to_owned()),
+            "deployer.strategy" if matches!(value, "auto" | "recreate") => {}
+            "deployer.strategy" => return Err(refused("a strategy that this version has: auto or recreate")),
+            "deployer.health.tcp" => {
+                self.tcp = parse_ports(value).ok_or_else(|| refused("a list of ports such as 80,8080"))?
+            }
+            "deployer.health.http" => {
+                self.http = Some(parse_http(value).ok_or_else(|| refused("a path such as /healthz or 8080/healthz"))?);
+            }
+            "deployer.health.timeout" => self.timeout = Some(duration()?),
+            "deployer.health.stable" => self.stable = Some(duration()?),
+            "deployer.monitor" => self.monitor = duration()?,
+            "deployer.stop.timeout" => self.stop_timeout = Some(duration()?),
+            _ => return Err(LabelError::Unknown { label: label.to_owned() }),
+        }
+        Ok(())
+    }
+
+    /// The gate's windows for a container whose HEALTHCHECK, if it has one, needs up to `healthcheck`.
+    pub fn gate(&self, healthcheck: Option<Duration>) -> GateSettings {
+        let has_check = healthcheck.is_some() || self.http.is_some();
+        let timeout = self.timeout.unwrap_or_else(|| healthcheck.map_or(TIMEOUT, |needs| needs.max(TIMEOUT)));
+        let stable = self.stable.unwrap_or(if has_check { STABLE_WITH_CHECK } else { STABLE });
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        GateSettings { timeout_ms: millis(timeout), stable_ms: millis(stable), monitor_ms: millis(self.monitor) }
+    }
+}
+
+/// Reads `500ms`, `5s`, `2m`, `1h` or `1d`; a bare `0` is zero.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    if text == "0" {
+        return Some(Duration::ZERO);
+    }
+    let unit_start = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(unit_start);
+    let number: u64 = number.parse().ok()?;
+    let seconds = |each: u64| number.checked_mul(each).map(Duration::from_secs);
+    match unit {
+        "ms" => Some(Duration::from_millis(number)),
+        "s" => seconds(1),
+        "m" => seconds(60),
+        "h" => seconds(3600),
+        "d" => seconds(86400),
+        _ => None,
+    }
+}
+
+fn parse_ports(text: &str) -> Option<Vec<u16>> {
+    text.split(',').map(|port| port.trim().parse().ok().filter(|port| *port > 0)).collect()
+}
+
+fn parse_http(text: &str) -> Option<HttpCheck> {
+    let slash = text.find('/')?;
+    let (port, path) = text.split_at(slash);
+    let port = match port.trim_start_matches(':') {
+        "" => None,
+        port => Some(port.parse().ok()?),
+    };
+    let is_plain = path.bytes().all(|b| b.is_ascii_graphic());
+    is_plain.then(|| HttpCheck { port, path: path.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(text: &str) -> BTreeMap<String, String> {
+        text.split_whitespace()
+            .filter_map(|pair| pair.split_once('='))
+            .map(|(label, value)| (format!("deployer.{label}"), value.to_owned()))
+            .collect()
+    }
+
+    #[track_caller]
+    fn check(text: &str, expected: Result<(u64, u64, u64), &str>) {
+        let gate = Policy::of_labels(&labels(text))
+            .map(|policy| policy.gate(None))
+            .map(|gate| (gate.timeout_ms, gate.stable_ms, gate.monitor_ms))
+            .map_err(|error| error.to_string());
+        assert_eq!(gate, expected.map_err(str::to_owned), "{text}");
+    }
+
+    #[test]
+    fn labels_set_the_gate() {
+        check("enable=true", Ok((60_000, 5_000, 30_000)));
+        check("health.http=/up", Ok((60_000, 2_000, 30_000)));
+        check("health.timeout=5s health.stable=0 monitor=0s", Ok((5_000, 0, 0)));
+        check("monitor=2m health.stable=500ms", Ok((60_000, 500, 120_000)));
+    }
+
+    #[test]
+    fn a_bad_label_says_what_was_expected() {
+        check("monitor=soon", Err("label deployer.monitor=soon is not a duration such as 500ms, 5s or 2m"));
+        check("health.tcp=80,x", Err("label deployer.health.tcp=80,x is not a list of ports such as 80,8080"));
+        check(
+            "strategy=rolling",
+            Err("label deployer.strategy=rolling is not a strategy that this version has: auto or recreate"),
+        );
+        let unknown = Policy::of_labels(&labels("healt.tcp=1")).expect_err("misspelt").to_string();
+        assert!(unknown.starts_with("label deployer.healt.tcp is unknown; the labels are"), "{unknown}");
+    }
+
+    #[test]
+    fn a_slow_healthcheck_lengthens_the_limit() {
+        let policy = Policy::of_labels(&labels("enable=true")).expect("plain");
+        assert_eq!(policy.gate(Some(Duration::from_secs(200))).timeout_ms, 200_000);
+        assert_eq!(policy.gate(Some(Duration::from_secs(2))).timeout_ms, 60_000);
+    }
+
+    #[test]
+    fn daemons_share_an_engine_by_the_value_of_enable() {
+        let mine = Manage::parse("labeled=blue").expect("a value");
+        assert!(mine.includes(&labels("enable=blue")) && !mine.includes(&labels("enable=true")));
+        let all = Manage::parse("all").expect("all");
+        assert!(all.includes(&labels("")) && !all.includes(&labels("enable=false")));
+        assert_eq!(Manage::parse("labelled"), None);
+    }
+}

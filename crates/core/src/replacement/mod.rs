@@ -1,0 +1,295 @@
+//! One container replaced on one node, as a state machine.
+//!
+//! A [`Phase`] says what has been reached; its [`Act`] is what comes next. The phase is written durably to the
+//! journal before the act is carried out, so after a crash at any moment the act may or may not have happened:
+//! every act looks before it does, and doing it twice is doing it once. From each phase before the verdict there
+//! is a way back, which ends with the predecessor under its name.
+
+mod journal;
+mod recovery;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+pub use journal::{FORM, Facts, Replacement, is_transitional};
+pub use recovery::{Seen, recover};
+
+/// How far a replacement has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// The image is here, the request is written, everything it needs was found.
+    Prefetched,
+    /// A slot is held.
+    Claimed,
+    /// The fence was passed: others may see what comes now.
+    Fenced,
+    /// The repository tag points to the new image on this machine.
+    Tagged,
+    /// The candidate exists and has never run.
+    Created,
+    /// The engine will not bring the predecessor back by itself.
+    PolicyOff,
+    /// The predecessor is stopped.
+    Stopped,
+    /// The candidate has the name, the predecessor an old one.
+    Swapped,
+    /// The candidate's process was started.
+    Started,
+    /// The candidate passed gate and monitor.
+    Observed,
+    /// The verdict is in the store.
+    Judged,
+    /// The slot is free again.
+    Released,
+    /// The predecessor is gone; nothing is left to do.
+    Done,
+    /// It was decided to go back.
+    Returning,
+    /// The candidate is stopped, if it ever ran.
+    CandidateStopped,
+    /// The predecessor has its name again.
+    NamesBack,
+    /// The predecessor runs again.
+    PredecessorStarted,
+    /// The repository tag points to where it pointed before.
+    TagBack,
+    /// The predecessor's restart policy is the user's again.
+    PolicyBack,
+    /// The predecessor was looked at with the candidate's gate.
+    PredecessorObserved,
+    /// What is thought of the digest is in the store.
+    ReturnJudged,
+    /// The slot is free again.
+    ReturnReleased,
+    /// The candidate is gone; nothing is left to do.
+    Returned,
+}
+
+/// What is done next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// Take a slot.
+    Claim,
+    /// Pass the fence.
+    Fence,
+    /// Point the repository tag at the new image.
+    MoveTag,
+    /// Create the candidate, connect its networks, and make sure of its image.
+    Create,
+    /// Set the predecessor's restart policy to `no`.
+    DisarmPredecessor,
+    /// Stop the predecessor.
+    StopPredecessor,
+    /// Give the predecessor an old name, and the candidate the name.
+    SwapNames,
+    /// Start the candidate.
+    StartCandidate,
+    /// Wait until the candidate has passed gate and monitor.
+    ObserveCandidate,
+    /// Write that the digest is good.
+    Approve,
+    /// Give the slot back.
+    Release,
+    /// Remove the predecessor.
+    RemovePredecessor,
+    /// Stop the candidate and keep its last words.
+    StopCandidate,
+    /// Give the predecessor its name again.
+    SwapNamesBack,
+    /// Start the predecessor, if it was stopped by this replacement.
+    StartPredecessor,
+    /// Point the repository tag to where it pointed before.
+    MoveTagBack,
+    /// Give the predecessor its restart policy again.
+    RearmPredecessor,
+    /// Look at the predecessor with the candidate's gate, as the control.
+    ObservePredecessor,
+    /// Write that the digest is bad, if it is.
+    Condemn,
+    /// Remove the candidate.
+    RemoveCandidate,
+}
+
+impl Phase {
+    /// Every phase, in order: forward, then back.
+    pub const ALL: [Self; 23] = [
+        Self::Prefetched,
+        Self::Claimed,
+        Self::Fenced,
+        Self::Tagged,
+        Self::Created,
+        Self::PolicyOff,
+        Self::Stopped,
+        Self::Swapped,
+        Self::Started,
+        Self::Observed,
+        Self::Judged,
+        Self::Released,
+        Self::Done,
+        Self::Returning,
+        Self::CandidateStopped,
+        Self::NamesBack,
+        Self::PredecessorStarted,
+        Self::TagBack,
+        Self::PolicyBack,
+        Self::PredecessorObserved,
+        Self::ReturnJudged,
+        Self::ReturnReleased,
+        Self::Returned,
+    ];
+
+    /// The act that leads on, with the phase that it reaches; `None` at either end.
+    pub fn next(self) -> Option<(Act, Self)> {
+        Some(match self {
+            Self::Prefetched => (Act::Claim, Self::Claimed),
+            Self::Claimed => (Act::Fence, Self::Fenced),
+            Self::Fenced => (Act::MoveTag, Self::Tagged),
+            Self::Tagged => (Act::Create, Self::Created),
+            Self::Created => (Act::DisarmPredecessor, Self::PolicyOff),
+            Self::PolicyOff => (Act::StopPredecessor, Self::Stopped),
+            Self::Stopped => (Act::SwapNames, Self::Swapped),
+            Self::Swapped => (Act::StartCandidate, Self::Started),
+            Self::Started => (Act::ObserveCandidate, Self::Observed),
+            Self::Observed => (Act::Approve, Self::Judged),
+            Self::Judged => (Act::Release, Self::Released),
+            Self::Released => (Act::RemovePredecessor, Self::Done),
+            Self::Returning => (Act::StopCandidate, Self::CandidateStopped),
+            Self::CandidateStopped => (Act::SwapNamesBack, Self::NamesBack),
+            Self::NamesBack => (Act::StartPredecessor, Self::PredecessorStarted),
+            Self::PredecessorStarted => (Act::MoveTagBack, Self::TagBack),
+            Self::TagBack => (Act::RearmPredecessor, Self::PolicyBack),
+            Self::PolicyBack => (Act::ObservePredecessor, Self::PredecessorObserved),
+            Self::PredecessorObserved => (Act::Condemn, Self::ReturnJudged),
+            Self::ReturnJudged => (Act::Release, Self::ReturnReleased),
+            Self::ReturnReleased => (Act::RemoveCandidate, Self::Returned),
+            Self::Done | Self::Returned => return None,
+        })
+    }
+
+    /// Whether the replacement has ended, one way or the other.
+    pub fn is_final(self) -> bool {
+        self.next().is_none()
+    }
+
+    /// Whether this lies on the way back.
+    pub fn is_return(self) -> bool {
+        self >= Self::Returning
+    }
+
+    /// Whether the fence was passed, so that the replacement must be brought to an end.
+    pub fn is_past_fence(self) -> bool {
+        self >= Self::Fenced
+    }
+
+    /// The phase's word in the journal, in events and in the status.
+    pub fn word(self) -> String {
+        format!("{self:?}").chars().fold(String::new(), |mut word, c| {
+            if c.is_ascii_uppercase() && !word.is_empty() {
+                word.push('_');
+            }
+            word.push(c.to_ascii_lowercase());
+            word
+        })
+    }
+}
+
+impl Act {
+    /// Whether carrying this out needs the store.
+    pub fn needs_store(self) -> bool {
+        matches!(self, Self::Claim | Self::Fence | Self::Approve | Self::Condemn | Self::Release)
+    }
+}
+
+/// Why a replacement goes back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "reason", rename_all = "snake_case")]
+pub enum Failure {
+    /// The grounds changed before the fence: a newer push, a verdict, a pause, somebody else's claim.
+    Superseded(String),
+    /// The daemon was gone while the predecessor still served; it is tried again.
+    Interrupted(String),
+    /// The engine refused to create or start the candidate, or to do something on the way there.
+    Node(String),
+    /// The candidate's process ran, and exited, went unhealthy, or missed its gate.
+    Candidate(String),
+}
+
+impl Failure {
+    /// What was seen, for people.
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Superseded(reason) | Self::Interrupted(reason) | Self::Node(reason) | Self::Candidate(reason) => {
+                reason
+            }
+        }
+    }
+}
+
+/// What became of an act.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// It is done, or was done already.
+    Done,
+    /// It cannot be done; only on the way forward and before the verdict.
+    Failed(Failure),
+    /// The put-back predecessor passed the gate, or did not.
+    Control(bool),
+}
+
+/// An event that cannot happen in a phase.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("a replacement in phase {phase:?} cannot take {event:?}")]
+pub struct Impossible {
+    /// Where the replacement stood.
+    pub phase: Phase,
+    /// What was said to have happened.
+    pub event: Event,
+}
+
+impl Replacement {
+    /// Takes in what became of the current act.
+    ///
+    /// # Errors
+    /// [`Impossible`] for an event that the phase cannot take; nothing changes then.
+    pub fn apply(&mut self, event: Event) -> Result<(), Impossible> {
+        let impossible = |event| Err(Impossible { phase: self.phase, event });
+        let next = match (self.phase.next(), event) {
+            (Some((Act::ObservePredecessor, next)), Event::Control(passed)) => {
+                self.control = Some(passed);
+                next
+            }
+            (Some((Act::ObservePredecessor, _)), event) => return impossible(event),
+            (Some((_, next)), Event::Done) => next,
+            (Some(_), Event::Failed(failure)) if self.phase < Phase::Judged => {
+                self.failure = Some(failure);
+                Phase::Returning
+            }
+            (_, event) => return impossible(event),
+        };
+        if !next.is_return() {
+            self.reached = next;
+        }
+        self.phase = next;
+        Ok(())
+    }
+
+    /// Whether the predecessor may have been stopped by this replacement.
+    pub fn may_have_stopped_predecessor(&self) -> bool {
+        self.reached >= Phase::PolicyOff
+    }
+
+    /// What to hold against the digest once the way back has looked at the predecessor; `None`: nothing.
+    ///
+    /// Bad only if the candidate's process ran and failed, the predecessor passes the same gate now, and the
+    /// digest was never good for this service. Anything else is this machine's trouble.
+    pub fn charge(&self, is_known_good: bool) -> Option<&str> {
+        match &self.failure {
+            Some(Failure::Candidate(reason)) if self.control == Some(true) && !is_known_good => Some(reason),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,147 @@
+//! The host's side of a container: its `HostConfig`, sent back raw but for what must not be.
+//!
+//! Anonymous volumes stand only in `Mounts`; a copy of `HostConfig` alone would get new, empty ones. Each becomes a
+//! mount by name, with its options. They stay even where the new image no longer declares the path: no data is ever
+//! left behind without somebody asking for it.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value, json};
+
+use super::json::{clean_path, items, text};
+use super::refusal::Refusal;
+
+/// Paths under `/proc` and `/sys` that engines hide by default, over all versions. Used to see that a list is an
+/// engine's default: sent back as it is, it would keep the paths that a later engine hides for security visible.
+const MASKED_BY_DEFAULT: [&str; 13] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/system/cpu/",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+];
+/// The paths that every engine's default list of hidden paths has.
+const MASKED_ALWAYS: [&str; 3] = ["/proc/kcore", "/proc/timer_list", "/sys/firmware"];
+/// Paths that engines make read-only by default.
+const READ_ONLY_BY_DEFAULT: [&str; 6] =
+    ["/proc/asound", "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+/// The paths that every engine's default list of read-only paths has.
+const READ_ONLY_ALWAYS: [&str; 3] = ["/proc/bus", "/proc/fs", "/proc/sys"];
+
+/// The container's `HostConfig`, fit to be sent.
+pub(super) fn host_config(container: &Value, host: &Map<String, Value>) -> Result<Map<String, Value>, Refusal> {
+    let mut host = host.clone();
+    if is_engine_default(&host, "MaskedPaths", &MASKED_BY_DEFAULT, &MASKED_ALWAYS) {
+        host.remove("MaskedPaths");
+    }
+    if is_engine_default(&host, "ReadonlyPaths", &READ_ONLY_BY_DEFAULT, &READ_ONLY_ALWAYS) {
+        host.remove("ReadonlyPaths");
+    }
+    if host.get("MemorySwappiness").and_then(Value::as_i64) == Some(-1) {
+        // "Not set" in words that control groups of version 2 refuse.
+        host.remove("MemorySwappiness");
+    }
+    if let Some(ports) = host.get_mut("PortBindings").and_then(Value::as_object_mut) {
+        ports.remove("");
+    }
+    for device in host.get_mut("Devices").and_then(Value::as_array_mut).into_iter().flatten() {
+        if text(device, "/CgroupPermissions").is_empty() {
+            // runc refuses to start with none: a container that runs so was given the default by a tolerant runtime.
+            device["CgroupPermissions"] = Value::from("rwm");
+        }
+    }
+    name_volumes(container, &mut host)?;
+    Ok(host)
+}
+
+/// Names of all volumes that the container has mounted, anonymous ones included, sorted.
+pub(super) fn volume_names(container: &Value) -> Vec<String> {
+    let names: BTreeSet<String> =
+        volume_mounts(container).map(|mount| text(mount, "/Name").to_owned()).filter(|name| !name.is_empty()).collect();
+    names.into_iter().collect()
+}
+
+fn volume_mounts(container: &Value) -> impl Iterator<Item = &Value> {
+    items(container, "/Mounts").iter().filter(|mount| text(mount, "/Type") == "volume")
+}
+
+/// Whether a list holds an engine's default: nothing but known default paths, and those that all engines have.
+fn is_engine_default(host: &Map<String, Value>, name: &str, known: &[&str], always: &[&str]) -> bool {
+    let Some(paths) = host.get(name).and_then(Value::as_array) else { return false };
+    let is_known =
+        |path: &str| known.iter().any(|known| path == *known || (known.ends_with('/') && path.starts_with(known)));
+    paths.iter().all(|path| path.as_str().is_some_and(is_known))
+        && always.iter().all(|path| paths.iter().any(|listed| listed == path))
+}
+
+/// Gives every anonymous volume its name: in `Binds` and `Mounts` where it stands there without one, and as a further
+/// entry of `Mounts` where it stands in neither (the `VOLUME` of an image, or `-v /path`).
+fn name_volumes(container: &Value, host: &mut Map<String, Value>) -> Result<(), Refusal> {
+    let mut placed: BTreeSet<String> = BTreeSet::new();
+    for bind in host.get_mut("Binds").and_then(Value::as_array_mut).into_iter().flatten() {
+        let text = bind.as_str().unwrap_or("").to_owned();
+        let target = bind_target(&text);
+        placed.insert(clean_path(target));
+        if target == text {
+            *bind = Value::from(format!("{}:{target}", volume_at(container, target)?));
+        }
+    }
+    for mount in host.get_mut("Mounts").and_then(Value::as_array_mut).into_iter().flatten() {
+        let target = text(mount, "/Target").to_owned();
+        placed.insert(clean_path(&target));
+        if text(mount, "/Type") == "volume" && text(mount, "/Source").is_empty() {
+            mount["Source"] = Value::from(volume_at(container, &target)?);
+        }
+    }
+    let mut volumes: Vec<&Value> = volume_mounts(container).collect();
+    // An engine lists them in another order at each inspection.
+    volumes.sort_by_key(|mount| text(mount, "/Destination"));
+    let further = volumes.into_iter().filter(|mount| !placed.contains(&clean_path(text(mount, "/Destination"))));
+    let further: Vec<Value> = further.map(named_mount).collect();
+    if !further.is_empty() {
+        match host.get_mut("Mounts").and_then(Value::as_array_mut) {
+            Some(mounts) => mounts.extend(further),
+            None => {
+                host.insert("Mounts".to_owned(), Value::Array(further));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A mount of a container's volume by name.
+fn named_mount(mount: &Value) -> Value {
+    let mut named = json!({
+        "Type": "volume",
+        "Source": text(mount, "/Name"),
+        "Target": text(mount, "/Destination"),
+    });
+    if mount.get("RW") == Some(&Value::Bool(false)) {
+        named["ReadOnly"] = Value::Bool(true);
+    }
+    let driver = text(mount, "/Driver");
+    if !driver.is_empty() && driver != "local" {
+        named["VolumeOptions"] = json!({ "DriverConfig": { "Name": driver } });
+    }
+    named
+}
+
+/// The path in the container that an entry of `Binds` mounts on. An entry of one part is that path: an anonymous volume.
+fn bind_target(bind: &str) -> &str {
+    bind.split(':').nth(1).unwrap_or(bind)
+}
+
+fn volume_at<'a>(container: &'a Value, target: &str) -> Result<&'a str, Refusal> {
+    volume_mounts(container)
+        .find(|mount| clean_path(text(mount, "/Destination")) == clean_path(target))
+        .map(|mount| text(mount, "/Name"))
+        .ok_or_else(|| Refusal::VolumeUnknown { path: target.to_owned() })
+}

@@ -1,0 +1,206 @@
+//! What cannot be replaced, and why; and what a container leans on.
+//!
+//! Everything here is found before anything is stopped.
+
+use serde_json::Value;
+use thiserror::Error;
+
+use super::json::{container_name, members, text, texts};
+
+/// Shortest part of an ID that engines and people use for a container, in characters.
+const ID_PART_MIN: usize = 12;
+
+/// Why a container is not replaced, and what its owner can do.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum Refusal {
+    /// The inspection is not what the API documents.
+    #[error("the engine's inspection of the container makes no sense: {what}")]
+    Malformed {
+        /// What was wrong.
+        what: String,
+    },
+    /// The image that the container was created from is gone, and nothing was recorded about the user's settings.
+    #[error(
+        "the image {image} that container '{name}' was created from is gone, so the container's own settings cannot be \
+         told from the image's; pull that image again, or create the container anew once"
+    )]
+    OldImageGone {
+        /// ID of the missing image.
+        image: String,
+        /// The container's name.
+        name: String,
+    },
+    /// Stopping the container removes it and its anonymous volumes, and there would be no way back.
+    #[error(
+        "the container was started with --rm: stopping it removes it, and there is no way back; create it without --rm"
+    )]
+    AutoRemove,
+    /// The container uses another one's namespaces, volumes or address.
+    #[error("the container {}; replacing such containers is not supported yet, create it anew by hand", .0.words())]
+    Leans(Dependence),
+    /// Another container uses this one's namespaces or address, and would be left with those of a removed container.
+    #[error(
+        "container '{by}' {}, which is this one, and would be cut off; replacing such containers is not supported yet, \
+         create both anew by hand", .dependence.words()
+    )]
+    LeantOn {
+        /// Name of the other container.
+        by: String,
+        /// What it uses.
+        dependence: Dependence,
+    },
+    /// The container should be in a network and is in none.
+    #[error(
+        "the container should be in network '{mode}' but was taken off all networks; connect it again, or create it anew"
+    )]
+    Disconnected {
+        /// Its network mode.
+        mode: String,
+    },
+    /// The inspection names a volume without a name that is not among the mounts.
+    #[error(
+        "the volume at {path} is not among the container's mounts, so its data could not be kept; create the container anew with a named volume"
+    )]
+    VolumeUnknown {
+        /// Path in the container.
+        path: String,
+    },
+    /// Files were put into the container, which the image does not have and the successor would lack.
+    #[error(
+        "files were put into the container ({}), as 'docker cp' and Compose's configs and secrets with inline content \
+         do, and the successor would lack them; mount them from the host instead",
+        .paths.join(", ")
+    )]
+    FilesInjected {
+        /// Paths in the container.
+        paths: Vec<String>,
+    },
+}
+
+impl Refusal {
+    /// A fixed word for metrics and JSON.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Malformed { .. } => "malformed",
+            Self::OldImageGone { .. } => "old_image_gone",
+            Self::AutoRemove => "auto_remove",
+            Self::Leans(_) => "leans",
+            Self::LeantOn { .. } => "leant_on",
+            Self::Disconnected { .. } => "disconnected",
+            Self::VolumeUnknown { .. } => "volume_unknown",
+            Self::FilesInjected { .. } => "files_injected",
+        }
+    }
+}
+
+/// What of another container is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DependenceKind {
+    /// `NetworkMode` `container:…`.
+    Network,
+    /// `PidMode` `container:…`.
+    Pid,
+    /// `IpcMode` `container:…`.
+    Ipc,
+    /// `Cgroup` `container:…`.
+    Cgroup,
+    /// `VolumesFrom`.
+    Volumes,
+    /// `Links`, of the container or of an endpoint.
+    Link,
+}
+
+/// One use that a container makes of another.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Dependence {
+    /// What is used.
+    pub kind: DependenceKind,
+    /// ID, part of an ID, or name of the container it is used of, as it was written.
+    pub on: String,
+}
+
+impl Dependence {
+    /// Whether this names the container of the given inspection.
+    pub fn is_on(&self, container: &Value) -> bool {
+        let id = text(container, "/Id");
+        self.on == container_name(container) || (self.on.len() >= ID_PART_MIN && id.starts_with(&self.on))
+    }
+
+    /// What the user of it does, for people.
+    fn words(&self) -> String {
+        let what = match self.kind {
+            DependenceKind::Network => "shares the network of",
+            DependenceKind::Pid => "shares the processes of",
+            DependenceKind::Ipc => "shares the IPC namespace of",
+            DependenceKind::Cgroup => "shares the control group of",
+            DependenceKind::Volumes => "takes its volumes from",
+            DependenceKind::Link => "is linked to",
+        };
+        format!("{what} container '{}'", self.on)
+    }
+}
+
+/// All uses that a container makes of others.
+pub fn depends_on(container: &Value) -> Vec<Dependence> {
+    let mut dependences = Vec::new();
+    let mut add = |kind, on: &str| {
+        let dependence = Dependence { kind, on: on.trim_start_matches('/').to_owned() };
+        if !dependences.contains(&dependence) {
+            dependences.push(dependence);
+        }
+    };
+    let modes = [
+        ("/HostConfig/NetworkMode", DependenceKind::Network),
+        ("/HostConfig/PidMode", DependenceKind::Pid),
+        ("/HostConfig/IpcMode", DependenceKind::Ipc),
+        ("/HostConfig/Cgroup", DependenceKind::Cgroup),
+    ];
+    for (pointer, kind) in modes {
+        if let Some(on) = text(container, pointer).strip_prefix("container:") {
+            add(kind, on);
+        }
+    }
+    for entry in texts(container, "/HostConfig/VolumesFrom") {
+        add(DependenceKind::Volumes, before_colon(entry));
+    }
+    for entry in texts(container, "/HostConfig/Links") {
+        add(DependenceKind::Link, before_colon(entry));
+    }
+    for (_, endpoint) in members(container, "/NetworkSettings/Networks") {
+        for entry in texts(endpoint, "/Links") {
+            add(DependenceKind::Link, before_colon(entry));
+        }
+    }
+    dependences
+}
+
+/// Refuses a container that others lean on. `others` are the raw inspections of all containers of the engine, in any
+/// state: a stopped sharer could not be started again. Volumes taken from it are no hindrance, since they are kept by name.
+///
+/// # Errors
+/// [`Refusal::LeantOn`] for the first such container.
+pub fn refuse_if_provider<'a>(container: &Value, others: impl IntoIterator<Item = &'a Value>) -> Result<(), Refusal> {
+    for other in others {
+        let mut uses = depends_on(other).into_iter();
+        let used = uses.find(|dependence| dependence.kind != DependenceKind::Volumes && dependence.is_on(container));
+        if let Some(dependence) = used {
+            return Err(Refusal::LeantOn { by: container_name(other).to_owned(), dependence });
+        }
+    }
+    Ok(())
+}
+
+/// Refuses what the inspection of the container alone shows to be impossible.
+pub(super) fn check(container: &Value) -> Result<(), Refusal> {
+    if container.pointer("/HostConfig/AutoRemove") == Some(&Value::Bool(true)) {
+        return Err(Refusal::AutoRemove);
+    }
+    match depends_on(container).into_iter().next() {
+        Some(dependence) => Err(Refusal::Leans(dependence)),
+        None => Ok(()),
+    }
+}
+
+fn before_colon(entry: &str) -> &str {
+    entry.split_once(':').map_or(entry, |(before, _)| before)
+}

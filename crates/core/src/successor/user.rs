@@ -1,0 +1,181 @@
+//! Which settings of a container are the user's: names only, never values.
+//!
+//! The rules are the engine's own merge of a create request with an image's configuration, read backwards. Only the
+//! fields that an engine takes from images appear here; every other field of a container is the user's anyway.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::json::{clean_path, members, text, texts};
+use crate::policy::{BOOKKEEPING, USER};
+
+/// Fields of `Config` that an engine takes from the image if the user set none, and that hold one text.
+pub(super) const TEXT_FIELDS: [&str; 3] = ["User", "WorkingDir", "StopSignal"];
+/// Labels of Compose are never an image's: without them Compose would no longer find its container. An image made by
+/// `docker commit` can carry them, which is why this is not left to the comparison.
+const COMPOSE_LABELS: &str = "com.docker.compose.";
+/// Version of the label's form. Another one is not read, and the fields are told apart by comparison again.
+const LABEL_VERSION: u32 = 1;
+
+/// The names of a container's settings that its user made, as opposed to the image's author.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserFields {
+    #[serde(rename = "v")]
+    version: u32,
+    /// `User`, `WorkingDir`, `StopSignal`, `Entrypoint`, `Cmd`, and `Healthcheck.` with the name of a field.
+    #[serde(rename = "f", default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(super) fields: BTreeSet<String>,
+    #[serde(rename = "e", default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(super) environment: BTreeSet<String>,
+    #[serde(rename = "l", default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(super) labels: BTreeSet<String>,
+    #[serde(rename = "p", default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(super) ports: BTreeSet<String>,
+    #[serde(rename = "d", default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(super) volumes: BTreeSet<String>,
+    /// Networks in which the user gave the container a hardware address. `None` until it was looked at.
+    #[serde(rename = "m", default, skip_serializing_if = "Option::is_none")]
+    pub(super) hardware_addresses: Option<BTreeSet<String>>,
+}
+
+impl UserFields {
+    /// Tells the user's settings from the image's by comparing the raw inspection of a container with the `Config` of
+    /// the image it was created from.
+    pub fn told_apart(container: &Value, image: &Value) -> Self {
+        let config = &container["Config"];
+        let mut fields = BTreeSet::new();
+        for name in TEXT_FIELDS {
+            let value = text(config, &format!("/{name}"));
+            if !value.is_empty() && !is_same_text(name, value, text(image, &format!("/{name}"))) {
+                fields.insert(name.to_owned());
+            }
+        }
+        fields.extend(command_fields(config, image).iter().map(|name| (*name).to_owned()));
+        for (name, value) in members(config, "/Healthcheck") {
+            if image.get("Healthcheck").and_then(|check| check.get(name)) != Some(value) {
+                fields.insert(format!("Healthcheck.{name}"));
+            }
+        }
+        Self {
+            version: LABEL_VERSION,
+            fields,
+            environment: environment_keys(&texts(config, "/Env"), &texts(image, "/Env")),
+            labels: label_keys(config, image),
+            ports: exposed_ports(container, image),
+            volumes: keys_beyond(config, image, "/Volumes"),
+            hardware_addresses: None,
+        }
+    }
+
+    /// Reads what an earlier replacement recorded in a container's labels. A record that the container got from its
+    /// image, as after `docker commit`, speaks of another container and is passed over.
+    pub fn remembered(container: &Value, old_image: Option<&Value>) -> Option<Self> {
+        let labels = |value: &'_ Value| value.pointer("/Config/Labels").and_then(|labels| labels.get(USER)).cloned();
+        let label = labels(container)?;
+        if old_image.and_then(labels).as_ref() == Some(&label) {
+            return None;
+        }
+        serde_json::from_str::<Self>(label.as_str()?).ok().filter(|user| user.version == LABEL_VERSION)
+    }
+
+    /// The label's text: compact JSON.
+    pub fn to_label(&self) -> String {
+        serde_json::to_string(self).expect("a struct of names has a JSON form")
+    }
+
+    /// Whether a field of `Config`, such as `Cmd` or `Healthcheck.Interval`, is the user's.
+    pub fn has_field(&self, name: &str) -> bool {
+        self.fields.contains(name)
+    }
+
+    /// Whether an environment variable is the user's.
+    pub fn has_environment(&self, key: &str) -> bool {
+        self.environment.contains(key)
+    }
+}
+
+/// The key of an `Env` entry. An entry without `=` takes a variable away and has a key all the same.
+pub(super) fn environment_key(entry: &str) -> &str {
+    entry.split_once('=').map_or(entry, |(key, _)| key)
+}
+
+/// An engine cleans the working directory when it creates a container, and so must the comparison.
+fn is_same_text(field: &str, value: &str, default: &str) -> bool {
+    value == default || (field == "WorkingDir" && !default.is_empty() && clean_path(value) == clean_path(default))
+}
+
+/// Which of `Entrypoint` and `Cmd` are the user's. An engine takes the image's `Cmd` only where neither was set, and
+/// its `Entrypoint` only where none was set; one of a single empty text takes the image's away and shows as null.
+fn command_fields(config: &Value, image: &Value) -> &'static [&'static str] {
+    let list = |value: &Value, name: &str| value.get(name).filter(|list| !list.is_null()).cloned();
+    let is_empty = |list: &Option<Value>| list.as_ref().and_then(Value::as_array).is_none_or(Vec::is_empty);
+    let (entrypoint, image_entrypoint) = (list(config, "Entrypoint"), list(image, "Entrypoint"));
+    let (command, image_command) = (list(config, "Cmd"), list(image, "Cmd"));
+    let is_same_command = command == image_command || (is_empty(&command) && is_empty(&image_command));
+
+    if is_empty(&entrypoint) && entrypoint.is_some() && entrypoint != image_entrypoint {
+        // An empty list, which only the API can send, takes the entry point away and still lets the image's `Cmd` in.
+        return if is_same_command { &["Entrypoint"] } else { &["Entrypoint", "Cmd"] };
+    }
+    let is_same_entrypoint = entrypoint == image_entrypoint || (is_empty(&entrypoint) && is_empty(&image_entrypoint));
+    if !is_same_entrypoint {
+        return &["Entrypoint", "Cmd"];
+    }
+    match (is_same_command, is_empty(&command)) {
+        (true, _) => &[],
+        // Only an entry point set by the user, though to the image's own value, keeps the image's `Cmd` out.
+        (false, true) => &["Entrypoint", "Cmd"],
+        (false, false) => &["Cmd"],
+    }
+}
+
+/// The user's environment keys. An engine appends to the user's entries those of the image that are missing, in the
+/// image's order: whatever stands before the longest such tail is the user's, even where it equals the default.
+/// Without such a tail the order says nothing (other updaters copy the whole list, and other engines sort it), and
+/// only what differs from the image counts.
+fn environment_keys(entries: &[&str], image: &[&str]) -> BTreeSet<String> {
+    let mut keys: BTreeSet<&str> = BTreeSet::new();
+    for (index, entry) in entries.iter().enumerate() {
+        let appended = image.iter().filter(|default| !keys.contains(environment_key(default)));
+        if appended.eq(&entries[index..]) {
+            return keys.into_iter().map(str::to_owned).collect();
+        }
+        keys.insert(environment_key(entry));
+    }
+    entries.iter().filter(|entry| !image.contains(entry)).map(|entry| environment_key(entry).to_owned()).collect()
+}
+
+/// The user's label keys.
+fn label_keys(config: &Value, image: &Value) -> BTreeSet<String> {
+    members(config, "/Labels")
+        .filter(|(key, value)| {
+            key.starts_with(COMPOSE_LABELS)
+                || image.get("Labels").and_then(|labels| labels.get(key.as_str())) != Some(value)
+        })
+        .map(|(key, _)| key.clone())
+        .filter(|key| !BOOKKEEPING.contains(&key.as_str()))
+        .collect()
+}
+
+/// The user's exposed ports. What is published counts as well: clients expose what they publish, and an engine
+/// publishes only what is exposed, even if the new image no longer declares it.
+fn exposed_ports(container: &Value, image: &Value) -> BTreeSet<String> {
+    let mut ports = keys_beyond(&container["Config"], image, "/ExposedPorts");
+    let is_exposed = |port: &str| members(container, "/Config/ExposedPorts").any(|(exposed, _)| exposed == port);
+    ports.extend(
+        members(container, "/HostConfig/PortBindings").map(|(port, _)| port.clone()).filter(|port| is_exposed(port)),
+    );
+    ports
+}
+
+/// Keys of an object in the container that the image has not.
+fn keys_beyond(config: &Value, image: &Value, pointer: &str) -> BTreeSet<String> {
+    let defaults = image.pointer(pointer).and_then(Value::as_object);
+    members(config, pointer)
+        .map(|(key, _)| key)
+        .filter(|key| !defaults.is_some_and(|defaults| defaults.contains_key(*key)))
+        .cloned()
+        .collect()
+}

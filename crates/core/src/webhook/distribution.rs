@@ -1,0 +1,86 @@
+//! CNCF Distribution: an envelope of events, of which pushes of tagged manifests count.
+//! Format: the registry's documentation, "Work with notifications", and its `notifications/event.go`.
+
+use serde_json::Value;
+
+use super::reading::{Passed, notice};
+use super::{Malformed, Notice, Parsed};
+use crate::image::Registry;
+
+const MANIFESTS: [&str; 6] = [
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v1+prettyjws",
+];
+const HELM_CONFIG: &str = "application/vnd.cncf.helm.config.v1+json";
+const BUILD_CACHE_CONFIG: &str = "application/vnd.buildkit.cacheconfig.v0";
+
+pub fn parse(body: &Value, registry: Option<&Registry>) -> Result<Parsed, Malformed> {
+    let events = match body.get("events") {
+        Some(Value::Array(events)) => events.as_slice(),
+        Some(Value::Null) => &[],
+        _ => return Err(Malformed("distribution", "there is no list of events".to_owned())),
+    };
+    let mut parsed = Parsed::default();
+    let mut seen = Vec::new();
+    for event in events {
+        let id = text(event, "/id");
+        if !id.is_empty() && seen.contains(&id) {
+            parsed.passed.push(Passed::Duplicate);
+            continue;
+        }
+        seen.push(id);
+        parsed.take(read(event, registry));
+    }
+    Ok(parsed)
+}
+
+fn read(event: &Value, registry: Option<&Registry>) -> Result<Notice, Passed> {
+    match text(event, "/action") {
+        "push" => {}
+        "pull" => return Err(Passed::Pull),
+        "delete" => return Err(Passed::Delete),
+        "mount" => return Err(Passed::Mount),
+        _ => return Err(Passed::OtherEvent),
+    }
+    if !MANIFESTS.contains(&text(event, "/target/mediaType")) {
+        return Err(Passed::Blob);
+    }
+    let tag = text(event, "/target/tag");
+    if tag.is_empty() {
+        return Err(Passed::Untagged);
+    }
+    // Where the registry tells what a manifest refers to, charts and caches show themselves.
+    let references = event.pointer("/target/references").and_then(Value::as_array);
+    let refers_to = |kind: &str| references.into_iter().flatten().any(|r| text(r, "/mediaType") == kind);
+    if refers_to(HELM_CONFIG) {
+        return Err(Passed::Chart);
+    }
+    if refers_to(BUILD_CACHE_CONFIG) {
+        return Err(Passed::BuildCache);
+    }
+    let registry = match registry {
+        Some(registry) => registry.clone(),
+        None => Registry::parse(host(event)).map_err(|_| Passed::InvalidRef)?,
+    };
+    let digest = event.pointer("/target/digest").and_then(Value::as_str);
+    notice(registry, text(event, "/target/repository"), tag, digest)
+}
+
+/// The host that the pusher used, or else that of the manifest's URL.
+fn host(event: &Value) -> &str {
+    let host = text(event, "/request/host");
+    if !host.is_empty() {
+        return host;
+    }
+    let url = text(event, "/target/url");
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    rest.split('/').next().unwrap_or_default()
+}
+
+fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}

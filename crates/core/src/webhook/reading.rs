@@ -1,0 +1,99 @@
+//! What every source shares: from loose parts to a notice, or to the reason for passing it over.
+
+use super::{Notice, Parsed};
+use crate::image::{Digest, ImageName, Registry, Tag};
+
+/// Why a part of a notification is passed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Passed {
+    /// Somebody pulled.
+    Pull,
+    /// Something was removed.
+    Delete,
+    /// A layer was mounted from another repository.
+    Mount,
+    /// A layer or configuration was pushed.
+    Blob,
+    /// A manifest without a tag, such as one platform of an index.
+    Untagged,
+    /// The same event again.
+    Duplicate,
+    /// A Helm chart.
+    Chart,
+    /// Another artifact that is not an image.
+    Artifact,
+    /// A build cache.
+    BuildCache,
+    /// A signature.
+    Signature,
+    /// An attestation or a bill of materials.
+    Attestation,
+    /// The index of things that refer to an image.
+    ReferrersIndex,
+    /// A name or tag that no registry would accept.
+    InvalidRef,
+    /// Something else that is no push.
+    OtherEvent,
+}
+
+impl Passed {
+    /// A fixed word for answers, logs and metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Pull => "pull",
+            Self::Delete => "delete",
+            Self::Mount => "mount",
+            Self::Blob => "blob",
+            Self::Untagged => "untagged",
+            Self::Duplicate => "duplicate",
+            Self::Chart => "chart",
+            Self::Artifact => "artifact",
+            Self::BuildCache => "buildcache",
+            Self::Signature => "signature",
+            Self::Attestation => "attestation",
+            Self::ReferrersIndex => "referrers-index",
+            Self::InvalidRef => "invalid-ref",
+            Self::OtherEvent => "other-event",
+        }
+    }
+}
+
+/// Puts a notice together, or says why not.
+pub fn notice(registry: Registry, repository: &str, tag: &str, digest: Option<&str>) -> Result<Notice, Passed> {
+    if let Some(passed) = of_tag(tag) {
+        return Err(passed);
+    }
+    let name = ImageName::new(registry, repository).map_err(|_| Passed::InvalidRef)?;
+    let tag = Tag::parse(tag).map_err(|_| Passed::InvalidRef)?;
+    // A digest that is none is a hint less, not a reason to miss the push.
+    Ok(Notice { name, tag, digest: digest.and_then(|digest| Digest::parse(digest).ok()) })
+}
+
+/// What a tag alone gives away: cosign's and the referrers' tags, digests in a tag's place, build caches.
+fn of_tag(tag: &str) -> Option<Passed> {
+    if tag.starts_with("sha256:") || tag.starts_with("sha512:") || tag.starts_with("sha256__") {
+        return Some(Passed::Untagged);
+    }
+    if tag == "buildcache" || tag == "cache" || tag.ends_with("-buildcache") {
+        return Some(Passed::BuildCache);
+    }
+    let hex = tag.strip_prefix("sha256-").or_else(|| tag.strip_prefix("sha512-"))?;
+    let (hex, suffix) = hex.split_once('.').unwrap_or((hex, ""));
+    let is_digest = (64..=128).contains(&hex.len()) && hex.bytes().all(|b| b.is_ascii_hexdigit());
+    is_digest.then_some(match suffix {
+        "" => Passed::ReferrersIndex,
+        "sig" => Passed::Signature,
+        _ => Passed::Attestation,
+    })
+}
+
+impl Parsed {
+    /// Adds a notice once, or the reason for passing it over.
+    pub fn take(&mut self, outcome: Result<Notice, Passed>) {
+        match outcome {
+            Ok(notice) if self.notices.contains(&notice) => self.passed.push(Passed::Duplicate),
+            Ok(notice) => self.notices.push(notice),
+            Err(passed) => self.passed.push(passed),
+        }
+    }
+}

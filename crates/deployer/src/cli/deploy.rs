@@ -1,0 +1,81 @@
+//! `deployer deploy IMAGE`: asks, follows, and tells by its exit code how it ended.
+
+use std::path::Path;
+use std::time::Duration;
+
+use deployer_core::policy::parse_duration;
+use futures_util::StreamExt;
+
+use super::{Ended, client, events, say};
+use crate::happening::Happening;
+use crate::status::{Status, TrackStatus};
+
+/// The pause between two looks while nothing happens.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Reads `--timeout`.
+pub fn parse_patience(text: &str) -> Result<Duration, String> {
+    parse_duration(text).ok_or_else(|| format!("'{text}' is not a duration such as 90s or 10m"))
+}
+
+/// Asks for a deployment and follows it.
+pub async fn deploy(socket: &Path, image: &str, patience: Duration) -> Result<(), Ended> {
+    // Followed before it is asked for, so that nothing is missed.
+    let answer = client::open(socket, "/v1/events").await?;
+    say::line(&client::request(socket, "deploy", image).await?)?;
+    let image =
+        deployer_core::image::Track::parse(image).map_err(|error| Ended::Mistake(error.to_string()))?.to_string();
+    tokio::time::timeout(patience, follow(socket, &image, answer)).await.unwrap_or_else(|_| {
+        Err(Ended::Failed(format!("not at its end within {patience:?}; it goes on, see `deployer status`")))
+    })
+}
+
+async fn follow(socket: &Path, image: &str, answer: crate::wire::Answer) -> Result<(), Ended> {
+    let mut lines = std::pin::pin!(answer.lines());
+    loop {
+        match tokio::time::timeout(PAUSE, lines.next()).await {
+            Ok(Some(Ok(line))) => {
+                if let Ok(happening) = serde_json::from_slice::<Happening>(&line)
+                    && happening.image.as_deref() == Some(image)
+                {
+                    say::line(&events::text(&happening))?;
+                }
+                continue;
+            }
+            Ok(_) => return Err(Ended::Failed("the daemon went away; see `deployer status`".to_owned())),
+            Err(_) => {}
+        }
+        let status: Status = client::get(socket, "/v1/status").await?;
+        let Some(track) = status.tracks.iter().find(|track| track.image == image) else {
+            return Err(Ended::Failed(format!("no container runs {image} any more")));
+        };
+        if let Some(end) = end(track) {
+            return end;
+        }
+    }
+}
+
+/// How the deployment ended, if it has.
+fn end(track: &TrackStatus) -> Option<Result<(), Ended>> {
+    let managed = || track.containers.iter().filter(|container| container.state != "unmanaged");
+    let halted = managed().find(|container| container.state == "failed_here");
+    if track.pending && track.trouble.is_some() {
+        return Some(Err(Ended::Failed(track.trouble.clone().unwrap_or_default())));
+    }
+    if let Some(container) = halted {
+        return Some(Err(Ended::Failed(format!("{} failed here: {}", container.name, container.reason))));
+    }
+    if track.pending || managed().any(|c| matches!(c.state.as_str(), "stale" | "pulling" | "waiting" | "replacing")) {
+        return None;
+    }
+    let newest = track.record.as_ref().map(|record| record.digest.as_str()).unwrap_or_default();
+    let bad = track.verdicts.iter().find(|verdict| verdict.verdict == "bad" && verdict.digest == newest);
+    if let Some(bad) = bad {
+        return Some(Err(Ended::Failed(format!("the newest version is bad: {}; the old one serves", bad.reason))));
+    }
+    if track.record.as_ref().is_some_and(|record| record.withdrawn) {
+        let text = "the newest version was rolled back; `deployer retry` deploys it".to_owned();
+        return Some(Err(Ended::Failed(text)));
+    }
+    Some(Ok(()))
+}

@@ -1,0 +1,23 @@
+//! `deployer plan`: what the update stage's own function says of each container.
+
+use std::path::Path;
+
+use super::status::{json, table};
+use super::{Ended, Format, client, say};
+use crate::status::Status;
+
+/// Shows the plan.
+pub async fn show(socket: &Path, format: Format) -> Result<(), Ended> {
+    let status: Status = client::get(socket, "/v1/status").await?;
+    if format == Format::Json {
+        return say::line(&json(&status.tracks)?);
+    }
+    let mut plan = table(&["CONTAINER", "IMAGE", "SERVICE", "DECISION", "BECAUSE"]);
+    for track in &status.tracks {
+        for container in &track.containers {
+            let (name, image, service) = (&container.name, &track.image, &container.service);
+            plan.add_row([name, image, service, &container.row, &container.reason]);
+        }
+    }
+    say::line(&plan.to_string())
+}

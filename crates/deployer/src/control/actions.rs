@@ -1,0 +1,175 @@
+//! What a person can do: deploy, roll back, try again, unlock.
+
+use axum::http::StatusCode;
+use deployer_core::image::Track;
+use deployer_core::plan::Answer;
+use deployer_core::record::Pending;
+use deployer_core::slot;
+use deployer_core::store::Txn;
+use thiserror::Error;
+
+use super::Ask;
+use crate::situation::TrackView;
+use crate::store::StoreError;
+use crate::survey::Survey;
+use crate::update::LookError;
+use crate::world::World;
+
+/// Tries of a compare-and-swap against others who change the same record.
+const TRIES_MAX: u32 = 10;
+
+/// Why nothing was done.
+#[derive(Debug, Error)]
+pub enum ActionError {
+    /// The person asked for something that cannot be.
+    #[error("{0}")]
+    Mistake(String),
+    /// The store or the engine does not answer.
+    #[error("{0}")]
+    Away(String),
+}
+
+impl ActionError {
+    /// 422 for a mistake of the person, 503 for trouble of ours.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Mistake(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Away(_) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
+impl From<StoreError> for ActionError {
+    fn from(error: StoreError) -> Self {
+        Self::Away(error.to_string())
+    }
+}
+
+impl From<LookError> for ActionError {
+    fn from(error: LookError) -> Self {
+        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+        Self::Away(format!("{error}{cause}"))
+    }
+}
+
+/// Asks for a track to be resolved and deployed, as a notification does.
+pub async fn deploy(world: &World, ask: Ask) -> Result<String, ActionError> {
+    let track = registered(world, &ask.of)?;
+    let pending = Pending { digest: None, at: world.ambient.now() };
+    world.store.txn(Txn::new().put(world.keys.pending(&track), &pending)).await?;
+    Ok(format!("asked the registry about {track}"))
+}
+
+/// Withdraws the target, so that the entry before it becomes the target.
+pub async fn rollback(world: &World, ask: Ask) -> Result<String, ActionError> {
+    let track = registered(world, &ask.of)?;
+    for _ in 0..TRIES_MAX {
+        let view = view(world, &track).await?;
+        let (Some(record), Some(target)) = (&view.ledger.record, target(&view)) else {
+            return Err(ActionError::Mistake(format!("{track} has no version to go back from")));
+        };
+        let verdicts = view.decisions.first().map(|decision| decision.verdicts.clone()).unwrap_or_default();
+        let withdrawn = record.value.with_withdrawn(target.seq, true);
+        let next = withdrawn.as_ref().and_then(|record| record.target(&verdicts)).cloned();
+        let (Some(withdrawn), Some(next)) = (withdrawn, next) else {
+            let text = format!("{track} has no version before {}; push one, or deploy another tag", target.seq);
+            return Err(ActionError::Mistake(text));
+        };
+        if view.ledger.write_record(world, &track, &withdrawn).await? {
+            world.account.tell("rollback", &track, format!("version {} withdrawn", target.seq));
+            let text = format!(
+                "version {} of {track} withdrawn; going back to version {} ({})",
+                target.seq,
+                next.seq,
+                next.digest.short()
+            );
+            return Ok(text);
+        }
+    }
+    Err(contended(&track))
+}
+
+/// Lifts what keeps the newest version from being deployed: its withdrawal, its bad verdicts, and trouble here.
+pub async fn retry(world: &World, ask: Ask) -> Result<String, ActionError> {
+    let track = registered(world, &ask.of)?;
+    for _ in 0..TRIES_MAX {
+        let view = view(world, &track).await?;
+        let Some(record) = &view.ledger.record else {
+            return Err(ActionError::Mistake(format!("{track} has no version yet")));
+        };
+        let Some(newest) = record.value.newest().cloned() else { return Err(contended(&track)) };
+        if let Some(restored) = record.value.with_withdrawn(newest.seq, false)
+            && !view.ledger.write_record(world, &track, &restored).await?
+        {
+            continue;
+        }
+        let bad = view.decisions.iter().filter(|decision| decision.verdicts.is_bad(&newest.digest));
+        let lift = bad.fold(Txn::new(), |txn, decision| {
+            let key = world.keys.verdict(&decision.service, &newest.digest);
+            if txn.then.iter().any(|write| matches!(write, deployer_core::store::Write::Delete(known) if *known == key))
+            {
+                txn
+            } else {
+                txn.delete(key)
+            }
+        });
+        if !lift.then.is_empty() {
+            world.store.txn(lift).await?;
+        }
+        let names: Vec<&String> = view.decisions.iter().map(|decision| &decision.container.summary.name).collect();
+        world.memory().failed_here.retain(|(name, _), _| !names.contains(&name));
+        world.memory().pulls.retain(|(pulled, _), _| *pulled != track);
+        world.memory().asked.remove(&track);
+        world.bell.notify_one();
+        world.account.tell("retry", &track, format!("version {} is tried again", newest.seq));
+        return Ok(format!("version {} of {track} ({}) is tried again", newest.seq, newest.digest.short()));
+    }
+    Err(contended(&track))
+}
+
+/// Ends a claim whose holder will not end it.
+pub async fn unlock(world: &World, ask: Ask) -> Result<String, ActionError> {
+    let parsed = ask.of.rsplit_once('/').and_then(|(scope, slot)| Some((scope, slot.parse::<u32>().ok()?)));
+    let Some((scope, slot)) = parsed else {
+        return Err(ActionError::Mistake(format!(
+            "'{}' is not SCOPE/SLOT; `deployer status` shows the slots taken",
+            ask.of
+        )));
+    };
+    let Some(entry) = world.store.get(&world.keys.claim(scope, slot)).await? else {
+        return Err(ActionError::Mistake(format!("slot {} is free", ask.of)));
+    };
+    if !world.store.txn(slot::remove_unmoved(&world.keys, scope, slot, &entry)).await?.succeeded {
+        return Err(ActionError::Mistake(format!("slot {} moved on meanwhile; look again", ask.of)));
+    }
+    tracing::warn!(slot = ask.of, "a person ended a claim");
+    Ok(format!("slot {} is free", ask.of))
+}
+
+fn registered(world: &World, image: &str) -> Result<Track, ActionError> {
+    let track = Track::parse(image).map_err(|error| ActionError::Mistake(error.to_string()))?;
+    match world.registered.borrow().as_ref() {
+        None => {
+            Err(ActionError::Away("the engine and the store were not listed yet; try again in a moment".to_owned()))
+        }
+        Some(tracks) if tracks.contains(&track) => Ok(track),
+        Some(tracks) => {
+            let known: Vec<String> = tracks.iter().map(ToString::to_string).collect();
+            let hint = if known.is_empty() { "nothing is managed yet".to_owned() } else { known.join(", ") };
+            Err(ActionError::Mistake(format!("no managed container runs {track}; managed are: {hint}")))
+        }
+    }
+}
+
+async fn view(world: &World, track: &Track) -> Result<TrackView, ActionError> {
+    let survey = Survey::take(world).await.map_err(LookError::from)?;
+    Ok(TrackView::of(world, &survey, track, Answer::NotAsked).await?)
+}
+
+fn target(view: &TrackView) -> Option<deployer_core::record::Version> {
+    view.decisions.iter().find_map(|decision| decision.target.clone())
+}
+
+fn contended(track: &Track) -> ActionError {
+    ActionError::Away(format!("the record of {track} keeps changing; try again"))
+}

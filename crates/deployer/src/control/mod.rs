@@ -1,0 +1,98 @@
+//! The API of the local daemon, on a Unix socket that root and the socket's group may use.
+//!
+//! The command line is its only client. Every change a person makes is a write to the store, so it holds for
+//! the whole cluster and whichever node is asked.
+
+mod actions;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Json, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde::{Deserialize, Serialize};
+use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
+
+use crate::status::{Status, status};
+use crate::world::World;
+
+pub use actions::ActionError;
+
+/// What a person asks to be done with an image, or a slot.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Ask {
+    /// The image with its tag, or `SCOPE/SLOT`.
+    pub of: String,
+}
+
+/// What was done, in a sentence.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Said {
+    /// The sentence.
+    pub text: String,
+}
+
+#[derive(Clone)]
+struct Shared {
+    world: Arc<World>,
+    shutdown: CancellationToken,
+}
+
+/// The API as a router.
+pub fn router(world: Arc<World>, shutdown: CancellationToken) -> Router {
+    Router::new()
+        .route("/v1/status", get(show_status))
+        .route("/v1/events", get(follow))
+        .route("/v1/deploy", post(async |State(s): State<Shared>, Json(ask)| act(actions::deploy(&s.world, ask).await)))
+        .route(
+            "/v1/rollback",
+            post(async |State(s): State<Shared>, Json(ask)| act(actions::rollback(&s.world, ask).await)),
+        )
+        .route("/v1/retry", post(async |State(s): State<Shared>, Json(ask)| act(actions::retry(&s.world, ask).await)))
+        .route("/v1/unlock", post(async |State(s): State<Shared>, Json(ask)| act(actions::unlock(&s.world, ask).await)))
+        .with_state(Shared { world, shutdown })
+}
+
+fn act(outcome: Result<String, ActionError>) -> Response {
+    match outcome {
+        Ok(text) => Json(Said { text }).into_response(),
+        Err(error) => (error.status(), Json(Said { text: error.to_string() })).into_response(),
+    }
+}
+
+async fn show_status(State(shared): State<Shared>) -> Response {
+    match status(&shared.world).await {
+        Ok(status) => Json::<Status>(status).into_response(),
+        Err(error) => {
+            let text = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+            (StatusCode::SERVICE_UNAVAILABLE, Json(Said { text })).into_response()
+        }
+    }
+}
+
+/// Lines of JSON from now on. The stream ends with the daemon, so that it does not hold up the shutdown.
+async fn follow(State(shared): State<Shared>) -> Response {
+    let receiver = shared.world.account.follow();
+    let lines = futures_util::stream::unfold((receiver, shared.shutdown), |(mut receiver, shutdown)| async move {
+        loop {
+            let heard = tokio::select! {
+                () = shutdown.cancelled() => return None,
+                heard = receiver.recv() => heard,
+            };
+            match heard {
+                Ok(happening) => {
+                    let mut line = serde_json::to_vec(&happening).unwrap_or_default();
+                    line.push(b'\n');
+                    return Some((Ok::<_, std::convert::Infallible>(Bytes::from(line)), (receiver, shutdown)));
+                }
+                Err(RecvError::Lagged(missed)) => tracing::warn!(missed, "a follower reads too slowly"),
+                Err(RecvError::Closed) => return None,
+            }
+        }
+    });
+    (StatusCode::OK, [("content-type", "application/x-ndjson")], Body::from_stream(lines)).into_response()
+}

@@ -1,0 +1,177 @@
+//! The daemon: opens the edges, wires the channels, and owns every task. No other file spawns.
+//!
+//! Order of the start: lock the state directory, recover with the engine alone, listen, then the store's tasks.
+//! A stage that returns before the shutdown ends the process with an error, so that its supervisor starts it
+//! again: a deployer that is half there would be believed to be whole.
+
+mod own;
+mod state_dir;
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use deployer_core::backoff::Backoff;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::ambient::Ambient;
+use crate::config::{Config, SOCKET};
+use crate::control;
+use crate::docker::Docker;
+use crate::engine::{Engine, EngineError, EngineInfo};
+use crate::http::{self, Intake};
+use crate::journal::Journals;
+use crate::pull::Pull;
+use crate::restart::{Restart, recover_with_engine};
+use crate::store::Store;
+use crate::store::embedded::Embedded;
+use crate::triggers::{self, EngineEvents, StoreWatch};
+use crate::update::Update;
+use crate::world::{Settings, World};
+
+/// Wakes that wait for the update stage. A trigger that finds it full waits: a wake more says nothing new.
+const WAKES_MAX: usize = 256;
+/// Keys that wait for the pull or the restart stage.
+const KEYS_MAX: usize = 256;
+
+/// Runs until a signal, or until a stage dies.
+///
+/// # Errors
+/// Whatever keeps the daemon from starting, and the death of a stage.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), node = config.node, "deployer starts");
+    for line in config.to_string().lines() {
+        tracing::info!("setting {line}");
+    }
+    let _lock = state_dir::lock(&config.state_dir)?;
+    let ambient = Arc::new(Ambient::system());
+    let engine = Docker::new(config.docker.clone());
+    let info = wait_for_engine(&engine, &ambient).await?;
+    tracing::info!(engine = info.version, "engine {} with API {}.{}", info.product, info.api.0, info.api.1);
+    let store = Arc::new(Embedded::open(&config.state_dir.join("store.redb"))?);
+    let settings = Settings {
+        node: config.node.clone(),
+        boot: ambient.hex(16),
+        manage: config.manage.clone(),
+        own_container: own::container(&config.manage)?,
+        registry_check: config.registry_check,
+        state_dir: config.state_dir.clone(),
+    };
+    let journals = Journals::open(&config.state_dir)?;
+    let shared: Arc<dyn Store> = Arc::clone(&store) as Arc<dyn Store>;
+    let world = Arc::new(World::new(Arc::new(engine), shared, settings, ambient, journals));
+    let left = recover_with_engine(&world).await?;
+    let listener =
+        TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
+    state_dir::write_address(&config.state_dir, listener.local_addr()?)?;
+    let socket = state_dir::bind_socket(&config.state_dir.join(SOCKET))?;
+    let mut tasks = Tasks::default();
+    tasks.spawn("leases", async move { store.run().await });
+    wire(&mut tasks, &world, &config, left, listener, socket);
+    // Not being run by systemd is no mistake.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    tasks.wait().await
+}
+
+/// Channels and stages. Forward edges are bounded channels; the backward edge is the world's bell.
+fn wire(
+    tasks: &mut Tasks,
+    world: &Arc<World>,
+    config: &Config,
+    left: Vec<deployer_core::replacement::Replacement>,
+    listener: TcpListener,
+    socket: UnixListener,
+) {
+    let (wake, wakes) = mpsc::channel(WAKES_MAX);
+    let (pull, tracks) = mpsc::channel(KEYS_MAX);
+    let (replace, containers) = mpsc::channel(KEYS_MAX);
+    let (sink, intake) = Intake::new(Arc::clone(world));
+    let shutdown = tasks.shutdown.clone();
+    let update = Update { world: Arc::clone(world), wakes, pulls: pull, replacements: replace };
+    tasks.spawn("update", update.run(shutdown.clone()));
+    tasks.spawn("pull", Pull { world: Arc::clone(world), tracks }.run(shutdown.clone()));
+    tasks.spawn_last("restart", Restart { world: Arc::clone(world), containers, left }.run(shutdown.clone()));
+    tasks.spawn("engine events", EngineEvents { world: Arc::clone(world), wakes: wake.clone() }.run());
+    tasks.spawn("store watch", StoreWatch { world: Arc::clone(world), wakes: wake.clone() }.run());
+    tasks.spawn("timer", triggers::timer(config.interval, wake));
+    tasks.spawn("intake", intake.run(shutdown.clone()));
+    let hooks = http::router(config.hooks.clone(), sink, Arc::clone(&world.ambient));
+    tasks.spawn("hooks", http::serve(listener, hooks, TaskTracker::new(), shutdown.clone()));
+    let api = control::router(Arc::clone(world), shutdown.clone());
+    tasks.spawn("control", async move {
+        let serving = axum::serve(socket, api).with_graceful_shutdown(shutdown.cancelled_owned());
+        if let Err(error) = serving.await {
+            tracing::error!(error = %error, "the local API ended");
+        }
+    });
+}
+
+/// Every task, by name.
+#[derive(Default)]
+struct Tasks {
+    running: JoinSet<&'static str>,
+    /// What must come to its own end: a replacement past its fence.
+    last: JoinSet<&'static str>,
+    shutdown: CancellationToken,
+}
+
+impl Tasks {
+    fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.running.spawn(named(name, task));
+    }
+
+    fn spawn_last(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.last.spawn(named(name, task));
+    }
+
+    /// Waits for a signal, then for what must come to its own end.
+    async fn wait(mut self) -> anyhow::Result<()> {
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            Some(ended) = self.running.join_next() => return died(ended),
+            Some(ended) = self.last.join_next() => return died(ended),
+        }
+        tracing::info!("shutting down; a replacement under way is finished first");
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        self.shutdown.cancel();
+        while let Some(ended) = self.last.join_next().await {
+            ended.context("the restart stage failed while shutting down")?;
+        }
+        self.running.shutdown().await;
+        Ok(())
+    }
+}
+
+async fn named(name: &'static str, task: impl Future<Output = ()>) -> &'static str {
+    task.await;
+    name
+}
+
+fn died(ended: Result<&'static str, tokio::task::JoinError>) -> anyhow::Result<()> {
+    match ended {
+        Ok(name) => bail!("the {name} task ended before the shutdown"),
+        Err(error) => Err(error).context("a task died"),
+    }
+}
+
+/// An engine that does not answer is waited for; one that is too old is not.
+async fn wait_for_engine(engine: &Docker, ambient: &Ambient) -> anyhow::Result<EngineInfo> {
+    let mut failures = 0;
+    loop {
+        match engine.info().await {
+            Ok(info) => return Ok(info),
+            Err(error @ EngineError::Refused { status: 400, .. }) => return Err(error.into()),
+            Err(error) => {
+                failures += 1;
+                tracing::warn!(error = %error, "waiting for the engine");
+                tokio::time::sleep(Backoff::CONNECTION.wait(failures, ambient.random())).await;
+            }
+        }
+    }
+}

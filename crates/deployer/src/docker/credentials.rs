@@ -1,0 +1,169 @@
+//! Credentials for registries, from where `docker login` leaves them.
+//!
+//! The file is read anew for each call, since it changes under a running daemon. Secrets appear in no log, no
+//! error and no debug output. Format: Docker's `config.json` and the credential helper protocol.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+use serde::Deserialize;
+use serde_json::json;
+use thiserror::Error;
+use tokio::io::AsyncWriteExt;
+
+/// How long a credential helper may take.
+const HELPER_LIMIT: Duration = Duration::from_secs(10);
+/// The key under which Docker stores Docker Hub's credentials.
+const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
+/// The user name by which a helper says that its secret is an identity token.
+const TOKEN_USER: &str = "<token>";
+
+/// Why credentials cannot be had.
+#[derive(Debug, Error)]
+pub enum CredentialsError {
+    /// The file exists and cannot be read.
+    #[error("cannot read {path}: {message}; run `docker login` again, or repair the file")]
+    File { path: PathBuf, message: String },
+    /// A helper failed.
+    #[error("credential helper {helper} failed: {message}")]
+    Helper { helper: String, message: String },
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct DockerConfig {
+    auths: BTreeMap<String, Auth>,
+    creds_store: String,
+    cred_helpers: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Auth {
+    auth: String,
+    username: String,
+    password: String,
+    identitytoken: String,
+    registrytoken: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct HelperAnswer {
+    username: String,
+    secret: String,
+}
+
+/// The value of `X-Registry-Auth` for a registry; `None` if nobody has logged in there.
+pub async fn header(registry: &str) -> Result<Option<String>, CredentialsError> {
+    let config = read_config()?;
+    let key = if registry == "docker.io" { DOCKER_HUB_KEY } else { registry };
+    let helper = config.cred_helpers.get(registry).or(Some(&config.creds_store)).filter(|h| !h.is_empty());
+    if let Some(helper) = helper {
+        return Ok(ask_helper(helper, key).await?.map(|answer| encode(key, &of_helper(answer))));
+    }
+    let stored = config.auths.into_iter().find(|(name, _)| normalised(name) == normalised(key));
+    Ok(stored.map(|(_, auth)| encode(key, &auth)))
+}
+
+fn read_config() -> Result<DockerConfig, CredentialsError> {
+    let folder = std::env::var_os("DOCKER_CONFIG")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".docker")));
+    let Some(path) = folder.map(|folder| folder.join("config.json")) else { return Ok(DockerConfig::default()) };
+    let text = match std::fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(DockerConfig::default()),
+        Err(error) => return Err(CredentialsError::File { path, message: error.to_string() }),
+    };
+    // Only the place of a mistake is told: serde's own text could quote a secret.
+    serde_json::from_slice(&text).map_err(|error| CredentialsError::File {
+        path,
+        message: format!("line {}, column {} is not what Docker writes", error.line(), error.column()),
+    })
+}
+
+/// Keys are written with or without scheme and path; the host counts.
+fn normalised(key: &str) -> &str {
+    let host = key.split_once("://").map_or(key, |(_, rest)| rest);
+    host.split('/').next().unwrap_or(host)
+}
+
+async fn ask_helper(helper: &str, key: &str) -> Result<Option<HelperAnswer>, CredentialsError> {
+    let failed = |message: String| CredentialsError::Helper { helper: helper.to_owned(), message };
+    let mut child = tokio::process::Command::new(format!("docker-credential-{helper}"))
+        .arg("get")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| failed(error.to_string()))?;
+    let mut input = child.stdin.take();
+    let exchange = async {
+        if let Some(mut input) = input.take() {
+            input.write_all(key.as_bytes()).await?;
+        }
+        child.wait_with_output().await
+    };
+    let output = tokio::time::timeout(HELPER_LIMIT, exchange)
+        .await
+        .map_err(|_| failed(format!("no answer within {HELPER_LIMIT:?}")))?
+        .map_err(|error| failed(error.to_string()))?;
+    if !output.status.success() {
+        // Every helper says this on standard output when nobody has logged in.
+        let is_unknown = String::from_utf8_lossy(&output.stdout).contains("credentials not found");
+        return if is_unknown { Ok(None) } else { Err(failed(output.status.to_string())) };
+    }
+    serde_json::from_slice(&output.stdout).map(Some).map_err(|_| failed("its answer is not JSON".to_owned()))
+}
+
+fn of_helper(answer: HelperAnswer) -> Auth {
+    if answer.username == TOKEN_USER {
+        return Auth { identitytoken: answer.secret, ..Auth::default() };
+    }
+    Auth { username: answer.username, password: answer.secret, ..Auth::default() }
+}
+
+/// The engine reads the URL-safe alphabet only; a header in the other one is silently dropped.
+fn encode(key: &str, auth: &Auth) -> String {
+    let (mut username, mut password) = (auth.username.clone(), auth.password.clone());
+    if let Some(pair) = STANDARD.decode(auth.auth.trim()).ok().and_then(|pair| String::from_utf8(pair).ok())
+        && let Some((user, secret)) = pair.split_once(':')
+    {
+        (username, password) = (user.to_owned(), secret.trim_end_matches('\0').to_owned());
+    }
+    let body = json!({
+        "username": username,
+        "password": password,
+        "identitytoken": auth.identitytoken,
+        "registrytoken": auth.registrytoken,
+        "serveraddress": key,
+    });
+    URL_SAFE.encode(body.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_header_is_url_safe_and_holds_what_login_stored() {
+        let auth = Auth { auth: STANDARD.encode("robot:p>>?~ü:x"), ..Auth::default() };
+        let header = encode("registry:5000", &auth);
+        assert!(!header.contains(['+', '/']), "{header}");
+        let body: serde_json::Value = serde_json::from_slice(&URL_SAFE.decode(header).expect("base64")).expect("JSON");
+        assert_eq!((&body["username"], &body["password"]), (&json!("robot"), &json!("p>>?~ü:x")));
+    }
+
+    #[test]
+    fn keys_are_compared_by_host() {
+        for key in ["registry:5000", "https://registry:5000", "https://registry:5000/v1/"] {
+            assert_eq!(normalised(key), "registry:5000");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! The journals of replacements: one file each, on the disk before the act that follows.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::Write as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use deployer_core::replacement::{FORM, Replacement};
+use thiserror::Error;
+
+/// Why a journal cannot be kept or read.
+#[derive(Debug, Error)]
+pub enum JournalError {
+    /// The disk refused.
+    #[error("cannot {action} {path}")]
+    Disk {
+        /// What was tried.
+        action: &'static str,
+        /// On which file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is not a journal of a form that this version knows.
+    #[error("{path} is not a journal that this version can read: {message}; finish it with the version that wrote it")]
+    Form {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
+}
+
+/// The folder of journals. Journals hold container environments, so only root may read them.
+pub struct Journals {
+    folder: PathBuf,
+}
+
+impl Journals {
+    /// Opens or makes the folder below the state directory.
+    ///
+    /// # Errors
+    /// [`JournalError::Disk`] if it cannot be made.
+    pub fn open(state_dir: &Path) -> Result<Self, JournalError> {
+        let folder = state_dir.join("replacements");
+        let disk = |action, source| JournalError::Disk { action, path: folder.clone(), source };
+        fs::create_dir_all(&folder).map_err(|source| disk("make", source))?;
+        fs::set_permissions(&folder, Permissions::from_mode(0o700)).map_err(|source| disk("protect", source))?;
+        Ok(Self { folder })
+    }
+
+    /// Writes a journal durably: a new file, synced, renamed over the old one, the folder synced.
+    ///
+    /// # Errors
+    /// [`JournalError::Disk`]; the journal before it is then still in place.
+    pub fn write(&self, replacement: &Replacement) -> Result<(), JournalError> {
+        let path = self.path(&replacement.txn);
+        let disk = |action, source| JournalError::Disk { action, path: path.clone(), source };
+        let text = serde_json::to_vec(replacement).map_err(|error| disk("write", error.into()))?;
+        let fresh = path.with_extension("new");
+        let write = || {
+            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+            file.write_all(&text)?;
+            file.sync_all()?;
+            fs::rename(&fresh, &path)?;
+            File::open(&self.folder)?.sync_all()
+        };
+        write().map_err(|source| disk("write", source))
+    }
+
+    /// Removes the journal of a replacement that has ended. Absent is success.
+    ///
+    /// # Errors
+    /// [`JournalError::Disk`] if it is there and cannot be removed.
+    pub fn close(&self, txn: &str) -> Result<(), JournalError> {
+        let path = self.path(txn);
+        match fs::remove_file(&path) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                Err(JournalError::Disk { action: "remove", path, source })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Every journal, in order of their names.
+    ///
+    /// # Errors
+    /// [`JournalError::Form`] for one that cannot be understood: guessing could stop the wrong container.
+    pub fn all(&self) -> Result<Vec<Replacement>, JournalError> {
+        let disk = |source| JournalError::Disk { action: "list", path: self.folder.clone(), source };
+        let mut paths = Vec::new();
+        for entry in fs::read_dir(&self.folder).map_err(disk)? {
+            paths.push(entry.map_err(disk)?.path());
+        }
+        paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
+        paths.sort();
+        paths.iter().map(|path| read(path)).collect()
+    }
+
+    fn path(&self, txn: &str) -> PathBuf {
+        self.folder.join(format!("{txn}.json"))
+    }
+}
+
+fn read(path: &Path) -> Result<Replacement, JournalError> {
+    let text = fs::read(path).map_err(|source| JournalError::Disk { action: "read", path: path.to_owned(), source })?;
+    let form = |message: String| JournalError::Form { path: path.to_owned(), message };
+    let replacement: Replacement = serde_json::from_slice(&text).map_err(|error| form(error.to_string()))?;
+    if replacement.v > FORM {
+        return Err(form(format!("form {} is newer than {FORM}", replacement.v)));
+    }
+    Ok(replacement)
+}

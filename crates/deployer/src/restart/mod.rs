@@ -1,0 +1,234 @@
+//! The restart stage: replaces one container at a time, under a slot, and puts the old one back if need be.
+//!
+//! It is the only place that stops a container. `prefetch` writes down everything that a replacement needs;
+//! `acts` carries out one act; `observe` is the gate's eye; `slot` takes, fences and gives back the leave to act.
+
+mod acts;
+mod observe;
+mod prefetch;
+mod recovery;
+mod slot;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use deployer_core::backoff::Backoff;
+use deployer_core::dirty::Dirty;
+use deployer_core::plan::{Action, Answer};
+use deployer_core::record::Verdicts;
+use deployer_core::replacement::{Act, Event, Failure, Phase, Replacement};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::failpoint;
+use crate::keep;
+use crate::ledger;
+use crate::situation::{Decision, TrackView};
+use crate::survey::Survey;
+use crate::update::LookError;
+use crate::world::World;
+
+pub use recovery::recover_with_engine;
+
+/// Containers that wait for their slot at once on one machine; more wait as dirty keys.
+const WAITING_MAX: usize = 16;
+
+/// The stage with its channel.
+pub struct Restart {
+    /// What the stages share.
+    pub world: Arc<World>,
+    /// Names of containers to be replaced.
+    pub containers: mpsc::Receiver<String>,
+    /// Replacements that a daemon before this one left, past what the engine alone can finish.
+    pub left: Vec<Replacement>,
+}
+
+impl Restart {
+    /// Works until shutdown; what is past its fence then is brought to its end first.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        let mut dirty: Dirty<String> = Dirty::default();
+        let mut jobs = FuturesUnordered::new();
+        for replacement in std::mem::take(&mut self.left) {
+            dirty.mark(replacement.facts.container.clone());
+            let _ = dirty.take();
+            jobs.push(self.job(replacement.facts.container.clone(), Some(replacement), shutdown.clone()));
+        }
+        loop {
+            while !shutdown.is_cancelled()
+                && jobs.len() < WAITING_MAX
+                && let Some(container) = dirty.take()
+            {
+                jobs.push(self.job(container, None, shutdown.clone()));
+            }
+            if shutdown.is_cancelled() && jobs.is_empty() {
+                return;
+            }
+            tokio::select! {
+                biased;
+                Some(container) = jobs.next() => {
+                    dirty.done(&container);
+                    self.world.memory().replacing.remove(&container);
+                    self.world.bell.notify_one();
+                }
+                () = shutdown.cancelled(), if !shutdown.is_cancelled() => {}
+                container = self.containers.recv(), if !shutdown.is_cancelled() => match container {
+                    Some(container) => dirty.mark(container),
+                    None => return,
+                },
+            }
+        }
+    }
+
+    fn job(
+        &self,
+        container: String,
+        left: Option<Replacement>,
+        shutdown: CancellationToken,
+    ) -> futures_util::future::BoxFuture<'static, String> {
+        let world = Arc::clone(&self.world);
+        Box::pin(async move {
+            match left {
+                Some(replacement) => carry_through(&world, replacement, &shutdown).await,
+                None => {
+                    if let Err(error) = replace(&world, &container, &shutdown).await {
+                        tracing::warn!(container, error = &error as &dyn std::error::Error, "replace again later");
+                    }
+                }
+            }
+            container
+        })
+    }
+}
+
+/// Decides again, and replaces the container if that is still what should be done.
+async fn replace(world: &World, container: &str, shutdown: &CancellationToken) -> Result<(), LookError> {
+    let survey = Survey::take(world).await?;
+    let found = survey.containers.iter().find(|seen| seen.summary.name == container);
+    let Some(track) = found.and_then(crate::survey::Surveyed::track) else { return Ok(()) };
+    let view = TrackView::of(world, &survey, &track, Answer::NotAsked).await?;
+    let stale =
+        |decision: &&Decision| decision.container.summary.name == container && decision.row.action == Action::Replace;
+    let Some(decision) = view.decisions.iter().find(stale) else { return Ok(()) };
+    match prefetch::prefetch(world, &survey, &view, decision).await {
+        Ok(facts) => {
+            let replacement = Replacement::new(world.ambient.hex(8), facts);
+            carry_through(world, replacement, shutdown).await;
+            Ok(())
+        }
+        Err(prefetch::PrefetchError::Engine(error)) => Err(error.into()),
+        Err(error) => {
+            halt(world, decision, &error.to_string());
+            Ok(())
+        }
+    }
+}
+
+/// Notes that a digest cannot be deployed to a container of this machine until somebody does something.
+fn halt(world: &World, decision: &Decision, reason: &str) {
+    let name = &decision.container.summary.name;
+    let Some(target) = &decision.target else { return };
+    world.memory().failed_here.insert((name.clone(), target.digest.clone()), reason.to_owned());
+    let track = decision.container.track();
+    let image = track.as_ref().map(ToString::to_string).unwrap_or_default();
+    world.account.tell_of("trouble", &image, name, None, format!("left as it is: {reason}"));
+}
+
+/// Carries a replacement through to its end, writing the journal before every act.
+async fn carry_through(world: &World, mut replacement: Replacement, shutdown: &CancellationToken) {
+    let mut failures = 0;
+    while let Some((act, _)) = replacement.phase.next() {
+        if let Err(error) = world.journals.write(&replacement) {
+            if replacement.phase.is_past_fence() {
+                tracing::error!(error = &error as &dyn std::error::Error, "the journal cannot be written; going on");
+            } else {
+                note_failed_here(world, &replacement, &error.to_string());
+                return;
+            }
+        }
+        failpoint::reached(&world.settings.state_dir, replacement.phase).await;
+        let event = match act {
+            Act::Claim if shutdown.is_cancelled() => Ok(Event::Failed(Failure::Superseded("shutting down".into()))),
+            _ => acts::carry_out(world, &mut replacement, act, shutdown).await,
+        };
+        match event {
+            Ok(event) => {
+                failures = 0;
+                tell(world, &replacement, act, &event);
+                if let Err(error) = replacement.apply(event) {
+                    tracing::error!(error = %error, txn = replacement.txn, "replacement halted");
+                    return;
+                }
+            }
+            Err(error) => {
+                failures += 1;
+                let wait = Backoff::CONNECTION.wait(failures, world.ambient.random());
+                let stuck = format!("{} in phase {}: {error}", replacement.txn, replacement.phase.word());
+                world.memory().replacing.insert(replacement.facts.container.clone(), format!("stuck: {stuck}"));
+                tracing::warn!(error = %error, txn = replacement.txn, "tried again in {wait:?}");
+                tokio::time::sleep(wait).await;
+            }
+        }
+    }
+    failpoint::reached(&world.settings.state_dir, replacement.phase).await;
+    finish(world, &replacement).await;
+}
+
+/// The end of a replacement: the journal goes last.
+async fn finish(world: &World, replacement: &Replacement) {
+    let facts = &replacement.facts;
+    if let Some(Failure::Node(reason) | Failure::Candidate(reason)) = &replacement.failure {
+        note_failed_here(world, replacement, reason);
+    }
+    if let Err(error) = world.journals.close(&replacement.txn) {
+        tracing::error!(error = &error as &dyn std::error::Error, "a finished journal stays behind");
+    }
+    let tidy = async {
+        let record = ledger::Ledger::read(world, &facts.track).await?.record;
+        let (verdicts, _) = ledger::verdicts(world, &facts.service).await?;
+        let known: Vec<Verdicts> = vec![verdicts];
+        match record {
+            Some(record) => Ok(keep::tidy(world, &facts.track, &record.value, &known).await?),
+            None => Ok::<(), LookError>(()),
+        }
+    };
+    if let Err(error) = tidy.await {
+        tracing::warn!(error = &error as &dyn std::error::Error, "images are tidied after the next replacement");
+    }
+}
+
+/// A bad digest is no candidate any more; anything else halts this container until somebody says go on.
+fn note_failed_here(world: &World, replacement: &Replacement, reason: &str) {
+    let key = (replacement.facts.container.clone(), replacement.facts.digest.clone());
+    world.memory().failed_here.insert(key, reason.to_owned());
+}
+
+fn tell(world: &World, replacement: &Replacement, act: Act, event: &Event) {
+    let facts = &replacement.facts;
+    let digest = facts.digest.short();
+    let text = match (act, event) {
+        (Act::Claim, Event::Done) => format!("taking its turn to become {digest}"),
+        (Act::Create, Event::Done) => "candidate created".to_owned(),
+        (Act::StopPredecessor, Event::Done) => "old one stopped".to_owned(),
+        (Act::StartCandidate, Event::Done) => "candidate started, at the gate".to_owned(),
+        (Act::ObserveCandidate, Event::Done) => "candidate passed the gate".to_owned(),
+        (Act::RemovePredecessor, Event::Done) => format!("now runs {digest}"),
+        (Act::StartPredecessor, Event::Done) if replacement.may_have_stopped_predecessor() => {
+            "old one started again".to_owned()
+        }
+        (Act::Condemn, Event::Done) => match replacement.charge(false) {
+            Some(reason) => format!("{digest} is bad: {reason}; the old one serves"),
+            None => format!("{digest} was not deployed; the old one serves"),
+        },
+        (_, Event::Failed(failure)) => format!("going back: {}", failure.reason()),
+        _ => return,
+    };
+    let phase = replacement.phase.next().map_or(replacement.phase, |(_, next)| next);
+    let phase = if matches!(event, Event::Failed(_)) { Phase::Returning } else { phase };
+    world.memory().replacing.insert(facts.container.clone(), text.clone());
+    world.account.tell_of("replace", &facts.track, &facts.container, Some(phase.word()), text);
+}
+
+/// How long an act that only waits for others sleeps between two looks when no event comes.
+const POLL: Duration = Duration::from_secs(1);

@@ -1,0 +1,185 @@
+//! From what was seen to a [`Situation`], and the decision for each container of a track.
+
+use deployer_core::image::{Digest, Track};
+use deployer_core::plan::{
+    Answer, Known, LocalTag, Naming, Obstacle, Ownership, Row, Situation, Target, Trigger, decide,
+};
+use deployer_core::record::{Verdicts, Version};
+use deployer_core::slot::Grounds;
+use deployer_core::store::Revision;
+use tokio::time::Instant;
+
+use crate::ledger::{self, Ledger};
+use crate::survey::{Survey, Surveyed};
+use crate::world::World;
+
+/// What was decided about one container, and what the decision rests on.
+pub struct Decision {
+    /// The container.
+    pub container: Surveyed,
+    /// Its service.
+    pub service: String,
+    /// The row that decided.
+    pub row: &'static Row,
+    /// What should run.
+    pub target: Option<Version>,
+    /// ID of the target's local image.
+    pub target_image: Option<String>,
+    /// The service's verdicts.
+    pub verdicts: Verdicts,
+    /// What must still stand when the decision is carried out; `None` without a target.
+    pub grounds: Option<Grounds>,
+    /// More than the row says, for people; may be empty.
+    pub note: String,
+}
+
+/// Everything known of a track, and the decisions that follow.
+pub struct TrackView {
+    /// The track.
+    pub track: Track,
+    /// What the store holds.
+    pub ledger: Ledger,
+    /// One decision for each container that names the track.
+    pub decisions: Vec<Decision>,
+}
+
+impl TrackView {
+    /// Decides for every container of a track. Nothing is changed.
+    ///
+    /// # Errors
+    /// [`crate::store::StoreError`] if the store does not answer.
+    pub async fn of(
+        world: &World,
+        survey: &Survey,
+        track: &Track,
+        answer: Answer,
+    ) -> Result<Self, crate::store::StoreError> {
+        let ledger = Ledger::read(world, track).await?;
+        let mut decisions = Vec::new();
+        for container in survey.containers.iter().filter(|container| container.track().as_ref() == Some(track)) {
+            let service = container.service(track);
+            let (verdicts, revisions) = ledger::verdicts(world, &service).await?;
+            decisions.push(decision(world, survey, track, &ledger, container, verdicts, &revisions, answer));
+        }
+        Ok(Self { track: track.clone(), ledger, decisions })
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "each is one independent fact that the decision reads")]
+fn decision(
+    world: &World,
+    survey: &Survey,
+    track: &Track,
+    ledger: &Ledger,
+    container: &Surveyed,
+    verdicts: Verdicts,
+    revisions: &[(Digest, Revision)],
+    answer: Answer,
+) -> Decision {
+    let service = container.service(track);
+    let target = ledger.record.as_ref().and_then(|record| record.value.target(&verdicts)).cloned();
+    let target_image = target.as_ref().and_then(|target| survey.image_at(track, &target.digest)).map(|i| i.id.clone());
+    let (ownership, mut note) = ownership(world, container);
+    let (obstacle, obstacle_note) = obstacle(world, ledger, container, target.as_ref());
+    let (target_state, target_note) = target_state(world, track, container, target.as_ref(), target_image.as_ref());
+    let situation = Situation {
+        naming: Naming::Tag,
+        ownership,
+        local_tag: local_tag(world, survey, track),
+        trigger: trigger(world, ledger),
+        answer: if answer == Answer::NotAsked { backing_off(world, track) } else { answer },
+        known: if ledger.record.is_some() { Known::Yes } else { Known::No },
+        target: target_state,
+        obstacle,
+    };
+    for further in [obstacle_note, target_note] {
+        if note.is_empty() {
+            note = further;
+        }
+    }
+    let record_revision = ledger.record_revision();
+    let grounds = target.as_ref().map(|t| ledger::grounds(record_revision, &service, &t.digest, revisions));
+    let row = decide(&situation);
+    Decision { container: container.clone(), service, row, target, target_image, verdicts, grounds, note }
+}
+
+fn ownership(world: &World, container: &Surveyed) -> (Ownership, String) {
+    if !world.settings.manage.includes(&container.summary.labels) {
+        return (Ownership::NotManaged, String::new());
+    }
+    if world.settings.own_container.as_ref() == Some(&container.summary.id) {
+        return (Ownership::Foreign, "deployer does not replace itself".to_owned());
+    }
+    if let Some(reason) = container.owner.reason() {
+        return (Ownership::Foreign, reason);
+    }
+    match &container.policy {
+        Ok(_) => (Ownership::Managed, String::new()),
+        Err(error) => (Ownership::Refused, error.to_string()),
+    }
+}
+
+fn local_tag(world: &World, survey: &Survey, track: &Track) -> LocalTag {
+    let image = survey.image_under(track);
+    if image.is_some_and(|image| survey.digests_of(track, &image.id).is_empty()) {
+        return LocalTag::Build;
+    }
+    let id = image.map(|image| image.id.clone());
+    match world.memory().local_tags.get(track) {
+        Some(known) if *known != id => LocalTag::Moved,
+        _ => LocalTag::Known,
+    }
+}
+
+fn trigger(world: &World, ledger: &Ledger) -> Trigger {
+    if ledger.pending.is_some() {
+        Trigger::Hook
+    } else if !ledger.is_checked && world.settings.registry_check.is_some() {
+        Trigger::Check
+    } else {
+        Trigger::None
+    }
+}
+
+fn backing_off(world: &World, track: &Track) -> Answer {
+    let is_waiting = world.memory().asked.get(track).is_some_and(|retry| retry.due > Instant::now());
+    if is_waiting { Answer::BackingOff } else { Answer::NotAsked }
+}
+
+fn obstacle(world: &World, ledger: &Ledger, container: &Surveyed, target: Option<&Version>) -> (Obstacle, String) {
+    let failed = target.and_then(|target| {
+        let key = (container.summary.name.clone(), target.digest.clone());
+        world.memory().failed_here.get(&key).cloned()
+    });
+    if !container.is_meant_to_run() {
+        let state = &container.summary.state;
+        (Obstacle::NotMeantToRun, format!("its state is {state}: it is left as it is"))
+    } else if ledger.is_paused {
+        (Obstacle::Paused, String::new())
+    } else if let Some(reason) = failed {
+        (Obstacle::FailedHere, reason)
+    } else {
+        (Obstacle::None, String::new())
+    }
+}
+
+fn target_state(
+    world: &World,
+    track: &Track,
+    container: &Surveyed,
+    target: Option<&Version>,
+    target_image: Option<&String>,
+) -> (Target, String) {
+    let Some(target) = target else { return (Target::None, String::new()) };
+    match target_image {
+        Some(image) if *image == container.summary.image_id => (Target::Running, String::new()),
+        Some(_) => (Target::Present, String::new()),
+        None => {
+            let retry = world.memory().pulls.get(&(track.clone(), target.digest.clone())).cloned();
+            match retry.filter(|retry| retry.due > Instant::now()) {
+                Some(retry) => (Target::Unavailable, retry.reason),
+                None => (Target::Absent, String::new()),
+            }
+        }
+    }
+}

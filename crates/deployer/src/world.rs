@@ -1,0 +1,123 @@
+//! What the stages share: the edges, the settings, and this node's short memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use deployer_core::image::{Digest, Track};
+use deployer_core::keys::Keys;
+use deployer_core::ownership::Owner;
+use deployer_core::policy::Manage;
+use serde_json::Value;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use crate::ambient::Ambient;
+use crate::engine::Engine;
+use crate::happening::Account;
+use crate::journal::Journals;
+use crate::store::Store;
+
+/// The settings that the stages need.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// This node's name.
+    pub node: String,
+    /// A word that differs after each start of the daemon.
+    pub boot: String,
+    /// Which containers are managed.
+    pub manage: Manage,
+    /// The ID of the container this daemon runs in, if it runs in one.
+    pub own_container: Option<String>,
+    /// How often one node asks the registry to heal lost notifications; `None`: never.
+    pub registry_check: Option<Duration>,
+    /// Where the journals lie.
+    pub state_dir: PathBuf,
+}
+
+/// The edges, the settings, and what this node remembers while it runs.
+pub struct World {
+    /// The container engine.
+    pub engine: Arc<dyn Engine>,
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// Where facts lie in the store.
+    pub keys: Keys,
+    /// The settings.
+    pub settings: Settings,
+    /// Clock and random numbers.
+    pub ambient: Arc<Ambient>,
+    /// What people are told.
+    pub account: Account,
+    /// The journals of replacements under way.
+    pub journals: Journals,
+    /// Rings when a stage has changed something that the update stage should look at.
+    pub bell: Notify,
+    /// The tracks that some node runs; `None` until engine and store were listed once.
+    pub registered: watch::Sender<Option<BTreeSet<Track>>>,
+    memory: Mutex<Memory>,
+}
+
+/// What is remembered while the daemon runs, and found out again after a restart.
+#[derive(Default)]
+pub struct Memory {
+    /// Tracks whose registry gave no use of an answer, and when it is asked again.
+    pub asked: BTreeMap<Track, Retry>,
+    /// The image that each track's tag named here when this node last saw or set it.
+    pub local_tags: BTreeMap<Track, Option<String>>,
+    /// Digests that could not be brought here, and when it is tried again.
+    pub pulls: BTreeMap<(Track, Digest), Retry>,
+    /// How far the pulls under way have come, for people.
+    pub pulling: BTreeMap<Track, String>,
+    /// Digests that failed on this node, by container name, through no fault of their own.
+    pub failed_here: BTreeMap<(String, Digest), String>,
+    /// Containers being replaced or waiting for it, with what is going on, for people.
+    pub replacing: BTreeMap<String, String>,
+    /// Inspections of containers, whose settings never change under one ID.
+    pub inspections: BTreeMap<String, Arc<Value>>,
+    /// Whose each container was when it was first seen, by container ID.
+    pub owners: BTreeMap<String, Owner>,
+}
+
+/// Something that failed and is tried again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// Failures in a row.
+    pub failures: u32,
+    /// When it is tried again.
+    pub due: Instant,
+    /// What was seen, for people.
+    pub reason: String,
+    /// Whether only a person or a new push will change the outcome.
+    pub is_hopeless: bool,
+}
+
+impl World {
+    /// Puts a world together.
+    pub fn new(
+        engine: Arc<dyn Engine>,
+        store: Arc<dyn Store>,
+        settings: Settings,
+        ambient: Arc<Ambient>,
+        journals: Journals,
+    ) -> Self {
+        Self {
+            engine,
+            store,
+            keys: Keys::new("/deployer"),
+            settings,
+            account: Account::new(Arc::clone(&ambient)),
+            ambient,
+            journals,
+            bell: Notify::new(),
+            registered: watch::Sender::new(None),
+            memory: Mutex::default(),
+        }
+    }
+
+    /// The memory. Never held across a wait.
+    pub fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,168 @@
+//! The main job on real parts: a push becomes a healthy deployment.
+
+mod common;
+
+use common::{REPOSITORY, SOON, Stage};
+use deployer_testkit::{AppImage, Behaviour, docker, wait_until};
+
+#[test]
+fn a_push_is_deployed_and_so_are_the_second_and_the_third() {
+    let stage = Stage::new();
+    stage.push("v1");
+    let web = stage.run(&stage.container("web"));
+    for version in ["v2", "v3", "v4"] {
+        let digest = stage.push(version);
+        stage.wait_for_digest(web.name(), &digest);
+        web.wait_for_version(version, SOON);
+    }
+    stage.assert_settled(&web, "v4");
+    assert_eq!(stage.track()["record"]["seq"], 4);
+}
+
+#[test]
+fn a_tag_moved_back_to_an_older_image_deploys_it() {
+    let stage = Stage::new();
+    let first = stage.push("v1");
+    let web = stage.run(&stage.container("web"));
+    docker(["tag", &stage.image(), &format!("{}/{REPOSITORY}:old", stage.registry.push_address())]);
+    let second = stage.push("v2");
+    stage.wait_for_digest(web.name(), &second);
+    docker(["push", "--quiet", &format!("{}/{REPOSITORY}:old", stage.registry.push_address())]);
+    assert_eq!(stage.registry.retag(REPOSITORY, "old", "latest"), first);
+    stage.wait_for_digest(web.name(), &first);
+    stage.assert_settled(&web, "v1");
+    docker(["rmi", &format!("{}/{REPOSITORY}:old", stage.registry.push_address())]);
+}
+
+#[test]
+fn a_rollback_stays_through_hooks_and_a_restart_and_retry_undoes_it() {
+    let mut stage = Stage::new();
+    let first = stage.push("v1");
+    let web = stage.run(&stage.container("web"));
+    let second = stage.push("v2");
+    stage.wait_for_digest(web.name(), &second);
+    assert_eq!(stage.daemon.cli(["rollback", &stage.image()]).code, Some(0));
+    stage.wait_for_digest(web.name(), &first);
+    for _ in 0..3 {
+        assert_eq!(stage.registry.retag(REPOSITORY, "latest", "latest"), second, "the registry notifies again");
+        wait_until(SOON, "the hook to be served", || {
+            let track = stage.track();
+            if track["pending"] == false { Ok(()) } else { Err(track.to_string()) }
+        });
+    }
+    stage.assert_settled(&web, "v1");
+    stage.daemon.stop();
+    stage.daemon.restart();
+    stage.wait_for_state(web.name(), "current");
+    stage.assert_settled(&web, "v1");
+    assert_eq!(stage.daemon.cli(["retry", &stage.image()]).code, Some(0));
+    stage.wait_for_digest(web.name(), &second);
+    stage.assert_settled(&web, "v2");
+}
+
+#[test]
+fn deploy_follows_to_the_end_and_its_exit_code_tells() {
+    let mut stage = Stage::new();
+    stage.push("v1");
+    let web = stage.run(&stage.container("web"));
+    stage.registry.notify(Vec::new());
+    stage.push("v2");
+    let deployed = stage.daemon.cli(["deploy", &stage.image()]);
+    assert_eq!(deployed.code, Some(0), "{deployed:?}");
+    assert!(deployed.stdout.contains("candidate passed the gate"), "it tells what happens: {deployed:?}");
+    stage.assert_settled(&web, "v2");
+    stage.push_that("v3", Behaviour::ExitsAtOnce);
+    let failed = stage.daemon.cli(["deploy", &stage.image()]);
+    assert_eq!(failed.code, Some(1), "{failed:?}");
+    assert!(failed.stderr.contains("exited with code 1"), "it says why: {failed:?}");
+    let mistaken = stage.daemon.cli(["deploy", "nobody/runs:this"]);
+    assert_eq!(mistaken.code, Some(2), "{mistaken:?}");
+    stage.assert_settled(&web, "v2");
+}
+
+#[test]
+fn what_is_the_users_survives_and_what_is_the_images_follows_the_image() {
+    let stage = Stage::new();
+    let image =
+        |version: &str| AppImage::new(version).env("FROM_IMAGE", version).label("from.image", version).volume("/data");
+    image("v1").push(&stage.scene, &stage.registry, REPOSITORY, "latest");
+    let network = stage.scene.network("second");
+    let plain = stage.container("web").env("FROM_USER", "kept").label("from.user", "kept").option("--hostname=mine");
+    let web = stage.run(&plain);
+    docker(["network", "connect", "--alias", "nickname", &network, web.name()]);
+    docker(["exec", web.name(), "/bin/sh", "-c", "echo precious >/data/file"]);
+    for version in ["v2", "v3"] {
+        let digest = image(version).push(&stage.scene, &stage.registry, REPOSITORY, "latest");
+        stage.wait_for_digest(web.name(), &digest);
+        let inspection = web.inspect();
+        let env = inspection["Config"]["Env"].to_string();
+        assert!(env.contains("FROM_USER=kept") && env.contains(&format!("FROM_IMAGE={version}")), "{env}");
+        let labels = &inspection["Config"]["Labels"];
+        assert_eq!((&labels["from.user"], &labels["from.image"]), (&"kept".into(), &version.into()));
+        assert_eq!(inspection["Config"]["Hostname"], "mine");
+        assert_eq!(inspection["HostConfig"]["RestartPolicy"]["Name"], "unless-stopped");
+        let aliases = inspection["NetworkSettings"]["Networks"][&network]["Aliases"].to_string();
+        assert!(aliases.contains("nickname"), "{aliases}");
+        assert_eq!(docker(["exec", web.name(), "/bin/busybox", "cat", "/data/file"]), "precious");
+    }
+}
+
+#[test]
+fn what_is_not_ours_is_left_alone_with_the_reason() {
+    let stage = Stage::new();
+    let digest = stage.push("v1");
+    let web = stage.run(&stage.container("web"));
+    let pinned =
+        stage.container("pinned").image(&format!("{}@{digest}", stage.image().trim_end_matches(":latest"))).run();
+    let foreign = stage.container("foreign").label("com.docker.swarm.task.id", "x").run();
+    let mislabelled = stage.container("mislabelled").label("deployer.monitor", "soon").run();
+    let stranger = deployer_testkit::Container::new(&stage.scene, "stranger").image(&stage.image()).run();
+    let removed_on_exit = stage.container("ephemeral").option("--rm").restart("no").run();
+    let second = stage.push("v2");
+    stage.wait_for_digest(web.name(), &second);
+    let refused = stage.wait_for_state(removed_on_exit.name(), "failed_here");
+    assert!(refused["reason"].to_string().contains("--rm"), "{refused}");
+    assert_eq!(
+        stage.wait_for_state(foreign.name(), "unmanaged")["reason"],
+        "it belongs to Docker Swarm, which would make it again"
+    );
+    let held = stage.wait_for_state(mislabelled.name(), "held_back");
+    assert!(held["reason"].to_string().contains("deployer.monitor=soon"), "{held}");
+    for untouched in [&pinned, &foreign, &mislabelled, &stranger, &removed_on_exit] {
+        assert_eq!(untouched.id(), untouched.first_id(), "{} was touched", untouched.name());
+    }
+}
+
+#[test]
+fn a_stopped_container_stays_stopped() {
+    let stage = Stage::new();
+    stage.push("v1");
+    let web = stage.run(&stage.container("web"));
+    let stopped = stage.container("stopped").create();
+    let digest = stage.push("v2");
+    stage.wait_for_digest(web.name(), &digest);
+    assert_eq!(stopped.id(), stopped.first_id());
+    assert_ne!(stage.wait_for_state(stopped.name(), "held_back")["digest"], digest.as_str());
+}
+
+#[test]
+fn images_that_nobody_needs_are_removed_and_the_way_back_is_kept() {
+    let stage = Stage::new();
+    stage.push("v1");
+    let web = stage.run(&stage.container("web"));
+    let digests: Vec<String> = ["v2", "v3", "v4"]
+        .map(|version| {
+            let digest = stage.push(version);
+            stage.wait_for_digest(web.name(), &digest);
+            stage.wait_for_quiet();
+            digest
+        })
+        .into();
+    let repository = stage.image().trim_end_matches(":latest").to_owned();
+    let is_here =
+        |digest: &String| deployer_testkit::try_docker(["image", "inspect", &format!("{repository}@{digest}")]).is_ok();
+    wait_until(SOON, "old images to go", || {
+        let here: Vec<bool> = digests.iter().map(is_here).collect();
+        if here == [false, true, true] { Ok(()) } else { Err(format!("{here:?}")) }
+    });
+}

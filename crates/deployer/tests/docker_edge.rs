@@ -1,0 +1,131 @@
+//! The Docker edge against the real engine and registry, and against a server that does what those will not.
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::thread;
+use std::time::Duration;
+
+use deployer::docker::Docker;
+use deployer::engine::{Engine, EngineError, PullError, ResolveError};
+use deployer::wire::Endpoint;
+use deployer_core::image::{Digest, Track};
+use deployer_testkit::{AppImage, Registry, RegistryOptions, Scene, docker};
+use futures_util::StreamExt;
+use serde_json::json;
+
+fn real() -> Docker {
+    Docker::new(Endpoint::parse(deployer_testkit::Engine::shared().address()).expect("the engine's address"))
+}
+
+fn track(registry: &Registry, tag: &str) -> Track {
+    Track::parse(&registry.image(common::REPOSITORY, tag)).expect("a track")
+}
+
+/// A server that gives every connection the same bytes and closes.
+fn canned(answer: &'static [u8]) -> Docker {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound");
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request);
+            let _ = stream.write_all(answer);
+        }
+    });
+    Docker::new(Endpoint::Tcp(address.to_string()))
+}
+
+#[tokio::test]
+async fn a_registrys_answers_are_told_apart() {
+    let scene = Scene::new();
+    let registry = Registry::start(RegistryOptions::default());
+    let digest = AppImage::new("v1").push(&scene, &registry, common::REPOSITORY, "latest");
+    let resolved = real().resolve(&track(&registry, "latest")).await.expect("it is there");
+    assert_eq!(resolved.digest.as_str(), digest);
+    let missing = real().resolve(&track(&registry, "missing")).await;
+    assert!(matches!(missing, Err(ResolveError::Absent { .. })), "{missing:?}");
+    let closed = Track::parse("127.0.0.1:1/acme/web:latest").expect("a track");
+    let closed = real().resolve(&closed).await;
+    assert!(matches!(closed, Err(ResolveError::Unavailable { .. })), "{closed:?}");
+    let login = Registry::start(RegistryOptions { login: true, ..RegistryOptions::default() });
+    AppImage::new("v1").push(&scene, &login, common::REPOSITORY, "latest");
+    let denied = real().resolve(&track(&login, "latest")).await;
+    assert!(matches!(denied, Err(ResolveError::Denied { .. })), "{denied:?}");
+}
+
+#[tokio::test]
+async fn a_pull_brings_exactly_the_digest_and_says_what_is_wrong() {
+    let scene = Scene::new();
+    let registry = Registry::start(RegistryOptions::default());
+    let digest = AppImage::new("v1").push(&scene, &registry, common::REPOSITORY, "latest");
+    let track = track(&registry, "latest");
+    let reference = track.at(&Digest::parse(&digest).expect("a digest"));
+    real().pull(&reference, &|_| ()).await.expect("it is there");
+    assert!(real().image(&format!("{}@{digest}", track.name())).await.is_ok());
+    let gone = track.at(&Digest::parse(&format!("sha256:{}", "0".repeat(64))).expect("a digest"));
+    let gone = real().pull(&gone, &|_| ()).await;
+    assert!(matches!(gone, Err(PullError::Absent { .. })), "{gone:?}");
+}
+
+#[tokio::test]
+async fn repeated_calls_change_nothing() {
+    let scene = Scene::new();
+    let image = AppImage::new("v1").build(&scene);
+    let edge = real();
+    let body = json!({"Image": image.name(), "Labels": {"testkit.scene": scene.id()}});
+    let id = edge.create(&scene.name("edge"), &body).await.expect("created");
+    let taken = edge.create(&scene.name("edge"), &body).await;
+    assert!(matches!(taken, Err(EngineError::Conflict { .. })), "{taken:?}");
+    for _ in 0..2 {
+        edge.start(&id).await.expect("started, or runs already");
+    }
+    let running = edge.remove(&id).await;
+    assert!(matches!(running, Err(EngineError::Conflict { .. })), "a running container is not removed: {running:?}");
+    for _ in 0..2 {
+        edge.stop(&id, Duration::from_secs(1)).await.expect("stopped, or stopped already");
+    }
+    for _ in 0..2 {
+        edge.remove(&id).await.expect("removed, or gone already");
+    }
+    assert!(matches!(edge.container(&id).await, Err(EngineError::NotFound { .. })));
+}
+
+#[tokio::test]
+async fn moving_a_tag_is_seen_as_an_event() {
+    let scene = Scene::new();
+    let image = AppImage::new("v1").build(&scene);
+    let mut events = real().events().await.expect("a stream");
+    let name = format!("testkit/{}:moved", scene.id());
+    docker(["tag", image.name(), &name]);
+    let seen = async {
+        while let Some(event) = events.next().await {
+            let event = event.expect("an event");
+            if event.action == "tag" && event.attributes.get("name") == Some(&name) {
+                return true;
+            }
+        }
+        false
+    };
+    assert!(tokio::time::timeout(common::SOON, seen).await.expect("in time"));
+}
+
+#[tokio::test]
+async fn an_engine_that_is_too_old_is_told_so() {
+    let body = b"HTTP/1.1 200 OK\r\nContent-Length: 58\r\n\r\n{\"Version\":\"18.09.1\",\"ApiVersion\":\"1.39\",\"Os\":\"linux\"    }";
+    let error = canned(body).info().await.expect_err("too old").to_string();
+    assert!(error.contains("18.09.1") && error.contains("1.41"), "{error}");
+}
+
+#[tokio::test]
+async fn nonsense_and_a_broken_connection_are_errors_and_no_panic() {
+    let nonsense = canned(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello").info().await;
+    assert!(matches!(nonsense, Err(EngineError::Nonsense { .. })), "{nonsense:?}");
+    let cut = canned(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{\"Version\":").info().await;
+    assert!(matches!(cut, Err(EngineError::Unreachable { .. })), "{cut:?}");
+    let silent = canned(b"").info().await;
+    assert!(matches!(silent, Err(EngineError::Unreachable { .. })), "{silent:?}");
+    let absent = Docker::new(Endpoint::Unix("/nowhere/docker.sock".into())).info().await;
+    assert!(absent.expect_err("nobody there").to_string().contains("unix:///nowhere/docker.sock"));
+}
