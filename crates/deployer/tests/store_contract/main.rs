@@ -1,0 +1,4 @@
+//! What every store promises, asked of each store in the same words, and what only one of them has to show.
+
+mod contract;
+mod embedded;
