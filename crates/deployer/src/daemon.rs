@@ -67,8 +67,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let left = recover_with_engine(&world).await?;
     let listener =
         TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
-    state_dir::write_address(&config.state_dir, listener.local_addr()?)?;
     let socket = state_dir::bind_socket(&config.state_dir.join(SOCKET))?;
+    // Last, since scripts take the file as the sign that the daemon can be spoken to.
+    state_dir::write_address(&config.state_dir, listener.local_addr()?)?;
     let mut tasks = Tasks::default();
     tasks.spawn("leases", async move { store.run().await });
     wire(&mut tasks, &world, &config, left, listener, socket);

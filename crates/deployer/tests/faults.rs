@@ -190,3 +190,20 @@ async fn random_pushes_and_faults_never_take_two_down() {
         node.tasks.shutdown().await;
     }
 }
+
+/// The notification comes in while the registry is being asked, and the answer is older than it: it must be asked again.
+#[tokio::test(start_paused = true)]
+async fn a_hook_that_comes_in_while_the_registry_is_asked_is_not_lost() {
+    let mut node = Node::start(&["web"], 7);
+    node.settle().await;
+    let second = node.engine.push(&node.track, 2, Behaviour::Serves);
+    node.engine.slow_resolves(Duration::from_secs(5));
+    node.notify().await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let third = node.engine.push(&node.track, 3, Behaviour::Serves);
+    node.notify().await;
+    node.settle().await;
+    assert_ne!(second, third);
+    node.assert_whole(&["web"], &[&third], "the later push is deployed");
+    node.tasks.shutdown().await;
+}

@@ -61,6 +61,8 @@ struct State {
     containers: BTreeMap<String, Container>,
     made: u32,
     calls: u64,
+    /// How long a registry's answer is on its way.
+    resolve_time: Duration,
     /// Faults to come, by number of the call.
     faults: BTreeMap<u64, Fault>,
     /// The fewest of the watched containers that ran at any moment.
@@ -104,6 +106,11 @@ impl Simulated {
         let id = state.create(name, &body).expect("a new container");
         state.start(&id).expect("it starts");
         state.watched.insert(name.to_owned());
+    }
+
+    /// Lets a registry's answer take this long to arrive: what it says is older than its arrival.
+    pub fn slow_resolves(&self, time: Duration) {
+        self.lock().resolve_time = time;
     }
 
     /// Lets the call of this number go wrong, counted from now.
@@ -293,6 +300,8 @@ impl Engine for Simulated {
 
     async fn resolve(&self, track: &Track) -> Result<Resolved, ResolveError> {
         let found = self.call("resolve", |state| Ok(state.registry.get(&track.to_string()).cloned()))?;
+        let time = self.lock().resolve_time;
+        tokio::time::sleep(time).await;
         let absent = || ResolveError::Absent { image: track.to_string(), message: "simulated".into() };
         Ok(Resolved { digest: found.ok_or_else(absent)?, platforms: Vec::new() })
     }
