@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::{EngineError, ResolveError};
-use crate::ledger::{self, Instance};
+use crate::ledger::{self, Instance, Ledger};
 use crate::situation::TrackView;
 use crate::store::StoreError;
 use crate::survey::Survey;
@@ -169,6 +169,8 @@ async fn look_at(
     replacements: &mpsc::Sender<String>,
 ) -> Result<(), LookError> {
     let mut answer = Answer::NotAsked;
+    // What the store held before the registry was asked: its answer may be older than anything that came since.
+    let mut before = Ledger::default();
     let mut digest = None;
     let mut source = Source::Check;
     for _ in 0..ROUNDS_MAX {
@@ -180,13 +182,14 @@ async fn look_at(
         if wants(Action::Resolve) {
             source = why_asked(&view);
             (answer, digest) = ask(world, track, &view).await;
+            before = view.ledger;
         } else if wants(Action::Advance) {
             if let Some(digest) = digest.take() {
-                advance(world, &survey, &view, digest, source).await?;
+                advance(world, &survey, &view, &before, digest, source).await?;
             }
             answer = Answer::NotAsked;
         } else if wants(Action::Settle) {
-            settle(world, &view).await?;
+            settle(world, &view, &before).await?;
             accept_tag(world, &survey, track);
             answer = Answer::NotAsked;
         } else if wants(Action::AskAgainSoon) {
@@ -298,15 +301,16 @@ async fn advance(
     world: &World,
     survey: &Survey,
     view: &TrackView,
+    before: &Ledger,
     digest: Digest,
     source: Source,
 ) -> Result<(), LookError> {
     let now = world.ambient.now();
-    let record = match &view.ledger.record {
+    let record = match &before.record {
         Some(record) => record.value.advanced(digest.clone(), source, now),
         None => Record::adopt(running_digest(survey, view, &digest).as_ref(), &digest, source, now),
     };
-    if view.ledger.write_record(world, &view.track, &record).await? {
+    if before.write_record(world, &view.track, &record).await? {
         accept_tag(world, survey, &view.track);
         let seq = record.newest().map_or(0, |newest| newest.seq);
         world.account.tell("record", &view.track, format!("version {seq} is {}", digest.short()));
@@ -321,9 +325,9 @@ fn running_digest(survey: &Survey, view: &TrackView, registry: &Digest) -> Optio
     digests.iter().find(|digest| *digest == registry).or(digests.first()).cloned()
 }
 
-async fn settle(world: &World, view: &TrackView) -> Result<(), LookError> {
-    if view.ledger.pending.is_some() {
-        view.ledger.drop_pending(world, &view.track).await?;
+async fn settle(world: &World, view: &TrackView, before: &Ledger) -> Result<(), LookError> {
+    if before.pending.is_some() {
+        before.drop_pending(world, &view.track).await?;
         let names: Vec<&String> = view.decisions.iter().map(|decision| &decision.container.summary.name).collect();
         // A new push says: go on where this machine had halted.
         world.memory().failed_here.retain(|(name, _), _| !names.contains(&name));
@@ -343,3 +347,6 @@ fn accept_tag(world: &World, survey: &Survey, track: &Track) {
     let id = survey.image_under(track).map(|image| image.id.clone());
     world.memory().local_tags.insert(track.clone(), id);
 }
+
+#[cfg(test)]
+mod tests;

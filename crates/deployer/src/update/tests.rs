@@ -1,0 +1,52 @@
+//! Looks against a stand-in for the engine, with a real store.
+
+use deployer_core::record::Pending;
+
+use super::*;
+use crate::stand_in::{Fixture, container, digest, fixture, track};
+
+async fn notify(world: &World, named: Option<Digest>) {
+    let pending = Pending { digest: named, at: 0 };
+    world.store.txn(Txn::new().put(world.keys.pending(&track()), &pending)).await.expect("stored");
+}
+
+/// Looks at the track once, while a further notification comes in before the registry's first answer.
+async fn look_overtaken(fixture: &Fixture) {
+    let world = &fixture.world;
+    let ((pulls, _tracks), (replacements, _names)) = (mpsc::channel(9), mpsc::channel(9));
+    let permits = fixture.engine.answers.forget_permits(usize::MAX);
+    assert!(permits > 0, "the registry answered before");
+    let track = track();
+    let push_again = async {
+        fixture.engine.asked.notified().await;
+        notify(world, Some(digest('3'))).await;
+        fixture.engine.answers.add_permits(1);
+    };
+    let look = look_at(world, &track, &pulls, &replacements);
+    let look = tokio::time::timeout(std::time::Duration::from_secs(5), look);
+    // The registry is asked again for the further notification, and does not answer any more.
+    let (_, ()) = tokio::join!(look, push_again);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_notification_that_comes_while_the_registry_is_asked_outlives_a_new_entry() {
+    let fixture = fixture();
+    fixture.engine.state().containers = vec![container("old", "web", "running")];
+    notify(&fixture.world, None).await;
+    look_overtaken(&fixture).await;
+    let ledger = Ledger::read(&fixture.world, &track()).await.expect("read");
+    assert_eq!(ledger.pending.and_then(|pending| pending.value.digest), Some(digest('3')));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_notification_that_comes_while_the_registry_is_asked_outlives_old_news() {
+    let fixture = fixture();
+    fixture.engine.state().containers = vec![container("old", "web", "running")];
+    let record = Record::adopt(None, &digest('2'), Source::Hook, 0);
+    let world = &fixture.world;
+    world.store.txn(Txn::new().put(world.keys.record(&track()), &record)).await.expect("stored");
+    notify(world, None).await;
+    look_overtaken(&fixture).await;
+    let ledger = Ledger::read(world, &track()).await.expect("read");
+    assert_eq!(ledger.pending.and_then(|pending| pending.value.digest), Some(digest('3')));
+}
