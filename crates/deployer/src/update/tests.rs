@@ -50,3 +50,28 @@ async fn a_notification_that_comes_while_the_registry_is_asked_outlives_old_news
     let ledger = Ledger::read(world, &track()).await.expect("read");
     assert_eq!(ledger.pending.and_then(|pending| pending.value.digest), Some(digest('3')));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_that_comes_due_beside_another_wake_is_not_forgotten() {
+    let fixture = fixture();
+    let ((wake, wakes), (pulls, _tracks), (replacements, _names)) =
+        (mpsc::channel(9), mpsc::channel(9), mpsc::channel(9));
+    let world = Arc::clone(&fixture.world);
+    let due = Instant::now() + std::time::Duration::from_secs(1);
+    let retry = Retry { failures: 1, due, reason: String::new() };
+    world.memory().pulls.insert((track(), digest('2')), retry);
+    let update = Update { world: Arc::clone(&world), wakes, pulls, replacements };
+    let other_wake = async {
+        // Wakes are taken before alarms, so this one is taken when the retry is due.
+        tokio::time::sleep_until(due).await;
+        wake.send(Wake::Track(track())).await.expect("the stage lives");
+        tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    };
+    tokio::select! {
+        () = update.run(CancellationToken::new()) => {}
+        () = other_wake => {}
+    }
+    // The look around at the start, the look at the track, and the look around for the retry.
+    let looks = fixture.engine.state().calls.iter().filter(|call| *call == "containers").count();
+    assert_eq!(looks, 3);
+}
