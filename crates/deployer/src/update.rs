@@ -167,7 +167,11 @@ async fn look_around(world: &World) -> Result<Vec<Track>, LookError> {
             wanted.push((container.service(&track), instance));
         }
     }
-    let registered = ledger::register(world, &wanted).await?;
+    let mut registered = ledger::register(world, &wanted).await?;
+    // A container that is being restarted or replaced stands still for a moment, and a notification that comes
+    // just then must not count as another cluster's.
+    registered.extend(survey.tracks(world).into_keys());
+    registered.extend(world.memory().transitions.values().cloned());
     world.registered.send_replace(Some(registered));
     Ok(survey.tracks(world).into_keys().collect())
 }

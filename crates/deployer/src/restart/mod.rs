@@ -70,6 +70,7 @@ impl Restart {
                 Some(container) = jobs.next() => {
                     dirty.done(&container);
                     self.world.memory().replacing.remove(&container);
+                    self.world.memory().transitions.remove(&container);
                     self.world.bell.notify_one();
                 }
                 () = shutdown.cancelled(), if !shutdown.is_cancelled() => {}
@@ -137,6 +138,8 @@ fn halt(world: &World, decision: &Decision, reason: &str) {
 
 /// Carries a replacement through to its end, writing the journal before every act.
 async fn carry_through(world: &World, mut replacement: Replacement, shutdown: &CancellationToken) {
+    let facts = &replacement.facts;
+    world.memory().transitions.insert(facts.container.clone(), facts.track.clone());
     let mut failures = 0;
     while let Some((act, _)) = replacement.phase.next() {
         if let Err(error) = world.journals.write(&replacement) {

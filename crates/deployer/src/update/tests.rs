@@ -75,3 +75,19 @@ async fn a_retry_that_comes_due_beside_another_wake_is_not_forgotten() {
     let looks = fixture.engine.state().calls.iter().filter(|call| *call == "containers").count();
     assert_eq!(looks, 3);
 }
+
+#[tokio::test(start_paused = true)]
+async fn notifications_are_taken_while_a_container_stands_still_for_a_moment() {
+    let fixture = fixture();
+    let world = &fixture.world;
+    let is_registered = async || {
+        look_around(world).await.expect("looked");
+        world.registered.borrow().as_ref().is_some_and(|tracks| tracks.contains(&track()))
+    };
+    assert!(!is_registered().await, "nobody runs it");
+    fixture.engine.state().containers = vec![container("old", "web", "exited")];
+    assert!(is_registered().await, "stopped by somebody, or by a replacement");
+    fixture.engine.state().containers = vec![container("old", "web.old-00c0ffee", "exited")];
+    world.memory().transitions.insert("web".to_owned(), track());
+    assert!(is_registered().await, "between two names");
+}
