@@ -21,7 +21,8 @@ fn returning() -> Replacement {
 #[tokio::test(start_paused = true)]
 async fn the_way_back_ends_though_somebody_removed_both_containers() {
     let fixture = fixture();
-    let way_back = carry_through(&fixture.world, returning(), &CancellationToken::new());
+    let shutdown = CancellationToken::new();
+    let way_back = carry_through(&fixture.world, returning(), &shutdown);
     tokio::time::timeout(Duration::from_secs(60), way_back).await.expect("it ends");
     assert_eq!(fixture.world.journals.all().expect("read"), []);
 }
@@ -34,7 +35,8 @@ async fn the_way_back_ends_though_the_engine_refuses_to_start_the_old_one() {
         state.containers = vec![container("old", "web.old-00c0ffee", "exited")];
         state.refused.insert("start", refused());
     }
-    let way_back = carry_through(&fixture.world, returning(), &CancellationToken::new());
+    let shutdown = CancellationToken::new();
+    let way_back = carry_through(&fixture.world, returning(), &shutdown);
     tokio::time::timeout(Duration::from_secs(300), way_back).await.expect("it ends");
     let calls = fixture.engine.state().calls.clone();
     assert!(calls.contains(&"rename old".to_owned()), "{calls:?}");
