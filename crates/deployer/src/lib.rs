@@ -16,6 +16,8 @@ pub mod ledger;
 pub mod pull;
 pub mod restart;
 pub mod situation;
+#[cfg(test)]
+mod stand_in;
 pub mod status;
 pub mod store;
 pub mod supervision;

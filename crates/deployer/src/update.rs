@@ -71,14 +71,22 @@ impl Update {
         let mut looks = FuturesUnordered::new();
         let mut failures = 0;
         let mut again: Option<Instant> = None;
+        let mut seen = Instant::now();
         dirty.mark(None);
         loop {
+            let now = Instant::now();
+            // Whatever else woke this stage may have come in the place of the alarm.
+            if self.came_due(seen, now) || again.is_some_and(|again| again <= now) {
+                again = None;
+                dirty.mark(None);
+            }
+            seen = now;
             while looks.len() < LOOKS_MAX
                 && let Some(key) = dirty.take()
             {
                 looks.push(self.look(key));
             }
-            let alarm = self.next_retry().into_iter().chain(again).min();
+            let alarm = self.next_retry(now).into_iter().chain(again).min();
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
@@ -102,20 +110,23 @@ impl Update {
                     None => return,
                 },
                 () = self.world.bell.notified() => dirty.mark(None),
-                () = wait_for(alarm) => {
-                    again = None;
-                    dirty.mark(None);
-                }
+                () = wait_for(alarm) => {}
             }
         }
     }
 
     /// When something that failed is due again.
-    fn next_retry(&self) -> Option<Instant> {
-        let now = Instant::now();
+    fn next_retry(&self, now: Instant) -> Option<Instant> {
         let memory = self.world.memory();
         let due = memory.asked.values().chain(memory.pulls.values()).map(|retry| retry.due);
         due.filter(|due| *due > now).min()
+    }
+
+    /// Whether something that failed has come due since the last time this was asked.
+    fn came_due(&self, seen: Instant, now: Instant) -> bool {
+        let memory = self.world.memory();
+        let mut due = memory.asked.values().chain(memory.pulls.values()).map(|retry| retry.due);
+        due.any(|due| due > seen && due <= now)
     }
 
     /// One look, at everything or at one track. Gives back the tracks that need a look of their own.
@@ -162,7 +173,11 @@ async fn look_around(world: &World) -> Result<Vec<Track>, LookError> {
             wanted.push((container.service(&track), instance));
         }
     }
-    let registered = ledger::register(world, &wanted).await?;
+    let mut registered = ledger::register(world, &wanted).await?;
+    // A container that is being restarted or replaced stands still for a moment, and a notification that comes
+    // just then must not count as another cluster's.
+    registered.extend(survey.tracks(world).into_keys());
+    registered.extend(world.memory().transitions.values().cloned());
     world.registered.send_replace(Some(registered));
     Ok(busy)
 }
@@ -356,3 +371,6 @@ fn accept_tag(world: &World, survey: &Survey, track: &Track) {
     let id = survey.image_under(track).map(|image| image.id.clone());
     world.memory().local_tags.insert(track.clone(), id);
 }
+
+#[cfg(test)]
+mod tests;

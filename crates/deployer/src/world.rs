@@ -74,6 +74,8 @@ pub struct Memory {
     pub failed_here: BTreeMap<(String, Digest), String>,
     /// Containers being replaced or waiting for it, with what is going on, for people.
     pub replacing: BTreeMap<String, String>,
+    /// Tracks of containers whose replacement is under way, by container name: for a moment no container has it.
+    pub transitions: BTreeMap<String, Track>,
     /// Inspections of containers, whose settings never change under one ID.
     pub inspections: BTreeMap<String, Arc<Value>>,
     /// Whose each container was when it was first seen, by container ID.

@@ -22,6 +22,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::engine::EngineError;
 use crate::failpoint;
 use crate::keep;
 use crate::ledger;
@@ -34,6 +35,9 @@ pub use recovery::recover_with_engine;
 
 /// Containers that wait for their slot at once on one machine; more wait as dirty keys.
 const WAITING_MAX: usize = 16;
+
+/// The pause before a replacement that could not begin is looked at again.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// The stage with its channel.
 pub struct Restart {
@@ -70,6 +74,7 @@ impl Restart {
                 Some(container) = jobs.next() => {
                     dirty.done(&container);
                     self.world.memory().replacing.remove(&container);
+                    self.world.memory().transitions.remove(&container);
                     self.world.bell.notify_one();
                 }
                 () = shutdown.cancelled(), if !shutdown.is_cancelled() => {}
@@ -94,6 +99,11 @@ impl Restart {
                 None => {
                     if let Err(error) = replace(&world, &container, &shutdown).await {
                         tracing::warn!(container, error = &error as &dyn std::error::Error, "replace again later");
+                        // The end of this job rings the bell, which leads here again.
+                        tokio::select! {
+                            () = tokio::time::sleep(RETRY) => {}
+                            () = shutdown.cancelled() => {}
+                        }
                     }
                 }
             }
@@ -117,7 +127,12 @@ async fn replace(world: &World, container: &str, shutdown: &CancellationToken) -
             carry_through(world, replacement, shutdown).await;
             Ok(())
         }
-        Err(prefetch::PrefetchError::Engine(error)) => Err(error.into()),
+        // Gone meanwhile, or no answer: looked at again. What the engine refuses it refuses the next time, too.
+        Err(prefetch::PrefetchError::Engine(error))
+            if error.is_ambiguous() || matches!(error, EngineError::NotFound { .. }) =>
+        {
+            Err(error.into())
+        }
         Err(error) => {
             halt(world, decision, &error.to_string());
             Ok(())
@@ -137,6 +152,8 @@ fn halt(world: &World, decision: &Decision, reason: &str) {
 
 /// Carries a replacement through to its end, writing the journal before every act.
 async fn carry_through(world: &World, mut replacement: Replacement, shutdown: &CancellationToken) {
+    let facts = &replacement.facts;
+    world.memory().transitions.insert(facts.container.clone(), facts.track.clone());
     let mut failures = 0;
     while let Some((act, _)) = replacement.phase.next() {
         if let Err(error) = world.journals.write(&replacement) {
@@ -144,6 +161,7 @@ async fn carry_through(world: &World, mut replacement: Replacement, shutdown: &C
                 tracing::error!(error = &error as &dyn std::error::Error, "the journal cannot be written; going on");
             } else {
                 note_failed_here(world, &replacement, &error.to_string());
+                abandon(world, &replacement).await;
                 return;
             }
         }
@@ -163,6 +181,15 @@ async fn carry_through(world: &World, mut replacement: Replacement, shutdown: &C
             }
             Err(error) => {
                 failures += 1;
+                if let Some(event) = acts::given_up(&replacement, act, &error, failures) {
+                    failures = 0;
+                    give_up(world, &mut replacement, event, &error);
+                    continue;
+                }
+                if shutdown.is_cancelled() && failures >= acts::REFUSALS_MAX {
+                    tracing::error!(error = %error, txn = replacement.txn, "left to the next start");
+                    return;
+                }
                 let wait = Backoff::CONNECTION.wait(failures, world.ambient.random());
                 let stuck = format!("{} in phase {}: {error}", replacement.txn, replacement.phase.word());
                 world.memory().replacing.insert(replacement.facts.container.clone(), format!("stuck: {stuck}"));
@@ -173,6 +200,26 @@ async fn carry_through(world: &World, mut replacement: Replacement, shutdown: &C
     }
     failpoint::reached(&world.settings.state_dir, replacement.phase).await;
     finish(world, &replacement).await;
+}
+
+/// Ends a replacement that has touched nothing. Its claim would keep everybody waiting until the next start.
+async fn abandon(world: &World, replacement: &Replacement) {
+    if let Err(error) = slot::release(world, replacement).await {
+        tracing::error!(error = %error, txn = replacement.txn, "the slot could not be given back");
+    }
+    if let Err(error) = world.journals.close(&replacement.txn) {
+        tracing::error!(error = &error as &dyn std::error::Error, "a journal stays behind");
+    }
+}
+
+/// Goes on without an act that the engine refuses for good, and says so.
+fn give_up(world: &World, replacement: &mut Replacement, event: Event, error: &acts::ActError) {
+    let facts = &replacement.facts;
+    let text = format!("given up: {error}; see to it by hand");
+    world.account.tell_of("trouble", &facts.track, &facts.container, Some(replacement.phase.word()), text);
+    if let Err(error) = replacement.apply(event) {
+        tracing::error!(error = %error, txn = replacement.txn, "an act given up");
+    }
 }
 
 /// The end of a replacement: the journal goes last.
@@ -232,3 +279,6 @@ fn tell(world: &World, replacement: &Replacement, act: Act, event: &Event) {
 
 /// How long an act that only waits for others sleeps between two looks when no event comes.
 const POLL: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;
