@@ -194,9 +194,10 @@ async fn look_at(
     let mut before = Ledger::default();
     let mut digest = None;
     let mut source = Source::Check;
+    // One survey is enough: the stage that takes up what is handed out makes its own.
+    let survey = Survey::take(world).await?;
+    remember_tag(world, &survey, track);
     for _ in 0..ROUNDS_MAX {
-        let survey = Survey::take(world).await?;
-        remember_tag(world, &survey, track);
         let view = TrackView::of(world, &survey, track, answer).await?;
         let actions: Vec<Action> = view.decisions.iter().map(|decision| decision.row.action).collect();
         let wants = |action| actions.contains(&action);

@@ -166,3 +166,22 @@ fn images_that_nobody_needs_are_removed_and_the_way_back_is_kept() {
         if here == [false, true, true] { Ok(()) } else { Err(format!("{here:?}")) }
     });
 }
+
+/// Built and pushed on the machine that runs it: the tag names an image that no registry knows until the push ends,
+/// which is after the registry has told of it.
+#[test]
+fn a_push_from_the_same_machine_is_deployed() {
+    let stage = Stage::new();
+    stage.push("v1");
+    let web = stage.run(&stage.container("web"));
+    let image = AppImage::new("v2").build(&stage.scene);
+    let digest = image.push(&stage.registry, &stage.registry.address(), REPOSITORY, "latest");
+    stage.wait_for_digest(web.name(), &digest);
+    stage.assert_settled(&web, "v2");
+    let bad = AppImage::new("v3").behaviour(Behaviour::ExitsAtOnce).build(&stage.scene);
+    let bad = bad.push(&stage.registry, &stage.registry.address(), REPOSITORY, "latest");
+    stage.wait_for_bad(&bad);
+    stage.assert_settled(&web, "v2");
+    let under_the_tag = docker(["image", "inspect", "--format", "{{.Id}}", &stage.image()]);
+    assert_eq!(web.inspect()["Image"], under_the_tag.as_str(), "the tag is back at what runs");
+}

@@ -16,10 +16,11 @@ use crate::world::World;
 /// Events remembered to tell a repeated one.
 const SEEN_MAX: usize = 256;
 /// Actions after which a look can find something new.
-const ACTIONS: [&str; 13] = [
+const ACTIONS: [&str; 14] = [
     "tag",
     "untag",
     "pull",
+    "push",
     "load",
     "delete",
     "create",
@@ -97,13 +98,14 @@ impl EngineEvents {
                 _ => Wake::All,
             });
         }
-        let named = event.attributes.get("name").map(String::as_str).unwrap_or(&event.id);
-        if named.starts_with("deployer.invalid/") {
+        // A pull and a push give the name with its tag as the ID, and without it as an attribute; a tag the other way.
+        let named = || event.attributes.get("name").into_iter().chain([&event.id]);
+        if named().any(|name| name.starts_with("deployer.invalid/")) {
             return None;
         }
-        match Track::parse(named) {
-            Ok(track) => self.is_registered(&track).then_some(Wake::Track(track)),
-            Err(_) => (event.action == "load").then_some(Wake::All),
+        match named().find_map(|name| Track::parse(name).ok()) {
+            Some(track) => self.is_registered(&track).then_some(Wake::Track(track)),
+            None => (event.action == "load").then_some(Wake::All),
         }
     }
 
