@@ -23,6 +23,9 @@ const PORT_PAUSE: Duration = Duration::from_secs(1);
 /// Lines of a failed candidate's log that are kept.
 const LAST_WORDS_LINES: u32 = 20;
 
+/// Refusals in a row after which an act on the way back is given up: about a minute.
+const REFUSALS_MAX: u32 = 12;
+
 /// Why an act has to be tried again.
 #[derive(Debug, Error)]
 pub enum ActError {
@@ -68,6 +71,14 @@ pub async fn carry_out(
         Act::Condemn => condemn(world, replacement).await,
         Act::RemoveCandidate => done(remove_candidate(world, replacement).await),
     }
+}
+
+/// What an act on the way back comes to when the engine goes on refusing it, for a person may have removed or
+/// renamed what it needs: trying for ever would hold the slot, the shutdown and the next start. `None`: try again.
+pub fn given_up(replacement: &Replacement, act: Act, error: &ActError, failures: u32) -> Option<Event> {
+    let is_refused = matches!(error, ActError::Engine(error) if !error.is_ambiguous());
+    let is_over = is_refused && failures >= REFUSALS_MAX && replacement.phase.is_return();
+    is_over.then_some(if act == Act::ObservePredecessor { Event::Control(false) } else { Event::Done })
 }
 
 fn done(outcome: Result<(), EngineError>) -> Result<Event, ActError> {
@@ -182,7 +193,14 @@ async fn swap_names_back(world: &World, replacement: &Replacement) -> Result<(),
     if let Some(candidate) = &replacement.candidate {
         absent_is_done(name(world, candidate, &replacement.candidate_name()).await)?;
     }
-    name(world, &replacement.facts.predecessor, &replacement.facts.container).await
+    match name(world, &replacement.facts.predecessor, &replacement.facts.container).await {
+        // Somebody made another container of that name: serving under the old name is better than not at all.
+        Err(error @ EngineError::Conflict { .. }) => {
+            tracing::error!(container = replacement.predecessor_name(), error = %error, "it keeps this name");
+            Ok(())
+        }
+        outcome => absent_is_done(outcome),
+    }
 }
 
 /// Starts the candidate. A port may be released a moment after its holder stopped.
@@ -260,7 +278,7 @@ async fn start_predecessor(world: &World, replacement: &Replacement) -> Result<(
     if !replacement.may_have_stopped_predecessor() || !replacement.facts.predecessor_ran {
         return Ok(());
     }
-    world.engine.start(&replacement.facts.predecessor).await
+    absent_is_done(world.engine.start(&replacement.facts.predecessor).await)
 }
 
 async fn observe_predecessor(world: &World, replacement: &Replacement) -> Result<Event, ActError> {

@@ -166,6 +166,11 @@ async fn carry_through(world: &World, mut replacement: Replacement, shutdown: &C
             }
             Err(error) => {
                 failures += 1;
+                if let Some(event) = acts::given_up(&replacement, act, &error, failures) {
+                    failures = 0;
+                    give_up(world, &mut replacement, event, &error);
+                    continue;
+                }
                 let wait = Backoff::CONNECTION.wait(failures, world.ambient.random());
                 let stuck = format!("{} in phase {}: {error}", replacement.txn, replacement.phase.word());
                 world.memory().replacing.insert(replacement.facts.container.clone(), format!("stuck: {stuck}"));
@@ -176,6 +181,16 @@ async fn carry_through(world: &World, mut replacement: Replacement, shutdown: &C
     }
     failpoint::reached(&world.settings.state_dir, replacement.phase).await;
     finish(world, &replacement).await;
+}
+
+/// Goes on without an act that the engine refuses for good, and says so.
+fn give_up(world: &World, replacement: &mut Replacement, event: Event, error: &acts::ActError) {
+    let facts = &replacement.facts;
+    let text = format!("given up: {error}; see to it by hand");
+    world.account.tell_of("trouble", &facts.track, &facts.container, Some(replacement.phase.word()), text);
+    if let Err(error) = replacement.apply(event) {
+        tracing::error!(error = %error, txn = replacement.txn, "an act given up");
+    }
 }
 
 /// The end of a replacement: the journal goes last.
@@ -235,3 +250,6 @@ fn tell(world: &World, replacement: &Replacement, act: Act, event: &Event) {
 
 /// How long an act that only waits for others sleeps between two looks when no event comes.
 const POLL: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;

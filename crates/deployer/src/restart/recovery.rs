@@ -39,12 +39,22 @@ pub async fn recover_with_engine(world: &World) -> Result<Vec<Replacement>, Jour
             found.word(),
             replacement.phase.word()
         );
+        let mut failures = 0;
         while let Some((act, _)) = replacement.phase.next().filter(|(act, _)| !act.needs_store()) {
             world.journals.write(&replacement)?;
             failpoint::reached(&world.settings.state_dir, replacement.phase).await;
             match acts::carry_out(world, &mut replacement, act, &CancellationToken::new()).await {
-                Ok(event) => apply(&mut replacement, event),
+                Ok(event) => {
+                    failures = 0;
+                    apply(&mut replacement, event);
+                }
                 Err(error) => {
+                    failures += 1;
+                    if let Some(event) = acts::given_up(&replacement, act, &error, failures) {
+                        failures = 0;
+                        super::give_up(world, &mut replacement, event, &error);
+                        continue;
+                    }
                     tracing::warn!(error = %error, txn = replacement.txn, "recovery tries again");
                     tokio::time::sleep(RETRY).await;
                 }

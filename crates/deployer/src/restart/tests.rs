@@ -1,0 +1,41 @@
+//! Acts and short replacements against a stand-in for the engine, with a real store and real journals.
+
+use super::*;
+use crate::engine::EngineError;
+use crate::stand_in::{container, fixture, replacement};
+
+fn refused() -> EngineError {
+    EngineError::Refused { what: "do it".into(), status: 500, message: "no".into() }
+}
+
+/// A replacement on its way back, from as far as the candidate's start.
+fn returning() -> Replacement {
+    let failure = Some(Failure::Candidate("exited".into()));
+    let candidate = Some("new".to_owned());
+    Replacement { phase: Phase::Returning, reached: Phase::Started, failure, candidate, ..replacement() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_way_back_ends_though_somebody_removed_both_containers() {
+    let fixture = fixture();
+    let shutdown = CancellationToken::new();
+    let way_back = carry_through(&fixture.world, returning(), &shutdown);
+    tokio::time::timeout(Duration::from_secs(60), way_back).await.expect("it ends");
+    assert_eq!(fixture.world.journals.all().expect("read"), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_way_back_ends_though_the_engine_refuses_to_start_the_old_one() {
+    let fixture = fixture();
+    {
+        let mut state = fixture.engine.state();
+        state.containers = vec![container("old", "web.old-00c0ffee", "exited")];
+        state.refused.insert("start", refused());
+    }
+    let shutdown = CancellationToken::new();
+    let way_back = carry_through(&fixture.world, returning(), &shutdown);
+    tokio::time::timeout(Duration::from_secs(300), way_back).await.expect("it ends");
+    let calls = fixture.engine.state().calls.clone();
+    assert!(calls.contains(&"rename old".to_owned()), "{calls:?}");
+    assert!(calls.iter().filter(|call| *call == "start old").count() > 5, "not given up easily: {calls:?}");
+}
