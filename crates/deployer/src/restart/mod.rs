@@ -147,6 +147,7 @@ async fn carry_through(world: &World, mut replacement: Replacement, shutdown: &C
                 tracing::error!(error = &error as &dyn std::error::Error, "the journal cannot be written; going on");
             } else {
                 note_failed_here(world, &replacement, &error.to_string());
+                abandon(world, &replacement).await;
                 return;
             }
         }
@@ -181,6 +182,16 @@ async fn carry_through(world: &World, mut replacement: Replacement, shutdown: &C
     }
     failpoint::reached(&world.settings.state_dir, replacement.phase).await;
     finish(world, &replacement).await;
+}
+
+/// Ends a replacement that has touched nothing. Its claim would keep everybody waiting until the next start.
+async fn abandon(world: &World, replacement: &Replacement) {
+    if let Err(error) = slot::release(world, replacement).await {
+        tracing::error!(error = %error, txn = replacement.txn, "the slot could not be given back");
+    }
+    if let Err(error) = world.journals.close(&replacement.txn) {
+        tracing::error!(error = &error as &dyn std::error::Error, "a journal stays behind");
+    }
 }
 
 /// Goes on without an act that the engine refuses for good, and says so.

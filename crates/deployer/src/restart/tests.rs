@@ -39,3 +39,18 @@ async fn the_way_back_ends_though_the_engine_refuses_to_start_the_old_one() {
     assert!(calls.contains(&"rename old".to_owned()), "{calls:?}");
     assert!(calls.iter().filter(|call| *call == "start old").count() > 5, "not given up easily: {calls:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_journal_that_cannot_be_written_leaves_no_slot_taken() {
+    let fixture = fixture();
+    fixture.engine.state().containers = vec![container("old", "web", "running")];
+    let world = &fixture.world;
+    let mut replacement = replacement();
+    let shutdown = CancellationToken::new();
+    let event = acts::carry_out(world, &mut replacement, Act::Claim, &shutdown).await.expect("claimed");
+    replacement.apply(event).expect("claimed");
+    std::fs::remove_dir_all(fixture.folder.path().join("replacements")).expect("removed");
+    carry_through(world, replacement, &shutdown).await;
+    let (claims, _) = world.store.list(&world.keys.locks()).await.expect("listed");
+    assert!(claims.is_empty(), "{claims:?}");
+}
