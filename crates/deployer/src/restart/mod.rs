@@ -22,6 +22,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::engine::EngineError;
 use crate::failpoint;
 use crate::keep;
 use crate::ledger;
@@ -34,6 +35,9 @@ pub use recovery::recover_with_engine;
 
 /// Containers that wait for their slot at once on one machine; more wait as dirty keys.
 const WAITING_MAX: usize = 16;
+
+/// The pause before a replacement that could not begin is looked at again.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// The stage with its channel.
 pub struct Restart {
@@ -95,6 +99,11 @@ impl Restart {
                 None => {
                     if let Err(error) = replace(&world, &container, &shutdown).await {
                         tracing::warn!(container, error = &error as &dyn std::error::Error, "replace again later");
+                        // The end of this job rings the bell, which leads here again.
+                        tokio::select! {
+                            () = tokio::time::sleep(RETRY) => {}
+                            () = shutdown.cancelled() => {}
+                        }
                     }
                 }
             }
@@ -118,7 +127,12 @@ async fn replace(world: &World, container: &str, shutdown: &CancellationToken) -
             carry_through(world, replacement, shutdown).await;
             Ok(())
         }
-        Err(prefetch::PrefetchError::Engine(error)) => Err(error.into()),
+        // Gone meanwhile, or no answer: looked at again. What the engine refuses it refuses the next time, too.
+        Err(prefetch::PrefetchError::Engine(error))
+            if error.is_ambiguous() || matches!(error, EngineError::NotFound { .. }) =>
+        {
+            Err(error.into())
+        }
         Err(error) => {
             halt(world, decision, &error.to_string());
             Ok(())

@@ -1,8 +1,11 @@
 //! Acts and short replacements against a stand-in for the engine, with a real store and real journals.
 
+use deployer_core::record::{Record, Source};
+use deployer_core::store::Txn;
+
 use super::*;
-use crate::engine::EngineError;
-use crate::stand_in::{container, fixture, replacement};
+use crate::engine::{EngineError, ImageSummary};
+use crate::stand_in::{Fixture, container, digest, fixture, replacement, track};
 
 fn refused() -> EngineError {
     EngineError::Refused { what: "do it".into(), status: 500, message: "no".into() }
@@ -53,4 +56,47 @@ async fn a_journal_that_cannot_be_written_leaves_no_slot_taken() {
     carry_through(world, replacement, &shutdown).await;
     let (claims, _) = world.store.list(&world.keys.locks()).await.expect("listed");
     assert!(claims.is_empty(), "{claims:?}");
+}
+
+/// A container of the track that runs version 1, with version 2 recorded and on the machine.
+async fn stale() -> Fixture {
+    let fixture = fixture();
+    let image = |id: &str, letter| ImageSummary {
+        id: id.to_owned(),
+        repo_tags: Vec::new(),
+        repo_digests: vec![format!("registry.test/web@{}", digest(letter))],
+    };
+    {
+        let mut state = fixture.engine.state();
+        state.containers = vec![container("old", "web", "running")];
+        state.images = vec![image("sha256:old", '1'), image("sha256:new", '2')];
+    }
+    let world = &fixture.world;
+    let record = Record::adopt(Some(&digest('1')), &digest('2'), Source::Hook, 0);
+    world.store.txn(Txn::new().put(world.keys.record(&track()), &record)).await.expect("stored");
+    fixture
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_engine_refuses_before_the_beginning_halts_the_container() {
+    let fixture = stale().await;
+    fixture.engine.state().refused.insert("changes", refused());
+    replace(&fixture.world, "web", &CancellationToken::new()).await.expect("decided");
+    assert_eq!(fixture.world.memory().failed_here.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_answer_before_the_beginning_is_asked_for_again_after_a_pause() {
+    let fixture = stale().await;
+    let timeout = EngineError::Timeout { what: "list changes".into(), limit: Duration::ZERO };
+    fixture.engine.state().refused.insert("changes", timeout);
+    let (sender, containers) = mpsc::channel(9);
+    sender.send("web".to_owned()).await.expect("a place");
+    let begun = tokio::time::Instant::now();
+    let restart = Restart { world: Arc::clone(&fixture.world), containers, left: Vec::new() };
+    tokio::select! {
+        () = restart.run(CancellationToken::new()) => {}
+        () = fixture.world.bell.notified() => {}
+    }
+    assert!(begun.elapsed() >= RETRY);
 }
