@@ -49,7 +49,10 @@ pub async fn carry_out(
 ) -> Result<Event, ActError> {
     match act {
         Act::Claim => Ok(slot::claim(world, replacement, shutdown).await?),
-        Act::Fence => Ok(slot::fence(world, replacement).await?),
+        Act::Fence => match changed_meanwhile(world, replacement).await? {
+            Some(why) => Ok(Event::Failed(Failure::Superseded(why))),
+            None => Ok(slot::fence(world, replacement).await?),
+        },
         Act::Release => Ok(slot::release(world, replacement).await?),
         Act::MoveTag => or_back(move_tag(world, replacement, Some(&replacement.facts.new_image.clone())).await),
         Act::Create => or_back(create(world, replacement).await),
@@ -99,6 +102,25 @@ fn absent_is_done(outcome: Result<(), EngineError>) -> Result<(), EngineError> {
         Err(EngineError::NotFound { .. }) => Ok(()),
         outcome => outcome,
     }
+}
+
+/// What a person did to the predecessor while the slot was waited for, which may take long: what was stopped then
+/// must not come up again, and a new name is the person's.
+async fn changed_meanwhile(world: &World, replacement: &Replacement) -> Result<Option<String>, EngineError> {
+    let facts = &replacement.facts;
+    let container = match world.engine.container(&facts.predecessor).await {
+        Err(EngineError::NotFound { .. }) => return Ok(Some("the container was removed".to_owned())),
+        container => container?,
+    };
+    let is = |field: &str| container.pointer(field).and_then(Value::as_bool).unwrap_or(false);
+    let runs = is("/State/Running") && !is("/State/Paused");
+    let name = text(&container, "/Name");
+    let is_renamed = name.trim_start_matches('/') != facts.container;
+    Ok(if is_renamed {
+        Some(format!("the container is {name} now"))
+    } else {
+        (facts.predecessor_ran && !runs).then(|| "the container was stopped".to_owned())
+    })
 }
 
 /// The repository's tag, moved and remembered, so that this node does not take its own hand for another's.

@@ -100,3 +100,25 @@ async fn no_answer_before_the_beginning_is_asked_for_again_after_a_pause() {
     }
     assert!(begun.elapsed() >= RETRY);
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_fence_is_not_passed_over_what_a_person_did_meanwhile() {
+    let stopped = container("old", "web", "exited");
+    let renamed = container("old", "blog", "running");
+    for (seen, expected) in [
+        (vec![], Some("the container was removed")),
+        (vec![stopped], Some("the container was stopped")),
+        (vec![renamed], Some("the container is /blog now")),
+        (vec![container("old", "web", "running")], None),
+    ] {
+        let fixture = fixture();
+        let (world, shutdown) = (&fixture.world, CancellationToken::new());
+        let mut replacement = replacement();
+        fixture.engine.state().containers = vec![container("old", "web", "running")];
+        acts::carry_out(world, &mut replacement, Act::Claim, &shutdown).await.expect("claimed");
+        fixture.engine.state().containers = seen;
+        let event = acts::carry_out(world, &mut replacement, Act::Fence, &shutdown).await.expect("decided");
+        let event_expected = expected.map_or(Event::Done, |why| Event::Failed(Failure::Superseded(why.to_owned())));
+        assert_eq!(event, event_expected);
+    }
+}
