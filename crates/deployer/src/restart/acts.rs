@@ -5,7 +5,7 @@ use std::time::Duration;
 use deployer_core::gate::Gate;
 use deployer_core::policy::{REPLACES, TXN};
 use deployer_core::record::Opinion;
-use deployer_core::replacement::{Act, Event, Failure, Replacement};
+use deployer_core::replacement::{Act, Event, Failure, Phase, Replacement};
 use serde_json::{Value, json};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
@@ -67,9 +67,7 @@ pub async fn carry_out(
         Act::SwapNamesBack => done(swap_names_back(world, replacement).await),
         Act::StartPredecessor => done(start_predecessor(world, replacement).await),
         Act::MoveTagBack => done(move_tag_back(world, replacement).await),
-        Act::RearmPredecessor => {
-            done(absent_is_done(set_policy(world, replacement, &replacement.facts.restart_policy).await))
-        }
+        Act::RearmPredecessor => done(rearm(world, replacement).await),
         Act::ObservePredecessor => observe_predecessor(world, replacement).await,
         Act::Condemn => condemn(world, replacement).await,
         Act::RemoveCandidate => done(remove_candidate(world, replacement).await),
@@ -135,7 +133,7 @@ async fn move_tag(world: &World, replacement: &Replacement, image: Option<&Strin
 }
 
 async fn move_tag_back(world: &World, replacement: &Replacement) -> Result<(), EngineError> {
-    if replacement.reached < deployer_core::replacement::Phase::Fenced {
+    if replacement.reached < Phase::Fenced {
         return Ok(());
     }
     absent_is_done(move_tag(world, replacement, replacement.facts.tag_before.as_ref()).await)
@@ -185,6 +183,14 @@ fn text(value: &Value, pointer: &str) -> String {
 
 async fn set_policy(world: &World, replacement: &Replacement, policy: &Value) -> Result<(), EngineError> {
     world.engine.set_restart_policy(&replacement.facts.predecessor, policy).await
+}
+
+/// Before the act that disarms it the policy may have been changed by a person, and is still that person's.
+async fn rearm(world: &World, replacement: &Replacement) -> Result<(), EngineError> {
+    if replacement.reached < Phase::Created {
+        return Ok(());
+    }
+    absent_is_done(set_policy(world, replacement, &replacement.facts.restart_policy).await)
 }
 
 async fn stop(world: &World, replacement: &Replacement, id: &str) -> Result<(), EngineError> {

@@ -122,3 +122,15 @@ async fn the_fence_is_not_passed_over_what_a_person_did_meanwhile() {
         assert_eq!(event, event_expected);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn only_a_policy_that_may_have_been_taken_is_given_back() {
+    for (reached, calls) in [(Phase::Claimed, 0), (Phase::Tagged, 0), (Phase::Created, 1), (Phase::Started, 1)] {
+        let fixture = fixture();
+        fixture.engine.state().containers = vec![container("old", "web", "running")];
+        let mut replacement = Replacement { reached, ..returning() };
+        let shutdown = CancellationToken::new();
+        acts::carry_out(&fixture.world, &mut replacement, Act::RearmPredecessor, &shutdown).await.expect("done");
+        assert_eq!(fixture.engine.state().calls.len(), calls, "{reached:?}");
+    }
+}
