@@ -132,9 +132,15 @@ async fn move_tag(world: &World, replacement: &Replacement, image: Option<&Strin
     Ok(())
 }
 
+/// A tag that no longer names the candidate's image was moved by somebody else since, and is left to them.
 async fn move_tag_back(world: &World, replacement: &Replacement) -> Result<(), EngineError> {
     if replacement.reached < Phase::Fenced {
         return Ok(());
+    }
+    match world.engine.image(&replacement.facts.track.familiar()).await {
+        Ok(tagged) if text(&tagged, "/Id") == replacement.facts.new_image => {}
+        Ok(_) | Err(EngineError::NotFound { .. }) => return Ok(()),
+        Err(error) => return Err(error),
     }
     absent_is_done(move_tag(world, replacement, replacement.facts.tag_before.as_ref()).await)
 }

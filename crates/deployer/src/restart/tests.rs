@@ -134,3 +134,16 @@ async fn only_a_policy_that_may_have_been_taken_is_given_back() {
         assert_eq!(fixture.engine.state().calls.len(), calls, "{reached:?}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_tag_goes_back_only_from_the_candidates_image() {
+    for (tagged, expected) in [("sha256:new", 1), ("sha256:built-meanwhile", 0)] {
+        let fixture = fixture();
+        let repo_tags = vec!["registry.test/web:1".to_owned()];
+        let image = ImageSummary { id: tagged.to_owned(), repo_tags, repo_digests: Vec::new() };
+        fixture.engine.state().images = vec![image];
+        let shutdown = CancellationToken::new();
+        acts::carry_out(&fixture.world, &mut returning(), Act::MoveTagBack, &shutdown).await.expect("done");
+        assert_eq!(fixture.engine.state().calls.len(), expected, "{tagged}");
+    }
+}
