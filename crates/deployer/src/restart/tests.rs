@@ -147,3 +147,18 @@ async fn the_tag_goes_back_only_from_the_candidates_image() {
         assert_eq!(fixture.engine.state().calls.len(), expected, "{tagged}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_whose_answer_was_lost_is_found_again() {
+    let fixture = fixture();
+    let (mut replacement, shutdown) = (replacement(), CancellationToken::new());
+    let mut claim = async || {
+        replacement.token = None;
+        let claim = acts::carry_out(&fixture.world, &mut replacement, Act::Claim, &shutdown);
+        let claimed = tokio::time::timeout(Duration::from_secs(60), claim).await;
+        (claimed.map(|event| event.expect("claimed")), replacement.token.clone())
+    };
+    let (first, again) = (claim().await, claim().await);
+    assert_eq!(first, again);
+    assert_eq!(first.0, Ok(Event::Done));
+}
