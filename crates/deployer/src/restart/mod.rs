@@ -80,6 +80,8 @@ impl Restart {
                 () = shutdown.cancelled(), if !shutdown.is_cancelled() => {}
                 container = self.containers.recv(), if !shutdown.is_cancelled() => match container {
                     Some(container) => dirty.mark(container),
+                    // The update stage may be gone before this one has seen the shutdown: what is past its fence goes on.
+                    None if shutdown.is_cancelled() => {}
                     None => return,
                 },
             }
