@@ -34,7 +34,11 @@ impl HookForm {
     pub fn parse(self, folder: &Path) -> Result<Hook, ConfigError> {
         let name = format!("hook {}", self.path);
         let wrong = |message: String| value(&name, message);
-        let is_path = self.path.starts_with('/') && !self.path.contains(['{', '}', '?', '#', ' ']);
+        // The router reads a segment that begins with ':' or '*' as a pattern, and panics.
+        let is_plain = |segment: &str| !segment.starts_with([':', '*']);
+        let is_path = self.path.starts_with('/')
+            && self.path.split('/').all(is_plain)
+            && !self.path.contains(['{', '}', '?', '#', ' ']);
         if !is_path || self.path == "/healthz" {
             return Err(wrong("path must begin with '/' and be a plain path of its own".to_owned()));
         }
