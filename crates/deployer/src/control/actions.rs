@@ -116,8 +116,8 @@ pub async fn retry(world: &World, ask: Ask) -> Result<String, ActionError> {
         if !lift.then.is_empty() {
             world.store.txn(lift).await?;
         }
-        let names: Vec<&String> = view.decisions.iter().map(|decision| &decision.container.summary.name).collect();
-        world.memory().failed_here.retain(|(name, _), _| !names.contains(&name));
+        let ids: Vec<&String> = view.decisions.iter().map(|decision| &decision.container.summary.id).collect();
+        world.memory().failed_here.retain(|(id, _), _| !ids.contains(&id));
         world.memory().pulls.retain(|(pulled, _), _| *pulled != track);
         world.memory().asked.remove(&track);
         world.bell.notify_one();

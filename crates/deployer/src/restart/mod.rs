@@ -146,7 +146,8 @@ async fn replace(world: &World, container: &str, shutdown: &CancellationToken) -
 fn halt(world: &World, decision: &Decision, reason: &str) {
     let name = &decision.container.summary.name;
     let Some(target) = &decision.target else { return };
-    world.memory().failed_here.insert((name.clone(), target.digest.clone()), reason.to_owned());
+    let key = (decision.container.summary.id.clone(), target.digest.clone());
+    world.memory().failed_here.insert(key, reason.to_owned());
     let track = decision.container.track();
     let image = track.as_ref().map(ToString::to_string).unwrap_or_default();
     world.account.tell_of("trouble", &image, name, None, format!("left as it is: {reason}"));
@@ -245,7 +246,7 @@ async fn finish(world: &World, replacement: &Replacement) {
 
 /// A bad digest is no candidate any more; anything else halts this container until somebody says go on.
 fn note_failed_here(world: &World, replacement: &Replacement, reason: &str) {
-    let key = (replacement.facts.container.clone(), replacement.facts.digest.clone());
+    let key = (replacement.facts.predecessor.clone(), replacement.facts.digest.clone());
     world.memory().failed_here.insert(key, reason.to_owned());
 }
 

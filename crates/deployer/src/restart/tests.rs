@@ -162,3 +162,16 @@ async fn a_claim_whose_answer_was_lost_is_found_again() {
     assert_eq!(first, again);
     assert_eq!(first.0, Ok(Event::Done));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_container_made_anew_under_the_same_name_is_tried_again() {
+    let fixture = stale().await;
+    let world = &fixture.world;
+    fixture.engine.state().refused.insert("changes", refused());
+    replace(world, "web", &CancellationToken::new()).await.expect("decided");
+    fixture.engine.state().containers = vec![container("remade", "web", "running")];
+    let survey = Survey::take(world).await.expect("seen");
+    let view = TrackView::of(world, &survey, &track(), Answer::NotAsked).await.expect("read");
+    let actions: Vec<Action> = view.decisions.iter().map(|decision| decision.row.action).collect();
+    assert_eq!(actions, [Action::Replace]);
+}
