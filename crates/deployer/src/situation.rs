@@ -148,7 +148,7 @@ fn backing_off(world: &World, track: &Track) -> Answer {
 
 fn obstacle(world: &World, ledger: &Ledger, container: &Surveyed, target: Option<&Version>) -> (Obstacle, String) {
     let failed = target.and_then(|target| {
-        let key = (container.summary.name.clone(), target.digest.clone());
+        let key = (container.summary.id.clone(), target.digest.clone());
         world.memory().failed_here.get(&key).cloned()
     });
     if !container.is_meant_to_run() {

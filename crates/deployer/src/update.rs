@@ -353,9 +353,9 @@ fn running_digest(survey: &Survey, view: &TrackView, registry: &Digest) -> Optio
 async fn settle(world: &World, view: &TrackView, before: &Ledger) -> Result<(), LookError> {
     if before.pending.is_some() {
         before.drop_pending(world, &view.track).await?;
-        let names: Vec<&String> = view.decisions.iter().map(|decision| &decision.container.summary.name).collect();
+        let ids: Vec<&String> = view.decisions.iter().map(|decision| &decision.container.summary.id).collect();
         // A new push says: go on where this machine had halted.
-        world.memory().failed_here.retain(|(name, _), _| !names.contains(&name));
+        world.memory().failed_here.retain(|(id, _), _| !ids.contains(&id));
         world.account.tell("hook", &view.track, "the registry has nothing newer".to_owned());
     }
     Ok(())

@@ -70,7 +70,8 @@ pub struct Memory {
     pub pulls: BTreeMap<(Track, Digest), Retry>,
     /// How far the pulls under way have come, for people.
     pub pulling: BTreeMap<Track, String>,
-    /// Digests that failed on this node, by container name, through no fault of their own.
+    /// Digests that failed on this node, by container ID, through no fault of their own. A container that a person
+    /// makes anew has a new ID, and may well be without what was in the way.
     pub failed_here: BTreeMap<(String, Digest), String>,
     /// Containers being replaced or waiting for it, with what is going on, for people.
     pub replacing: BTreeMap<String, String>,

@@ -116,8 +116,8 @@ pub async fn retry(world: &World, ask: Ask) -> Result<String, ActionError> {
         if !lift.then.is_empty() {
             world.store.txn(lift).await?;
         }
-        let names: Vec<&String> = view.decisions.iter().map(|decision| &decision.container.summary.name).collect();
-        world.memory().failed_here.retain(|(name, _), _| !names.contains(&name));
+        let ids: Vec<&String> = view.decisions.iter().map(|decision| &decision.container.summary.id).collect();
+        world.memory().failed_here.retain(|(id, _), _| !ids.contains(&id));
         world.memory().pulls.retain(|(pulled, _), _| *pulled != track);
         world.memory().asked.remove(&track);
         world.bell.notify_one();
@@ -163,7 +163,10 @@ fn registered(world: &World, image: &str) -> Result<Track, ActionError> {
 
 async fn view(world: &World, track: &Track) -> Result<TrackView, ActionError> {
     let survey = Survey::take(world).await.map_err(LookError::from)?;
-    Ok(TrackView::of(world, &survey, track, Answer::NotAsked).await?)
+    let mut view = TrackView::of(world, &survey, track, Answer::NotAsked).await?;
+    // What a person decides serves no notification: one that waits for the registry goes on waiting.
+    view.ledger.pending = None;
+    Ok(view)
 }
 
 fn target(view: &TrackView) -> Option<deployer_core::record::Version> {
@@ -172,4 +175,31 @@ fn target(view: &TrackView) -> Option<deployer_core::record::Version> {
 
 fn contended(track: &Track) -> ActionError {
     ActionError::Away(format!("the record of {track} keeps changing; try again"))
+}
+
+#[cfg(test)]
+mod tests {
+    use deployer_core::record::{Record, Source};
+
+    use super::*;
+    use crate::ledger::Ledger;
+    use crate::stand_in::{container, digest, fixture, track};
+
+    #[tokio::test]
+    async fn a_notification_that_waits_outlives_rollback_and_retry() {
+        let fixture = fixture();
+        let world = &fixture.world;
+        fixture.engine.state().containers = vec![container("old", "web", "running")];
+        world.registered.send_replace(Some([track()].into()));
+        let record = Record::adopt(Some(&digest('1')), &digest('2'), Source::Hook, 0);
+        let pending = Pending { digest: None, at: 0 };
+        let txn = Txn::new().put(world.keys.record(&track()), &record).put(world.keys.pending(&track()), &pending);
+        world.store.txn(txn).await.expect("stored");
+        let of = || Ask { of: track().to_string() };
+        rollback(world, of()).await.expect("rolled back");
+        retry(world, of()).await.expect("tried again");
+        let ledger = Ledger::read(world, &track()).await.expect("read");
+        assert_eq!(ledger.record.map(|record| record.value), Some(record));
+        assert!(ledger.pending.is_some());
+    }
 }

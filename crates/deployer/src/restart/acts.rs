@@ -5,7 +5,7 @@ use std::time::Duration;
 use deployer_core::gate::Gate;
 use deployer_core::policy::{REPLACES, TXN};
 use deployer_core::record::Opinion;
-use deployer_core::replacement::{Act, Event, Failure, Replacement};
+use deployer_core::replacement::{Act, Event, Failure, Phase, Replacement};
 use serde_json::{Value, json};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
@@ -51,7 +51,10 @@ pub async fn carry_out(
 ) -> Result<Event, ActError> {
     match act {
         Act::Claim => Ok(slot::claim(world, replacement, shutdown).await?),
-        Act::Fence => Ok(slot::fence(world, replacement).await?),
+        Act::Fence => match changed_meanwhile(world, replacement).await? {
+            Some(why) => Ok(Event::Failed(Failure::Superseded(why))),
+            None => Ok(slot::fence(world, replacement).await?),
+        },
         Act::Release => Ok(slot::release(world, replacement).await?),
         Act::MoveTag => or_back(move_tag(world, replacement, Some(&replacement.facts.new_image.clone())).await),
         Act::Create => or_back(create(world, replacement).await),
@@ -66,9 +69,7 @@ pub async fn carry_out(
         Act::SwapNamesBack => done(absent_is_done(swap_names_back(world, replacement).await)),
         Act::StartPredecessor => done(absent_is_done(start_predecessor(world, replacement).await)),
         Act::MoveTagBack => done(move_tag_back(world, replacement).await),
-        Act::RearmPredecessor => {
-            done(absent_is_done(set_policy(world, replacement, &replacement.facts.restart_policy).await))
-        }
+        Act::RearmPredecessor => done(rearm(world, replacement).await),
         Act::ObservePredecessor => observe_predecessor(world, replacement).await,
         Act::Condemn => condemn(world, replacement).await,
         Act::RemoveCandidate => done(remove_candidate(world, replacement).await),
@@ -107,6 +108,25 @@ fn absent_is_done(outcome: Result<(), EngineError>) -> Result<(), EngineError> {
     }
 }
 
+/// What a person did to the predecessor while the slot was waited for, which may take long: what was stopped then
+/// must not come up again, and a new name is the person's.
+async fn changed_meanwhile(world: &World, replacement: &Replacement) -> Result<Option<String>, EngineError> {
+    let facts = &replacement.facts;
+    let container = match world.engine.container(&facts.predecessor).await {
+        Err(EngineError::NotFound { .. }) => return Ok(Some("the container was removed".to_owned())),
+        container => container?,
+    };
+    let is = |field: &str| container.pointer(field).and_then(Value::as_bool).unwrap_or(false);
+    let runs = is("/State/Running") && !is("/State/Paused");
+    let name = text(&container, "/Name");
+    let is_renamed = name.trim_start_matches('/') != facts.container;
+    Ok(if is_renamed {
+        Some(format!("the container is {name} now"))
+    } else {
+        (facts.predecessor_ran && !runs).then(|| "the container was stopped".to_owned())
+    })
+}
+
 /// The repository's tag, moved and remembered, so that this node does not take its own hand for another's.
 async fn move_tag(world: &World, replacement: &Replacement, image: Option<&String>) -> Result<(), EngineError> {
     let track = &replacement.facts.track;
@@ -118,9 +138,15 @@ async fn move_tag(world: &World, replacement: &Replacement, image: Option<&Strin
     Ok(())
 }
 
+/// A tag that no longer names the candidate's image was moved by somebody else since, and is left to them.
 async fn move_tag_back(world: &World, replacement: &Replacement) -> Result<(), EngineError> {
-    if replacement.reached < deployer_core::replacement::Phase::Fenced {
+    if replacement.reached < Phase::Fenced {
         return Ok(());
+    }
+    match world.engine.image(&replacement.facts.track.familiar()).await {
+        Ok(tagged) if text(&tagged, "/Id") == replacement.facts.new_image => {}
+        Ok(_) | Err(EngineError::NotFound { .. }) => return Ok(()),
+        Err(error) => return Err(error),
     }
     absent_is_done(move_tag(world, replacement, replacement.facts.tag_before.as_ref()).await)
 }
@@ -169,6 +195,14 @@ fn text(value: &Value, pointer: &str) -> String {
 
 async fn set_policy(world: &World, replacement: &Replacement, policy: &Value) -> Result<(), EngineError> {
     world.engine.set_restart_policy(&replacement.facts.predecessor, policy).await
+}
+
+/// Before the act that disarms it the policy may have been changed by a person, and is still that person's.
+async fn rearm(world: &World, replacement: &Replacement) -> Result<(), EngineError> {
+    if replacement.reached < Phase::Created {
+        return Ok(());
+    }
+    absent_is_done(set_policy(world, replacement, &replacement.facts.restart_policy).await)
 }
 
 async fn stop(world: &World, replacement: &Replacement, id: &str) -> Result<(), EngineError> {

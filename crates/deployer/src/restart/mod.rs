@@ -80,6 +80,8 @@ impl Restart {
                 () = shutdown.cancelled(), if !shutdown.is_cancelled() => {}
                 container = self.containers.recv(), if !shutdown.is_cancelled() => match container {
                     Some(container) => dirty.mark(container),
+                    // The update stage may be gone before this one has seen the shutdown: what is past its fence goes on.
+                    None if shutdown.is_cancelled() => {}
                     None => return,
                 },
             }
@@ -144,7 +146,8 @@ async fn replace(world: &World, container: &str, shutdown: &CancellationToken) -
 fn halt(world: &World, decision: &Decision, reason: &str) {
     let name = &decision.container.summary.name;
     let Some(target) = &decision.target else { return };
-    world.memory().failed_here.insert((name.clone(), target.digest.clone()), reason.to_owned());
+    let key = (decision.container.summary.id.clone(), target.digest.clone());
+    world.memory().failed_here.insert(key, reason.to_owned());
     let track = decision.container.track();
     let image = track.as_ref().map(ToString::to_string).unwrap_or_default();
     world.account.tell_of("trouble", &image, name, None, format!("left as it is: {reason}"));
@@ -247,7 +250,7 @@ async fn finish(world: &World, replacement: &Replacement) {
 
 /// A bad digest is no candidate any more; anything else halts this container until somebody says go on.
 fn note_failed_here(world: &World, replacement: &Replacement, reason: &str) {
-    let key = (replacement.facts.container.clone(), replacement.facts.digest.clone());
+    let key = (replacement.facts.predecessor.clone(), replacement.facts.digest.clone());
     world.memory().failed_here.insert(key, reason.to_owned());
 }
 

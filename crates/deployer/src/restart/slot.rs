@@ -63,6 +63,12 @@ async fn try_claim(
 ) -> Result<bool, StoreError> {
     let facts = &replacement.facts;
     if let Some(entry) = world.store.get(&world.keys.claim(&facts.scope, SLOT)).await? {
+        // A claim whose answer was lost is ours all the same; waited for, it would be waited for for ever.
+        let holder: Read<Claim> = decode(entry.clone())?;
+        if holder.value.txn == replacement.txn && holder.value.boot == world.settings.boot {
+            replacement.token = Some(Token { scope: facts.scope.clone(), slot: SLOT, fence: entry.create_revision });
+            return Ok(true);
+        }
         return if is_left_behind(world, &entry)? {
             world.store.txn(slot::remove_unmoved(&world.keys, &facts.scope, SLOT, &entry)).await?;
             Ok(false)

@@ -106,3 +106,78 @@ async fn no_answer_before_the_beginning_is_asked_for_again_after_a_pause() {
     }
     assert!(begun.elapsed() >= RETRY);
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_fence_is_not_passed_over_what_a_person_did_meanwhile() {
+    let stopped = container("old", "web", "exited");
+    let renamed = container("old", "blog", "running");
+    for (seen, expected) in [
+        (vec![], Some("the container was removed")),
+        (vec![stopped], Some("the container was stopped")),
+        (vec![renamed], Some("the container is /blog now")),
+        (vec![container("old", "web", "running")], None),
+    ] {
+        let fixture = fixture();
+        let (world, shutdown) = (&fixture.world, CancellationToken::new());
+        let mut replacement = replacement();
+        fixture.engine.state().containers = vec![container("old", "web", "running")];
+        acts::carry_out(world, &mut replacement, Act::Claim, &shutdown).await.expect("claimed");
+        fixture.engine.state().containers = seen;
+        let event = acts::carry_out(world, &mut replacement, Act::Fence, &shutdown).await.expect("decided");
+        let event_expected = expected.map_or(Event::Done, |why| Event::Failed(Failure::Superseded(why.to_owned())));
+        assert_eq!(event, event_expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_a_policy_that_may_have_been_taken_is_given_back() {
+    for (reached, calls) in [(Phase::Claimed, 0), (Phase::Tagged, 0), (Phase::Created, 1), (Phase::Started, 1)] {
+        let fixture = fixture();
+        fixture.engine.state().containers = vec![container("old", "web", "running")];
+        let mut replacement = Replacement { reached, ..returning() };
+        let shutdown = CancellationToken::new();
+        acts::carry_out(&fixture.world, &mut replacement, Act::RearmPredecessor, &shutdown).await.expect("done");
+        assert_eq!(fixture.engine.state().calls.len(), calls, "{reached:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_tag_goes_back_only_from_the_candidates_image() {
+    for (tagged, expected) in [("sha256:new", 1), ("sha256:built-meanwhile", 0)] {
+        let fixture = fixture();
+        let repo_tags = vec!["registry.test/web:1".to_owned()];
+        let image = ImageSummary { id: tagged.to_owned(), repo_tags, repo_digests: Vec::new() };
+        fixture.engine.state().images = vec![image];
+        let shutdown = CancellationToken::new();
+        acts::carry_out(&fixture.world, &mut returning(), Act::MoveTagBack, &shutdown).await.expect("done");
+        assert_eq!(fixture.engine.state().calls.len(), expected, "{tagged}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_whose_answer_was_lost_is_found_again() {
+    let fixture = fixture();
+    let (mut replacement, shutdown) = (replacement(), CancellationToken::new());
+    let mut claim = async || {
+        replacement.token = None;
+        let claim = acts::carry_out(&fixture.world, &mut replacement, Act::Claim, &shutdown);
+        let claimed = tokio::time::timeout(Duration::from_secs(60), claim).await;
+        (claimed.map(|event| event.expect("claimed")), replacement.token.clone())
+    };
+    let (first, again) = (claim().await, claim().await);
+    assert_eq!(first, again);
+    assert_eq!(first.0, Ok(Event::Done));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_made_anew_under_the_same_name_is_tried_again() {
+    let fixture = stale().await;
+    let world = &fixture.world;
+    fixture.engine.state().refused.insert("changes", refused());
+    replace(world, "web", &CancellationToken::new()).await.expect("decided");
+    fixture.engine.state().containers = vec![container("remade", "web", "running")];
+    let survey = Survey::take(world).await.expect("seen");
+    let view = TrackView::of(world, &survey, &track(), Answer::NotAsked).await.expect("read");
+    let actions: Vec<Action> = view.decisions.iter().map(|decision| decision.row.action).collect();
+    assert_eq!(actions, [Action::Replace]);
+}
