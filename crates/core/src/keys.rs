@@ -32,12 +32,27 @@ impl Keys {
 
     /// What the registry said a track points to.
     pub fn record(&self, track: &Track) -> String {
-        format!("{}{}/record", self.images(), text(&track.to_string()))
+        format!("{}record", self.image(track))
     }
 
     /// A notification that is accepted and not yet resolved.
     pub fn pending(&self, track: &Track) -> String {
-        format!("{}{}/pending", self.images(), text(&track.to_string()))
+        format!("{}pending", self.image(track))
+    }
+
+    /// All facts of one track but its verdicts.
+    pub fn image(&self, track: &Track) -> String {
+        format!("{}{}/", self.images(), text(&track.to_string()))
+    }
+
+    /// The leased sign of the node that asks the registry for the whole cluster.
+    pub fn resolver(&self, track: &Track) -> String {
+        format!("{}resolver", self.image(track))
+    }
+
+    /// Why a rollout stands still although nobody found its digest bad.
+    pub fn halt(&self, track: &Track) -> String {
+        format!("{}halt", self.image(track))
     }
 
     /// A leased mark that the registry was asked within the check period.
@@ -67,14 +82,19 @@ impl Keys {
         format!("{}{}", self.verdicts(service), digest)
     }
 
-    /// All claims and holds of a scope.
-    pub fn claims(&self, scope: &str) -> String {
-        format!("{}/locks/{}/claim/", self.prefix, text(scope))
-    }
-
-    /// All scopes' claims and holds.
+    /// All scopes' claims, holds, tickets and deferrals.
     pub fn locks(&self) -> String {
         format!("{}/locks/", self.prefix)
+    }
+
+    /// Claims, holds, tickets and deferrals of a scope.
+    pub fn scope(&self, scope: &str) -> String {
+        format!("{}{}/", self.locks(), text(scope))
+    }
+
+    /// The claims of a scope.
+    pub fn claims(&self, scope: &str) -> String {
+        format!("{}claim/", self.scope(scope))
     }
 
     /// The lease-free claim on a slot.
@@ -91,7 +111,32 @@ impl Keys {
 
     /// The leased sign that a claim's holder lives.
     pub fn hold(&self, scope: &str, slot: u32) -> String {
-        format!("{}/locks/{}/hold/{slot}", self.prefix, text(scope))
+        format!("{}{slot}", self.holds(scope))
+    }
+
+    /// The holds of a scope.
+    pub fn holds(&self, scope: &str) -> String {
+        format!("{}hold/", self.scope(scope))
+    }
+
+    /// The tickets of a scope.
+    pub fn queue(&self, scope: &str) -> String {
+        format!("{}queue/", self.scope(scope))
+    }
+
+    /// The leased place in the queue of one container.
+    pub fn ticket(&self, scope: &str, node: &str, container: &str) -> String {
+        format!("{}{}/{}", self.queue(scope), text(node), text(container))
+    }
+
+    /// The rollouts of a scope that gave way to others.
+    pub fn deferrals(&self, scope: &str) -> String {
+        format!("{}deferred/", self.scope(scope))
+    }
+
+    /// The mark of a rollout that gave way: its place in the queue is that of this key's last change.
+    pub fn deferral(&self, scope: &str, track: &Track) -> String {
+        format!("{}{}", self.deferrals(scope), text(&track.to_string()))
     }
 
     /// The instances of a service that are meant to run.
@@ -109,9 +154,44 @@ impl Keys {
         format!("{}{}/{}", self.instances(service), text(node), text(container))
     }
 
+    /// What the nodes say of every service's instances.
+    pub fn all_reports(&self) -> String {
+        format!("{}/reports/", self.prefix)
+    }
+
+    /// What the nodes say of a service's instances.
+    pub fn reports(&self, service: &str) -> String {
+        format!("{}{}/", self.all_reports(), text(service))
+    }
+
+    /// What a node says of an instance, for as long as the node lives.
+    pub fn report(&self, service: &str, node: &str, container: &str) -> String {
+        format!("{}{}/{}", self.reports(service), text(node), text(container))
+    }
+
+    /// Which digests of all tracks the nodes have.
+    pub fn all_fetched(&self) -> String {
+        format!("{}/fetched/", self.prefix)
+    }
+
+    /// Which digests of a track the nodes have.
+    pub fn fetched(&self, track: &Track) -> String {
+        format!("{}{}/", self.all_fetched(), text(&track.to_string()))
+    }
+
+    /// Which digests of a track a node has, for as long as the node lives.
+    pub fn fetched_by(&self, track: &Track, node: &str) -> String {
+        format!("{}{}", self.fetched(track), text(node))
+    }
+
+    /// The nodes that live.
+    pub fn nodes(&self) -> String {
+        format!("{}/nodes/", self.prefix)
+    }
+
     /// The leased sign that a node lives.
     pub fn node(&self, node: &str) -> String {
-        format!("{}/nodes/{}", self.prefix, text(node))
+        format!("{}{}", self.nodes(), text(node))
     }
 
     /// While this key exists no replacement starts anywhere.

@@ -3,14 +3,17 @@
 //! Nothing here waits, reads a clock, draws a random number, or speaks to anything outside; what is needed of
 //! the world is passed in. The crate `deployer` carries the decisions out.
 
+pub mod availability;
 pub mod backoff;
 pub mod dirty;
 pub mod gate;
 pub mod image;
 pub mod keys;
+pub mod node;
 pub mod ownership;
 pub mod plan;
 pub mod policy;
+pub mod queue;
 pub mod record;
 pub mod replacement;
 pub mod slot;

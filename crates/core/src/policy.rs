@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::availability::Limit;
 use crate::ownership::LABEL_SUPERVISOR;
 
 /// Whether a daemon manages a container: `deployer.enable=true`, or another value that the daemon was given.
@@ -46,10 +47,11 @@ pub enum LabelError {
     },
 }
 
-const KNOWN: [&str; 10] = [
+const KNOWN: [&str; 11] = [
     ENABLE,
     LABEL_SUPERVISOR,
     "deployer.service",
+    "deployer.max_unavailable",
     "deployer.strategy",
     "deployer.health.tcp",
     "deployer.health.http",
@@ -114,6 +116,8 @@ pub struct GateSettings {
 pub struct Policy {
     /// The service's name, if a label gives one; the track otherwise.
     pub service: Option<String>,
+    /// How many instances of the service may be down together.
+    pub max_unavailable: Limit,
     /// TCP ports inside the container that must answer, whatever the predecessor did.
     pub tcp: Vec<u16>,
     /// A path that must answer with 2xx.
@@ -145,6 +149,7 @@ impl Policy {
     pub fn of_labels(labels: &BTreeMap<String, String>) -> Result<Self, LabelError> {
         let mut policy = Self {
             service: None,
+            max_unavailable: Limit::default(),
             tcp: Vec::new(),
             http: None,
             timeout: None,
@@ -167,6 +172,9 @@ impl Policy {
             LABEL_SUPERVISOR => return Err(refused("none, or systemd: and the name of a unit")),
             "deployer.service" if value.is_empty() => return Err(refused("a service's name")),
             "deployer.service" => self.service = Some(value.to_owned()),
+            "deployer.max_unavailable" => {
+                self.max_unavailable = Limit::parse(value).ok_or_else(|| refused("a number such as 2, or 25%"))?;
+            }
             "deployer.strategy" if matches!(value, "auto" | "recreate") => {}
             "deployer.strategy" => return Err(refused("a strategy that this version has: auto or recreate")),
             "deployer.health.tcp" => {

@@ -148,6 +148,20 @@ pub struct Pending {
     pub at: i64,
 }
 
+/// Why the rollout of a version stands still in the whole cluster: trouble of one node that is no verdict. It ends with
+/// a newer version, or when a person says so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Halt {
+    /// The version's place in the record.
+    pub seq: u64,
+    /// The node in trouble.
+    pub node: String,
+    /// For people: what was seen.
+    pub reason: String,
+    /// Unix seconds, for display only.
+    pub at: i64,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

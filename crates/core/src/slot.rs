@@ -3,13 +3,53 @@
 //! A lock that hangs on a lease cannot keep two containers from being down at once: its holder can pause between
 //! its last check and the stop (`docs/adr/0003`). So the claim has no lease, its create revision is a fencing
 //! token, and the last thing before the first visible act is the fence: a compare-and-swap of the claim to
-//! `stopping`. A claim past the fence is ended by its own node alone, or by a person.
+//! `stopping`. A claim past the fence is ended by its own node alone, or by a person. Whether everybody else is up is
+//! `availability`'s question; whose turn it is, `queue`'s.
 
 use serde::{Deserialize, Serialize};
 
+use crate::availability::Limit;
 use crate::image::{Digest, Track};
 use crate::keys::Keys;
 use crate::store::{Compare, Entry, LeaseId, Revision, Txn};
+
+/// Whose instances wait for each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The whole cluster: one replacement at a time, whatever it replaces.
+    Cluster,
+    /// Each service by itself, with as many slots as instances of it may be down.
+    Service,
+}
+
+impl Scope {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Cluster, Self::Service];
+
+    /// The word for it in the configuration, and between nodes.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Cluster => "cluster",
+            Self::Service => "service",
+        }
+    }
+
+    /// The name of the scope that an instance of a service belongs to.
+    pub fn name(self, service: &str) -> String {
+        match self {
+            Self::Cluster => "cluster".to_owned(),
+            Self::Service => format!("service:{service}"),
+        }
+    }
+
+    /// How many slots a scope has, for a service of so many instances.
+    pub fn slots(self, limit: Limit, instances: usize) -> u32 {
+        match self {
+            Self::Cluster => 1,
+            Self::Service => u32::try_from(limit.of(instances)).unwrap_or(u32::MAX),
+        }
+    }
+}
 
 /// How far the holder of a slot has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +102,9 @@ pub struct Grounds {
     pub service: String,
     /// Revision of the digest's verdict; 0: none.
     pub verdict: Revision,
+    /// Revision of the track's halt, which was for another version; 0: none.
+    #[serde(default)]
+    pub halt: Revision,
 }
 
 impl Grounds {
@@ -69,27 +112,38 @@ impl Grounds {
         Txn::new()
             .when(Compare::ModRevision(keys.record(&claim.image), self.record))
             .when(Compare::ModRevision(keys.verdict(&self.service, &claim.digest), self.verdict))
+            .when(Compare::ModRevision(keys.halt(&claim.image), self.halt))
             .when(Compare::ModRevision(keys.pause(), 0))
     }
 }
 
-/// Takes a free slot, if the grounds still stand and nobody in the scope has claimed since `seen`, the revision
-/// at which the availability of the service was read.
-pub fn acquire(
-    keys: &Keys,
-    scope: &str,
-    slot: u32,
-    claim: &Claim,
-    grounds: &Grounds,
-    seen: Revision,
-    lease: LeaseId,
-) -> Txn {
+/// Where and for whom a slot is to be taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entrant {
+    /// The scope.
+    pub scope: String,
+    /// The slot that was seen free.
+    pub slot: u32,
+    /// The revision at which the scope's claims were read, before the availability of the service was.
+    pub seen: Revision,
+    /// The node's lease.
+    pub lease: LeaseId,
+    /// Revision of the node's sign, which goes with its lease.
+    pub sign: Revision,
+}
+
+/// Takes a free slot, if the grounds still stand, the node is registered, and nobody in the scope has claimed since the
+/// availability of the service was read. The ticket goes with it.
+pub fn acquire(keys: &Keys, entrant: &Entrant, claim: &Claim, grounds: &Grounds) -> Txn {
+    let Entrant { scope, slot, seen, lease, sign } = entrant;
     grounds
         .hold(keys, claim)
-        .when(Compare::ModRevision(keys.claim(scope, slot), 0))
-        .when(Compare::NoneNewer(keys.claims(scope), seen))
-        .put(keys.claim(scope, slot), claim)
-        .put_leased(keys.hold(scope, slot), &claim.txn, lease)
+        .when(Compare::ModRevision(keys.node(&claim.node), *sign))
+        .when(Compare::ModRevision(keys.claim(scope, *slot), 0))
+        .when(Compare::NoneNewer(keys.claims(scope), *seen))
+        .put(keys.claim(scope, *slot), claim)
+        .put_leased(keys.hold(scope, *slot), &claim.txn, *lease)
+        .delete(keys.ticket(scope, &claim.node, &claim.container))
 }
 
 /// The fence. After it succeeds the holder may act; if it fails, nothing was or will be done.
@@ -123,12 +177,6 @@ pub fn remove_unmoved(keys: &Keys, scope: &str, slot: u32, entry: &Entry) -> Txn
         .when(Compare::ModRevision(entry.key.clone(), entry.mod_revision))
         .delete(entry.key.clone())
         .delete(keys.hold(scope, slot))
-}
-
-/// Whether one more instance of a service may go down: `down` of its instances are down or claimed already.
-/// What is down already may always be replaced.
-pub fn may_go_down(down: usize, max_unavailable: usize, is_down_already: bool) -> bool {
-    is_down_already || down < max_unavailable
 }
 
 #[cfg(test)]
@@ -169,10 +217,5 @@ mod tests {
         let (keys, entry) = entry(ClaimPhase::Acquired);
         let txn = reap(&keys, "all", 0, &entry, false).expect("reaped");
         assert_eq!(txn.when, [Compare::ModRevision(entry.key.clone(), 9)]);
-    }
-
-    #[test]
-    fn availability_counts_what_is_down_but_never_blocks_healing() {
-        assert!(may_go_down(0, 1, false) && !may_go_down(1, 1, false) && may_go_down(3, 1, true));
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::Args;
 use deployer_core::policy::{Manage, parse_duration};
+use deployer_core::slot::Scope;
 use serde::Deserialize;
 use thiserror::Error;
 use toml::Spanned;
@@ -69,6 +70,7 @@ struct FileForm {
     manage: Option<Spanned<String>>,
     interval: Option<Spanned<String>>,
     registry_check: Option<Spanned<String>>,
+    scope: Option<Spanned<String>>,
     hook: Vec<hook::HookForm>,
 }
 
@@ -89,6 +91,8 @@ pub struct Config {
     pub interval: Duration,
     /// How often the registry is asked to heal lost hooks; `None`: never.
     pub registry_check: Option<Duration>,
+    /// Whose instances wait for each other.
+    pub scope: Scope,
     /// The routes of hooks.
     pub hooks: Vec<Hook>,
 }
@@ -150,6 +154,7 @@ impl Config {
             or(pick("manage", (&flags.manage, "--manage or DEPLOYER_MANAGE"), file.manage), "manage", "labeled");
         let interval = pick("interval", (&flags.interval, "--interval or DEPLOYER_INTERVAL"), file.interval);
         let check = or(pick("registry_check", (&None, ""), file.registry_check), "registry_check", "1d");
+        let scope = or(pick("scope", (&None, ""), file.scope), "scope", Scope::Cluster.word());
         let node = pick("node", (&flags.node, "--node or DEPLOYER_NODE"), file.node);
         Ok(Self {
             docker: Endpoint::parse(&docker.text).map_err(|message| docker.wrong(message))?,
@@ -159,6 +164,10 @@ impl Config {
             manage: Manage::parse(&manage.text).ok_or_else(|| manage.is_not("labeled, labeled=VALUE or all"))?,
             interval: duration(&or(interval, "interval", "1h"))?,
             registry_check: if check.text == "off" { None } else { Some(duration(&check)?) },
+            scope: Scope::ALL
+                .into_iter()
+                .find(|known| known.word() == scope.text)
+                .ok_or_else(|| scope.is_not("cluster or service"))?,
             hooks: hook::parse(file.hook, &document)?,
         })
     }
@@ -181,6 +190,7 @@ impl fmt::Display for Config {
             Some(period) => writeln!(f, "registry_check = \"{}s\"", period.as_secs())?,
             None => writeln!(f, "registry_check = \"off\"")?,
         }
+        writeln!(f, "scope = \"{}\"", self.scope.word())?;
         for hook in &self.hooks {
             write!(f, "{hook}")?;
         }

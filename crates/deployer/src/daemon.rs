@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use deployer_core::backoff::Backoff;
+use deployer_core::keys::Keys;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -25,6 +26,7 @@ use crate::docker::Docker;
 use crate::engine::{Engine, EngineError, EngineInfo};
 use crate::http::{self, Intake};
 use crate::journal::Journals;
+use crate::presence;
 use crate::pull::Pull;
 use crate::restart::{Restart, recover_with_engine};
 use crate::store::Store;
@@ -56,6 +58,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let settings = Settings {
         node: config.node.clone(),
         boot: ambient.hex(16),
+        identity: state_dir::identity(&config.state_dir, &ambient)?,
+        scope: config.scope,
         manage: config.manage.clone(),
         own_container: own::container(&config.manage)?,
         registry_check: config.registry_check,
@@ -63,7 +67,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     };
     let journals = Journals::open(&config.state_dir)?;
     let shared: Arc<dyn Store> = Arc::clone(&store) as Arc<dyn Store>;
-    let world = Arc::new(World::new(Arc::new(engine), shared, settings, ambient, journals));
+    let world = Arc::new(World::new(Arc::new(engine), shared, Keys::new("/deployer"), settings, ambient, journals));
     let left = recover_with_engine(&world).await?;
     let listener =
         TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
@@ -75,7 +79,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     wire(&mut tasks, &world, &config, left, listener, socket);
     // Not being run by systemd is no mistake.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    tasks.wait().await
+    tasks.wait().await?;
+    presence::leave(&world).await;
+    Ok(())
 }
 
 /// Channels and stages. Forward edges are bounded channels; the backward edge is the world's bell.
@@ -96,6 +102,8 @@ fn wire(
     tasks.spawn("update", update.run(shutdown.clone()));
     tasks.spawn("pull", Pull { world: Arc::clone(world), tracks }.run(shutdown.clone()));
     tasks.spawn_last("restart", Restart { world: Arc::clone(world), containers, left }.run(shutdown.clone()));
+    let (here, ending) = (Arc::clone(world), shutdown.clone());
+    tasks.spawn("presence", async move { presence::run(&here, ending).await });
     tasks.spawn("engine events", EngineEvents { world: Arc::clone(world), wakes: wake.clone() }.run());
     tasks.spawn("store watch", StoreWatch { world: Arc::clone(world), wakes: wake.clone() }.run());
     tasks.spawn("timer", triggers::timer(config.interval, wake));

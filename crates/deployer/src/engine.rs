@@ -299,7 +299,15 @@ pub enum PullError {
         /// The engine's words.
         message: String,
     },
-    /// Anything else: the network, the disk, the registry. Worth another try.
+    /// The engine has no room for it.
+    #[error("no room for {image} on the engine's disk: {message}; `docker system df` shows what takes it")]
+    Full {
+        /// The reference that was pulled.
+        image: String,
+        /// The engine's words.
+        message: String,
+    },
+    /// Anything else: the network, the registry. Worth another try.
     #[error("failed to pull {image}: {message}")]
     Failed {
         /// The reference that was pulled.
@@ -310,4 +318,11 @@ pub enum PullError {
     /// The engine itself failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
+}
+
+impl PullError {
+    /// Whether another try will likely end the same, until somebody does something about this machine or the image.
+    pub fn is_hopeless(&self) -> bool {
+        matches!(self, Self::Platform { .. } | Self::Full { .. })
+    }
 }

@@ -1,9 +1,7 @@
 //! What the store says of a track, read and written in the project's words.
 
-use std::collections::BTreeSet;
-
 use deployer_core::image::{Digest, Track};
-use deployer_core::record::{Opinion, Pending, Record, Verdict, Verdicts};
+use deployer_core::record::{Halt, Opinion, Pending, Record, Verdict, Verdicts};
 use deployer_core::slot::Grounds;
 use deployer_core::store::{Compare, Entry, Revision, Txn};
 use serde::de::DeserializeOwned;
@@ -11,6 +9,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::store::StoreError;
 use crate::world::World;
+
+/// Who asks the registry for the whole cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resolver {
+    /// The node.
+    pub node: String,
+    /// The daemon's own word; see [`crate::world::Settings::boot`].
+    pub boot: String,
+}
+
+impl Resolver {
+    /// This daemon.
+    pub fn here(world: &World) -> Self {
+        Self { node: world.settings.node.clone(), boot: world.settings.boot.clone() }
+    }
+}
 
 /// A value with the revision at which it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +42,10 @@ pub struct Ledger {
     pub record: Option<Read<Record>>,
     /// A notification that waits.
     pub pending: Option<Read<Pending>>,
+    /// Why a rollout stands still, and for which version.
+    pub halt: Option<Read<Halt>>,
+    /// Who asks the registry at this moment.
+    pub resolver: Option<Read<Resolver>>,
     /// Whether the registry was asked within the check period.
     pub is_checked: bool,
     /// Whether a person paused the cluster.
@@ -40,17 +58,28 @@ impl Ledger {
     /// # Errors
     /// [`StoreError`] if the store does not answer, or holds a value of a form that is not known.
     pub async fn read(world: &World, track: &Track) -> Result<Self, StoreError> {
-        let (record, pending) = (world.keys.record(track), world.keys.pending(track));
-        let (checked, pause) = (world.keys.checked(track), world.keys.pause());
+        let (facts, checked, pause) = (world.keys.image(track), world.keys.checked(track), world.keys.pause());
         let store = &world.store;
-        let (record, pending, checked, pause) =
-            tokio::try_join!(store.get(&record), store.get(&pending), store.get(&checked), store.get(&pause))?;
-        Ok(Self {
-            record: record.map(decode).transpose()?,
-            pending: pending.map(decode).transpose()?,
-            is_checked: checked.is_some(),
-            is_paused: pause.is_some(),
-        })
+        let (facts, checked, pause) = tokio::try_join!(store.list(&facts), store.get(&checked), store.get(&pause))?;
+        let mut ledger = Self { is_checked: checked.is_some(), is_paused: pause.is_some(), ..Self::default() };
+        for entry in facts.0 {
+            match world.keys.track_of(&entry.key).map(|(_, fact)| fact) {
+                Some("record") => ledger.record = Some(decode(entry)?),
+                Some("pending") => ledger.pending = Some(decode(entry)?),
+                Some("halt") => ledger.halt = Some(decode(entry)?),
+                Some("resolver") => ledger.resolver = Some(decode(entry)?),
+                _ => {}
+            }
+        }
+        Ok(ledger)
+    }
+
+    /// The halt of a version, if it stands. One of this node's own that it does not remember was left by the daemon
+    /// before this one: it is lifted, since starting the daemon again is one way for a person to say "go on".
+    pub fn standing_halt(&self, world: &World, track: &Track, seq: u64) -> Option<&Halt> {
+        let halt = self.halt.as_ref().map(|halt| &halt.value).filter(|halt| halt.seq == seq)?;
+        let is_remembered = world.memory().halted.get(track) == Some(&seq);
+        (halt.node != world.settings.node || is_remembered).then_some(halt)
     }
 
     /// The record's revision; 0 without a record.
@@ -69,18 +98,26 @@ impl Ledger {
         Ok(world.store.txn(self.serving_pending(world, track, txn)).await?.succeeded)
     }
 
-    /// Drops the very notification that was read, and no later one.
+    /// Drops the very notification that was read, and no later one, and lifts the halt if it asked for that.
     ///
     /// # Errors
-    /// [`StoreError`] if the store does not answer.
-    pub async fn drop_pending(&self, world: &World, track: &Track) -> Result<(), StoreError> {
-        if self.pending.is_some() {
-            world.store.txn(self.serving_pending(world, track, Txn::new())).await?;
+    /// [`StoreError`] if the store does not answer; `Ok(false)` if a later notification came in.
+    pub async fn settle(&self, world: &World, track: &Track) -> Result<bool, StoreError> {
+        let mut txn = self.serving_pending(world, track, Txn::new());
+        if self.pending.is_some() && self.halt.is_some() {
+            txn = txn.delete(world.keys.halt(track));
         }
-        Ok(())
+        Ok(txn.then.is_empty() || world.store.txn(txn).await?.succeeded)
     }
 
+    /// Whether it is this daemon that asks the registry.
+    pub fn is_asking(&self, world: &World) -> bool {
+        self.resolver.as_ref().is_some_and(|resolver| resolver.value == Resolver::here(world))
+    }
+
+    /// Adds that the very notification that was read is served, and that nobody asks any more.
     fn serving_pending(&self, world: &World, track: &Track, txn: Txn) -> Txn {
+        let txn = if self.is_asking(world) { txn.delete(world.keys.resolver(track)) } else { txn };
         match &self.pending {
             Some(pending) => txn
                 .when(Compare::ModRevision(world.keys.pending(track), pending.revision))
@@ -110,9 +147,10 @@ pub async fn verdicts(world: &World, service: &str) -> Result<(Verdicts, Vec<(Di
 }
 
 /// What a decision to deploy a digest rests on.
-pub fn grounds(record: Revision, service: &str, digest: &Digest, revisions: &[(Digest, Revision)]) -> Grounds {
+pub fn grounds(ledger: &Ledger, service: &str, digest: &Digest, revisions: &[(Digest, Revision)]) -> Grounds {
     let verdict = revisions.iter().find(|(known, _)| known == digest).map_or(0, |(_, revision)| *revision);
-    Grounds { record, service: service.to_owned(), verdict }
+    let halt = ledger.halt.as_ref().map_or(0, |halt| halt.revision);
+    Grounds { record: ledger.record_revision(), service: service.to_owned(), verdict, halt }
 }
 
 /// Writes an opinion, in a transaction of its own. A good digest never turns bad by itself.
@@ -136,49 +174,24 @@ pub async fn write_verdict(
     Ok(())
 }
 
-/// A container that is meant to run, as other nodes see it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Instance {
-    /// The node it runs on.
-    pub node: String,
-    /// The track it runs.
-    pub image: Track,
-    /// Its name.
-    pub container: String,
-}
-
-/// Makes the store's list of this node's instances what it should be.
+/// Halts the rollout of a version everywhere, if nobody has: trouble that is no verdict.
 ///
 /// # Errors
 /// [`StoreError`] if the store does not answer.
-pub async fn register(world: &World, wanted: &[(String, Instance)]) -> Result<BTreeSet<Track>, StoreError> {
-    let (entries, _) = world.store.list(&world.keys.all_instances()).await?;
-    let mut txn = Txn::new();
-    let mut tracks: BTreeSet<Track> = wanted.iter().map(|(_, instance)| instance.image.clone()).collect();
-    let key =
-        |(service, instance): &(String, Instance)| world.keys.instance(service, &instance.node, &instance.container);
-    let wanted_keys: BTreeSet<String> = wanted.iter().map(key).collect();
-    let mut known = std::collections::BTreeMap::new();
-    for entry in entries {
-        let name = entry.key.clone();
-        let read: Read<Instance> = decode(entry)?;
-        if read.value.node != world.settings.node {
-            tracks.insert(read.value.image.clone());
-        } else if !wanted_keys.contains(&name) {
-            txn = txn.delete(name);
-        } else {
-            known.insert(name, read.value);
-        }
+pub async fn halt(world: &World, track: &Track, seq: u64, reason: &str) -> Result<(), StoreError> {
+    let key = world.keys.halt(track);
+    let standing: Option<Read<Halt>> = world.store.get(&key).await?.map(decode).transpose()?;
+    if standing.as_ref().is_some_and(|standing| standing.value.seq >= seq) {
+        return Ok(());
     }
-    for instance in wanted {
-        if known.get(&key(instance)) != Some(&instance.1) {
-            txn = txn.put(key(instance), &instance.1);
-        }
+    let halt = Halt { seq, node: world.settings.node.clone(), reason: reason.to_owned(), at: world.ambient.now() };
+    let seen = standing.map_or(0, |standing| standing.revision);
+    let txn = Txn::new().when(Compare::ModRevision(key.clone(), seen)).put(key, &halt);
+    if world.store.txn(txn).await?.succeeded {
+        world.memory().halted.insert(track.clone(), seq);
+        world.account.tell("halt", track, format!("version {seq} goes no further anywhere: {reason}"));
     }
-    if !txn.then.is_empty() {
-        world.store.txn(txn).await?;
-    }
-    Ok(tracks)
+    Ok(())
 }
 
 /// Reads a value. One of a newer form has fields that this version does not know, which are ignored.

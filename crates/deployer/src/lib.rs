@@ -13,6 +13,8 @@ pub mod http;
 pub mod journal;
 mod keep;
 pub mod ledger;
+pub mod presence;
+pub mod publish;
 pub mod pull;
 pub mod restart;
 pub mod situation;

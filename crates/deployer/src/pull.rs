@@ -88,8 +88,8 @@ async fn pull(world: &World, track: &Track) -> Result<(), LookError> {
         Err(error) => {
             let failures = world.memory().pulls.get(&key).map_or(0, |retry| retry.failures) + 1;
             let wait = Backoff::REGISTRY.wait(failures, world.ambient.random());
-            let is_hopeless = matches!(error, PullError::Platform { .. });
-            let retry = Retry { failures, due: Instant::now() + wait, reason: error.to_string(), is_hopeless };
+            let (reason, is_hopeless) = (error.to_string(), error.is_hopeless());
+            let retry = Retry { failures, due: Instant::now() + wait, reason, is_hopeless };
             world.memory().pulls.insert(key, retry);
             world.account.tell("trouble", track, format!("{error}; trying again in {} s", wait.as_secs()));
         }

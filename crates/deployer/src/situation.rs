@@ -19,6 +19,8 @@ pub struct Decision {
     pub container: Surveyed,
     /// Its service.
     pub service: String,
+    /// The facts, each from a small closed set.
+    pub situation: Situation,
     /// The row that decided.
     pub row: &'static Row,
     /// What should run.
@@ -31,6 +33,17 @@ pub struct Decision {
     pub grounds: Option<Grounds>,
     /// More than the row says, for people; may be empty.
     pub note: String,
+}
+
+impl Decision {
+    /// Whether the target met trouble here that another try is not likely to end. While it is tried all the same it stays.
+    pub fn is_stuck(&self, world: &World, track: &Track) -> bool {
+        let is_hopeless = |target: &Version| {
+            let key = (track.clone(), target.digest.clone());
+            world.memory().pulls.get(&key).is_some_and(|retry| retry.is_hopeless)
+        };
+        self.situation.obstacle == Obstacle::FailedHere || self.target.as_ref().is_some_and(is_hopeless)
+    }
 }
 
 /// Everything known of a track, and the decisions that follow.
@@ -80,14 +93,14 @@ fn decision(
     let target = ledger.record.as_ref().and_then(|record| record.value.target(&verdicts)).cloned();
     let target_image = target.as_ref().and_then(|target| survey.image_at(track, &target.digest)).map(|i| i.id.clone());
     let (ownership, mut note) = ownership(world, container);
-    let (obstacle, obstacle_note) = obstacle(world, ledger, container, target.as_ref());
+    let (obstacle, obstacle_note) = obstacle(world, track, ledger, container, target.as_ref());
     let (target_state, target_note) = target_state(world, track, container, target.as_ref(), target_image.as_ref());
     let situation = Situation {
         naming: Naming::Tag,
         ownership,
         local_tag: local_tag(world, survey, track),
         trigger: trigger(world, ledger),
-        answer: if answer == Answer::NotAsked { backing_off(world, track) } else { answer },
+        answer: if answer == Answer::NotAsked { unasked(world, ledger, track) } else { answer },
         known: if ledger.record.is_some() { Known::Yes } else { Known::No },
         target: target_state,
         obstacle,
@@ -97,10 +110,9 @@ fn decision(
             note = further;
         }
     }
-    let record_revision = ledger.record_revision();
-    let grounds = target.as_ref().map(|t| ledger::grounds(record_revision, &service, &t.digest, revisions));
+    let grounds = target.as_ref().map(|t| ledger::grounds(ledger, &service, &t.digest, revisions));
     let row = decide(&situation);
-    Decision { container: container.clone(), service, row, target, target_image, verdicts, grounds, note }
+    Decision { container: container.clone(), service, situation, row, target, target_image, verdicts, grounds, note }
 }
 
 fn ownership(world: &World, container: &Surveyed) -> (Ownership, String) {
@@ -141,16 +153,28 @@ fn trigger(world: &World, ledger: &Ledger) -> Trigger {
     }
 }
 
-fn backing_off(world: &World, track: &Track) -> Answer {
+/// Why the registry has not been asked for this look, and whether it may be.
+fn unasked(world: &World, ledger: &Ledger, track: &Track) -> Answer {
     let is_waiting = world.memory().asked.get(track).is_some_and(|retry| retry.due > Instant::now());
-    if is_waiting { Answer::BackingOff } else { Answer::NotAsked }
+    match is_waiting {
+        true => Answer::BackingOff,
+        false if ledger.resolver.is_some() && !ledger.is_asking(world) => Answer::Elsewhere,
+        false => Answer::NotAsked,
+    }
 }
 
-fn obstacle(world: &World, ledger: &Ledger, container: &Surveyed, target: Option<&Version>) -> (Obstacle, String) {
+fn obstacle(
+    world: &World,
+    track: &Track,
+    ledger: &Ledger,
+    container: &Surveyed,
+    target: Option<&Version>,
+) -> (Obstacle, String) {
     let failed = target.and_then(|target| {
-        let key = (container.summary.id.clone(), target.digest.clone());
+        let key = (container.summary.id.clone(), target.seq);
         world.memory().failed_here.get(&key).cloned()
     });
+    let halt = target.and_then(|target| ledger.standing_halt(world, track, target.seq));
     if !container.is_meant_to_run() {
         let state = &container.summary.state;
         (Obstacle::NotMeantToRun, format!("its state is {state}: it is left as it is"))
@@ -158,6 +182,8 @@ fn obstacle(world: &World, ledger: &Ledger, container: &Surveyed, target: Option
         (Obstacle::Paused, String::new())
     } else if let Some(reason) = failed {
         (Obstacle::FailedHere, reason)
+    } else if let Some(halt) = halt {
+        (Obstacle::Halted, format!("halted by trouble on {}: {}", halt.node, halt.reason))
     } else {
         (Obstacle::None, String::new())
     }

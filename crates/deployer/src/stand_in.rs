@@ -8,10 +8,14 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use deployer_core::availability::{Instance, Limit};
 use deployer_core::image::{Digest, ImageRef, Track};
+use deployer_core::keys::Keys;
+use deployer_core::node::Identity;
 use deployer_core::policy::{GateSettings, Manage};
 use deployer_core::replacement::{Facts, Replacement};
-use deployer_core::slot::Grounds;
+use deployer_core::slot::{Grounds, Scope};
+use deployer_core::store::Txn;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use serde_json::{Value, json};
@@ -23,6 +27,7 @@ use crate::engine::{
     ResolveError, Resolved,
 };
 use crate::journal::Journals;
+use crate::presence;
 use crate::store::embedded::Embedded;
 use crate::world::{Settings, World};
 
@@ -61,7 +66,7 @@ pub fn track() -> Track {
 }
 
 /// A world around a stand-in, with a store and journals of its own.
-pub fn fixture() -> Fixture {
+pub async fn fixture() -> Fixture {
     let folder = tempfile::tempdir().expect("a folder");
     let engine = Arc::new(StandIn {
         state: Mutex::default(),
@@ -72,6 +77,8 @@ pub fn fixture() -> Fixture {
     let settings = Settings {
         node: "a".into(),
         boot: "1".into(),
+        identity: Identity { boot: "machine".into(), state: "folder".into() },
+        scope: Scope::Cluster,
         manage: Manage::All,
         own_container: None,
         registry_check: None,
@@ -79,7 +86,16 @@ pub fn fixture() -> Fixture {
     };
     let journals = Journals::open(folder.path()).expect("journals");
     let shared: Arc<dyn Engine> = Arc::clone(&engine) as Arc<dyn Engine>;
-    let world = World::new(shared, Arc::new(store), settings, Arc::new(Ambient::chosen(|| 0, 7)), journals);
+    let world =
+        World::new(shared, Arc::new(store), Keys::new("/t"), settings, Arc::new(Ambient::chosen(|| 0, 7)), journals);
+    presence::register(&world).await.expect("the store").expect("nobody else bears the name");
+    // Registering has rung the bell, which a test may want to hear for another reason.
+    world.bell.notified().await;
+    world.instances.send_replace(Some(BTreeMap::new()));
+    // The instance that `replacement` replaces, as a look around would have registered it.
+    let instance = Instance { node: "a".into(), image: track(), container: "web".into(), off: false };
+    let txn = Txn::new().put(world.keys.instance("web", "a", "web"), &instance);
+    world.store.txn(txn).await.expect("stored");
     Fixture { world: Arc::new(world), engine, folder }
 }
 
@@ -114,7 +130,10 @@ pub fn replacement() -> Replacement {
         http: None,
         is_first: true,
         scope: "cluster".into(),
-        grounds: Grounds { record: 0, service: "web".into(), verdict: 0 },
+        limit: Limit::default(),
+        runs: 1,
+        settings: String::new(),
+        grounds: Grounds { record: 0, service: "web".into(), verdict: 0, halt: 0 },
     };
     Replacement::new("00c0ffee".into(), facts)
 }

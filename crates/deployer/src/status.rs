@@ -181,21 +181,10 @@ fn verdicts(view: &TrackView, record: Option<&Record>) -> Vec<VerdictStatus> {
 fn container_status(world: &World, survey: &Survey, view: &TrackView, decision: &Decision) -> ContainerStatus {
     let summary = &decision.container.summary;
     let doing = world.memory().replacing.get(&summary.name).cloned();
-    let pulling = world.memory().pulling.get(&view.track).cloned();
-    let is_target = decision.target_image.as_ref() == Some(&summary.image_id);
-    let (state, reason) = match (decision.row.name, doing) {
-        (_, Some(doing)) if doing.starts_with("waiting for") => ("waiting", doing),
-        (_, Some(doing)) => ("replacing", doing),
-        ("pinned" | "not_managed" | "foreign", None) => ("unmanaged", reason_of(decision)),
-        ("refused" | "local_build", None) => ("held_back", reason_of(decision)),
-        ("absent", None) => ("pulling", pulling.unwrap_or_else(|| reason_of(decision))),
-        ("unavailable", None) if !is_hopeless(world, view, decision) => ("pulling", reason_of(decision)),
-        ("unavailable" | "failed_here", None) => ("failed_here", reason_of(decision)),
-        ("nothing_to_do", None) if is_target && decision.note.is_empty() => ("current", String::new()),
-        ("hook" | "first_sight" | "moved_by_hand" | "check", None) if is_target => ("current", reason_of(decision)),
-        ("no_version", None) => ("held_back", reason_of(decision)),
-        ("nothing_to_do", None) => ("held_back", reason_of(decision)),
-        _ => ("stale", reason_of(decision)),
+    let (state, reason) = match doing {
+        Some(doing) if doing.starts_with("waiting for") => ("waiting", doing),
+        Some(doing) => ("replacing", doing),
+        None => state_of(world, view, decision),
     };
     ContainerStatus {
         node: world.settings.node.clone(),
@@ -210,13 +199,21 @@ fn container_status(world: &World, survey: &Survey, view: &TrackView, decision: 
     }
 }
 
-fn is_hopeless(world: &World, view: &TrackView, decision: &Decision) -> bool {
-    let key = decision.target.as_ref().map(|target| (view.track.clone(), target.digest.clone()));
-    key.is_some_and(|key| world.memory().pulls.get(&key).is_some_and(|retry| retry.is_hopeless))
-}
-
-fn reason_of(decision: &Decision) -> String {
-    if decision.note.is_empty() { decision.row.state.to_owned() } else { decision.note.clone() }
+/// How a container is, in a word, while nothing is being done to it, and why.
+pub fn state_of(world: &World, view: &TrackView, decision: &Decision) -> (&'static str, String) {
+    let is_target = decision.target_image.as_ref() == Some(&decision.container.summary.image_id);
+    let because = || if decision.note.is_empty() { decision.row.state.to_owned() } else { decision.note.clone() };
+    match decision.row.name {
+        "pinned" | "not_managed" | "foreign" => ("unmanaged", because()),
+        "refused" | "local_build" | "no_version" | "halted" => ("held_back", because()),
+        "failed_here" => ("failed_here", because()),
+        "unavailable" if decision.is_stuck(world, &view.track) => ("failed_here", because()),
+        "absent" | "unavailable" => ("pulling", because()),
+        "nothing_to_do" if is_target && decision.note.is_empty() => ("current", String::new()),
+        "nothing_to_do" => ("held_back", because()),
+        "hook" | "first_sight" | "moved_by_hand" | "check" if is_target => ("current", because()),
+        _ => ("stale", because()),
+    }
 }
 
 async fn claims(world: &World) -> Result<Vec<ClaimStatus>, LookError> {

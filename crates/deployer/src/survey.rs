@@ -40,6 +40,11 @@ impl Surveyed {
         named.unwrap_or_else(|| track.to_string())
     }
 
+    /// Whether it runs and is not unhealthy.
+    pub fn is_up(&self) -> bool {
+        self.summary.state == "running" && !self.summary.status.contains("unhealthy")
+    }
+
     /// Whether it is meant to run: exited, created and paused containers are left as they are.
     pub fn is_meant_to_run(&self) -> bool {
         matches!(self.summary.state.as_str(), "running" | "restarting")

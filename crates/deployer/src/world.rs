@@ -5,19 +5,27 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use deployer_core::availability::Instance;
 use deployer_core::image::{Digest, Track};
 use deployer_core::keys::Keys;
+use deployer_core::node::Identity;
 use deployer_core::ownership::Owner;
 use deployer_core::policy::Manage;
+use deployer_core::slot::Scope;
 use serde_json::Value;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::Instant;
 
 use crate::ambient::Ambient;
 use crate::engine::Engine;
 use crate::happening::Account;
 use crate::journal::Journals;
+use crate::presence::Presence;
+use crate::publish::Words;
 use crate::store::Store;
+
+/// Changes of the store that wait for a slow listener; beyond it that one takes everything for changed.
+const CHANGES_MAX: usize = 1024;
 
 /// The settings that the stages need.
 #[derive(Clone, Debug)]
@@ -26,6 +34,10 @@ pub struct Settings {
     pub node: String,
     /// A word that differs after each start of the daemon.
     pub boot: String,
+    /// By what this daemon is told from every other.
+    pub identity: Identity,
+    /// Whose instances wait for each other.
+    pub scope: Scope,
     /// Which containers are managed.
     pub manage: Manage,
     /// The ID of the container this daemon runs in, if it runs in one.
@@ -54,9 +66,33 @@ pub struct World {
     pub journals: Journals,
     /// Rings when a stage has changed something that the update stage should look at.
     pub bell: Notify,
+    /// Every node's instances by key, as the store watch last saw them; `None` until it has listed them once.
+    pub instances: watch::Sender<Option<BTreeMap<String, Instance>>>,
+    /// Tells of every change of the store as it is seen.
+    pub changes: broadcast::Sender<Changed>,
+    /// Whether this node is registered.
+    pub presence: watch::Sender<Presence>,
     /// The tracks that some node runs; `None` until engine and store were listed once.
     pub registered: watch::Sender<Option<BTreeSet<Track>>>,
     memory: Mutex<Memory>,
+}
+
+/// What changed in the store.
+#[derive(Clone, Debug)]
+pub enum Changed {
+    /// One key.
+    Key(Arc<str>),
+    /// Anything: changes may have been missed.
+    Anything,
+}
+
+/// A container in the middle of its replacement.
+#[derive(Clone, Debug)]
+pub struct Transition {
+    /// The track it runs.
+    pub track: Track,
+    /// The service that it is an instance of.
+    pub service: String,
 }
 
 /// What is remembered while the daemon runs, and found out again after a restart.
@@ -64,19 +100,29 @@ pub struct World {
 pub struct Memory {
     /// Tracks whose registry gave no use of an answer, and when it is asked again.
     pub asked: BTreeMap<Track, Retry>,
+    /// Tracks whose registry this node asks for the whole cluster.
+    pub asking: BTreeSet<Track>,
     /// The image that each track's tag named here when this node last saw or set it.
     pub local_tags: BTreeMap<Track, Option<String>>,
     /// Digests that could not be brought here, and when it is tried again.
     pub pulls: BTreeMap<(Track, Digest), Retry>,
     /// How far the pulls under way have come, for people.
     pub pulling: BTreeMap<Track, String>,
-    /// Digests that failed on this node, by container ID, through no fault of their own. A container that a person
-    /// makes anew has a new ID, and may well be without what was in the way.
-    pub failed_here: BTreeMap<(String, Digest), String>,
+    /// Versions, by place in their record, that failed on this node through no fault of their own, by container ID. A
+    /// container that a person makes anew has a new ID, and may well be without what was in the way.
+    pub failed_here: BTreeMap<(String, u64), String>,
+    /// Versions for whose sake this node halted a rollout. A halt that is gone was lifted by a person.
+    pub halted: BTreeMap<Track, u64>,
     /// Containers being replaced or waiting for it, with what is going on, for people.
     pub replacing: BTreeMap<String, String>,
-    /// Tracks of containers whose replacement is under way, by container name: for a moment no container has it.
-    pub transitions: BTreeMap<String, Track>,
+    /// Replacements under way, by container name: for a moment no container has it.
+    pub transitions: BTreeMap<String, Transition>,
+    /// The replacement on this node that has a slot, or is about to take one: one at a time, whatever the scope.
+    pub on_slot: Option<String>,
+    /// The tracks that run here; `None` until the engine was listed once.
+    pub tracks: Option<BTreeSet<Track>>,
+    /// What this node has said in the store.
+    pub said: Words,
     /// Inspections of containers, whose settings never change under one ID.
     pub inspections: BTreeMap<String, Arc<Value>>,
     /// Whose each container was when it was first seen, by container ID.
@@ -101,6 +147,7 @@ impl World {
     pub fn new(
         engine: Arc<dyn Engine>,
         store: Arc<dyn Store>,
+        keys: Keys,
         settings: Settings,
         ambient: Arc<Ambient>,
         journals: Journals,
@@ -108,12 +155,15 @@ impl World {
         Self {
             engine,
             store,
-            keys: Keys::new("/deployer"),
+            keys,
             settings,
             account: Account::new(Arc::clone(&ambient)),
             ambient,
             journals,
             bell: Notify::new(),
+            instances: watch::Sender::new(None),
+            changes: broadcast::Sender::new(CHANGES_MAX),
+            presence: watch::Sender::default(),
             registered: watch::Sender::new(None),
             memory: Mutex::default(),
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use deployer::ambient::Ambient;
 use deployer::journal::Journals;
+use deployer::presence;
 use deployer::pull::Pull;
 use deployer::restart::Restart;
 use deployer::store::Store;
@@ -16,8 +17,11 @@ use deployer::triggers::StoreWatch;
 use deployer::update::Update;
 use deployer::world::{Settings, World};
 use deployer_core::image::{Digest, Track};
+use deployer_core::keys::Keys;
+use deployer_core::node::Identity;
 use deployer_core::policy::Manage;
 use deployer_core::record::Pending;
+use deployer_core::slot::Scope;
 use deployer_core::store::Txn;
 use simulated::{Behaviour, Fault, Simulated};
 use tokio::sync::mpsc;
@@ -51,6 +55,8 @@ impl Node {
         let settings = Settings {
             node: "node".into(),
             boot: "boot".into(),
+            identity: Identity { boot: "machine".into(), state: "folder".into() },
+            scope: Scope::Cluster,
             manage: Manage::Labeled("true".into()),
             own_container: None,
             registry_check: None,
@@ -59,12 +65,14 @@ impl Node {
         let store: Arc<dyn Store> = Arc::new(Embedded::open(&folder.path().join("store.redb")).expect("a store"));
         let journals = Journals::open(folder.path()).expect("a folder");
         let ambient = Arc::new(Ambient::chosen(|| 0, seed));
-        let world = Arc::new(World::new(Arc::new(engine.clone()), store, settings, ambient, journals));
+        let world = Arc::new(World::new(Arc::new(engine.clone()), store, Keys::new("/t"), settings, ambient, journals));
         let (wake, wakes) = mpsc::channel(64);
         let (pulls, tracks) = mpsc::channel(64);
         let (replacements, containers) = mpsc::channel(64);
         let shutdown = CancellationToken::new();
         let mut tasks = JoinSet::new();
+        let (here, ending) = (Arc::clone(&world), shutdown.clone());
+        tasks.spawn(async move { presence::run(&here, ending).await });
         tasks.spawn(Update { world: Arc::clone(&world), wakes, pulls, replacements }.run(shutdown.clone()));
         tasks.spawn(Pull { world: Arc::clone(&world), tracks }.run(shutdown.clone()));
         tasks.spawn(Restart { world: Arc::clone(&world), containers, left: Vec::new() }.run(shutdown));

@@ -18,7 +18,10 @@ use deployer::store::{Store, StoreError};
 use deployer::wire::Endpoint;
 use deployer::world::{Settings, World};
 use deployer_core::image::{Registry, Track};
+use deployer_core::keys::Keys;
+use deployer_core::node::Identity;
 use deployer_core::policy::Manage;
+use deployer_core::slot::Scope;
 use deployer_core::store::{Change, Entry, LeaseId, Outcome, Revision, Txn};
 use deployer_core::webhook::{Auth, Source};
 use futures_util::stream::BoxStream;
@@ -95,6 +98,8 @@ impl Listener {
         let settings = Settings {
             node: "here".to_owned(),
             boot: "1".to_owned(),
+            identity: Identity { boot: "machine".into(), state: "folder".into() },
+            scope: Scope::Cluster,
             manage: Manage::All,
             own_container: None,
             registry_check: None,
@@ -104,7 +109,8 @@ impl Listener {
         let journals = Journals::open(folder.path()).expect("journals");
         let ambient = Arc::new(Ambient::chosen(|| 1_000_000, 1));
         let shared = Arc::clone(&store) as Arc<dyn Store>;
-        let world = Arc::new(World::new(Arc::new(docker), shared, settings, Arc::clone(&ambient), journals));
+        let world =
+            Arc::new(World::new(Arc::new(docker), shared, Keys::new("/t"), settings, Arc::clone(&ambient), journals));
         let (sink, intake) = Intake::new(Arc::clone(&world));
         let hook = |path: &str, source, registry_host| Hook {
             path: path.to_owned(),

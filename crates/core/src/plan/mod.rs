@@ -66,6 +66,8 @@ pub enum Answer {
     NotAsked,
     /// It was asked a moment ago; the next try is not due.
     BackingOff,
+    /// Another node asks at this moment, for the whole cluster.
+    Elsewhere,
     /// Another digest than the newest entry's.
     Other,
     /// The newest entry's digest.
@@ -114,8 +116,10 @@ pub enum Obstacle {
     None,
     /// A person paused the cluster.
     Paused,
-    /// This digest failed here before, through no fault of its own.
+    /// This version failed here before, through no fault of its own.
     FailedHere,
+    /// This version met trouble on another node, and its rollout stands still.
+    Halted,
     /// The container does not run, by somebody's will.
     NotMeantToRun,
 }

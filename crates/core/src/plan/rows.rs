@@ -17,7 +17,7 @@ pub struct Row {
 }
 
 /// All rows. The last fits everything, so exactly one row decides.
-pub static ROWS: [Row; 22] = [
+pub static ROWS: [Row; 23] = [
     Row {
         name: "pinned",
         state: "the container names its image by digest or by a bare ID",
@@ -159,9 +159,16 @@ pub static ROWS: [Row; 22] = [
     Row {
         name: "failed_here",
         state: "the container is stale, and the target failed on this node through no fault of its own",
-        consequence: "halted until `deployer retry` or a new push",
+        consequence: "halted everywhere until `deployer retry` or a new push",
         action: Action::Leave,
         fits: |s| s.target == Target::Present && s.obstacle == Obstacle::FailedHere,
+    },
+    Row {
+        name: "halted",
+        state: "the container is stale, and the target met trouble on another node that is no verdict",
+        consequence: "left as it is until `deployer retry` or a new push",
+        action: Action::Leave,
+        fits: |s| s.target == Target::Present && s.obstacle == Obstacle::Halted,
     },
     Row {
         name: "stale",

@@ -6,9 +6,10 @@ const NAMING: [Naming; 2] = [Naming::Tag, Naming::Pinned];
 const OWNERSHIP: [Ownership; 4] = [Ownership::Managed, Ownership::NotManaged, Ownership::Foreign, Ownership::Refused];
 const LOCAL_TAG: [LocalTag; 3] = [LocalTag::Known, LocalTag::Moved, LocalTag::Build];
 const TRIGGER: [Trigger; 3] = [Trigger::None, Trigger::Hook, Trigger::Check];
-const ANSWER: [Answer; 8] = [
+const ANSWER: [Answer; 9] = [
     Answer::NotAsked,
     Answer::BackingOff,
+    Answer::Elsewhere,
     Answer::Other,
     Answer::Newest,
     Answer::NotYet,
@@ -18,7 +19,8 @@ const ANSWER: [Answer; 8] = [
 ];
 const KNOWN: [Known; 2] = [Known::No, Known::Yes];
 const TARGET: [Target; 5] = [Target::None, Target::Absent, Target::Unavailable, Target::Present, Target::Running];
-const OBSTACLE: [Obstacle; 4] = [Obstacle::None, Obstacle::Paused, Obstacle::FailedHere, Obstacle::NotMeantToRun];
+const OBSTACLE: [Obstacle; 5] =
+    [Obstacle::None, Obstacle::Paused, Obstacle::FailedHere, Obstacle::Halted, Obstacle::NotMeantToRun];
 
 fn every_situation() -> Vec<Situation> {
     let mut all = Vec::new();
@@ -60,7 +62,7 @@ fn oracle(s: &Situation) -> Vec<&'static str> {
     let is_new = s.answer == Answer::Other || first && matches!(s.answer, Answer::Newest | Answer::NotYet);
     let asks = s.answer == Answer::NotAsked
         && (hook || first || s.local_tag == LocalTag::Moved || s.trigger == Trigger::Check);
-    let settled = pushed && matches!(s.answer, Answer::NotAsked | Answer::BackingOff) && !asks;
+    let settled = pushed && matches!(s.answer, Answer::NotAsked | Answer::BackingOff | Answer::Elsewhere) && !asks;
     let stale = settled && s.target == Target::Present;
     let rows = [
         ("pinned", s.naming == Naming::Pinned),
@@ -83,6 +85,7 @@ fn oracle(s: &Situation) -> Vec<&'static str> {
         ("unavailable", settled && s.target == Target::Unavailable),
         ("paused", stale && s.obstacle == Obstacle::Paused),
         ("failed_here", stale && s.obstacle == Obstacle::FailedHere),
+        ("halted", stale && s.obstacle == Obstacle::Halted),
         ("stale", stale && s.obstacle == Obstacle::None),
         ("nothing_to_do", settled && s.target == Target::Running || stale && s.obstacle == Obstacle::NotMeantToRun),
     ];
@@ -92,7 +95,7 @@ fn oracle(s: &Situation) -> Vec<&'static str> {
 #[test]
 fn exactly_one_row_fits_every_situation() {
     let situations = every_situation();
-    assert_eq!(situations.len(), 2 * 4 * 3 * 3 * 8 * 2 * 5 * 4);
+    assert_eq!(situations.len(), 2 * 4 * 3 * 3 * 9 * 2 * 5 * 5);
     for situation in situations {
         assert_eq!(oracle(&situation), [decide(&situation).name], "{situation:?}");
     }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Failure, Phase};
+use crate::availability::Limit;
 use crate::image::{Digest, Track};
 use crate::policy::{GateSettings, HttpCheck};
 use crate::slot::{Grounds, Token};
@@ -50,6 +51,15 @@ pub struct Facts {
     pub is_first: bool,
     /// The scope whose slot is taken.
     pub scope: String,
+    /// How many instances of the service may be down together.
+    #[serde(default)]
+    pub limit: Limit,
+    /// Place in the record of what the predecessor runs; 0 if the record does not know it.
+    #[serde(default)]
+    pub runs: u64,
+    /// What of the predecessor a person may change while the slot is waited for, as one hash.
+    #[serde(default)]
+    pub settings: String,
     /// What the decision rests on.
     pub grounds: Grounds,
 }

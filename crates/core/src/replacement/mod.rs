@@ -182,6 +182,11 @@ impl Phase {
         self >= Self::Fenced
     }
 
+    /// Whether a slot is held: taken, and not given back.
+    pub fn holds_slot(self) -> bool {
+        (Self::Claimed..=Self::Judged).contains(&self) || (Self::Returning..=Self::ReturnJudged).contains(&self)
+    }
+
     /// The phase's word in the journal, in events and in the status.
     pub fn word(self) -> String {
         format!("{self:?}").chars().fold(String::new(), |mut word, c| {
@@ -277,6 +282,18 @@ impl Replacement {
     /// Whether the predecessor may have been stopped by this replacement.
     pub fn may_have_stopped_predecessor(&self) -> bool {
         self.reached >= Phase::PolicyOff
+    }
+
+    /// Why the rollout must go no further although nobody holds anything against the digest; `None`: no reason.
+    ///
+    /// Trouble of this machine may well meet the next one, too, and a candidate that fails where its predecessor fails
+    /// as well proves nothing but that something is wrong.
+    pub fn trouble(&self, is_known_good: bool) -> Option<&str> {
+        match &self.failure {
+            Some(Failure::Node(reason)) => Some(reason),
+            Some(Failure::Candidate(reason)) if self.charge(is_known_good).is_none() => Some(reason),
+            _ => None,
+        }
     }
 
     /// What to hold against the digest once the way back has looked at the predecessor; `None`: nothing.

@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+mod changeable;
 mod config;
 mod host;
 mod injected;
@@ -26,6 +27,7 @@ mod network;
 mod refusal;
 mod user;
 
+pub use changeable::changeable;
 pub use injected::{ChangedFile, files_to_look_at, injected_files};
 pub use refusal::{Dependence, DependenceKind, Refusal, depends_on, refuse_if_provider};
 pub use user::UserFields;

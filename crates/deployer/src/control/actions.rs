@@ -12,7 +12,7 @@ use super::Ask;
 use crate::situation::TrackView;
 use crate::store::StoreError;
 use crate::survey::Survey;
-use crate::update::LookError;
+use crate::update::{LookError, try_again};
 use crate::world::World;
 
 /// Tries of a compare-and-swap against others who change the same record.
@@ -113,13 +113,12 @@ pub async fn retry(world: &World, ask: Ask) -> Result<String, ActionError> {
                 txn.delete(key)
             }
         });
+        // The nodes that halted the rollout see that somebody lifted it, and try again.
+        let lift = if view.ledger.halt.is_some() { lift.delete(world.keys.halt(&track)) } else { lift };
         if !lift.then.is_empty() {
             world.store.txn(lift).await?;
         }
-        let ids: Vec<&String> = view.decisions.iter().map(|decision| &decision.container.summary.id).collect();
-        world.memory().failed_here.retain(|(id, _), _| !ids.contains(&id));
-        world.memory().pulls.retain(|(pulled, _), _| *pulled != track);
-        world.memory().asked.remove(&track);
+        try_again(world, &view);
         world.bell.notify_one();
         world.account.tell("retry", &track, format!("version {} is tried again", newest.seq));
         return Ok(format!("version {} of {track} ({}) is tried again", newest.seq, newest.digest.short()));
@@ -187,7 +186,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_notification_that_waits_outlives_rollback_and_retry() {
-        let fixture = fixture();
+        let fixture = fixture().await;
         let world = &fixture.world;
         fixture.engine.state().containers = vec![container("old", "web", "running")];
         world.registered.send_replace(Some([track()].into()));

@@ -6,8 +6,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
+use deployer_core::node::Identity;
 use rustix::fs::{FlockOperation, flock};
 use tokio::net::UnixListener;
+
+use crate::ambient::Ambient;
 
 /// Makes the directory and locks it for as long as the file lives.
 ///
@@ -27,6 +30,20 @@ pub fn lock(folder: &Path) -> anyhow::Result<File> {
         bail!("the state directory {shown} is in use by another deployer; stop that one, or give --state-dir another");
     }
     Ok(file)
+}
+
+/// By what this daemon is told from every other: the machine's boot, and a random name that the directory keeps.
+///
+/// # Errors
+/// If the name can be neither read nor written.
+pub fn identity(folder: &Path, ambient: &Ambient) -> anyhow::Result<Identity> {
+    let path = folder.join("identity");
+    let known = fs::read_to_string(&path).map(|text| text.trim().to_owned()).unwrap_or_default();
+    let state = if known.is_empty() { ambient.hex(32) } else { known };
+    fs::write(&path, format!("{state}\n")).with_context(|| format!("cannot write {}", path.display()))?;
+    // Without a kernel that tells its boot, every start counts as one on another machine, and waits for the lease's end.
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_else(|_| ambient.hex(32));
+    Ok(Identity { boot: boot.trim().to_owned(), state })
 }
 
 /// Leaves the address that hooks are taken on, for scripts that asked for a free port.

@@ -128,7 +128,7 @@ fn resolve_error(image: String, error: EngineError) -> ResolveError {
         Words::Absent => ResolveError::Absent { image, message },
         Words::Denied => ResolveError::Denied { image, message },
         Words::Throttled => ResolveError::Throttled { image, message },
-        Words::Platform | Words::Other => ResolveError::Unavailable { image, message },
+        Words::Platform | Words::Full | Words::Other => ResolveError::Unavailable { image, message },
     }
 }
 
@@ -138,6 +138,7 @@ enum Words {
     Denied,
     Throttled,
     Platform,
+    Full,
     Other,
 }
 
@@ -146,6 +147,8 @@ fn classify(status: u16, message: &str) -> Words {
     let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
     if says(&["toomanyrequests", "too many requests", "rate limit"]) || status == 429 {
         Words::Throttled
+    } else if says(&["no space left on device", "disk quota exceeded"]) {
+        Words::Full
     } else if says(&[
         "no matching manifest",
         "does not match the specified platform",
@@ -231,6 +234,7 @@ fn pull_error(image: &ImageRef, error: EngineError) -> PullError {
         Words::Absent => PullError::Absent { image, message },
         Words::Denied => PullError::Denied { image, message },
         Words::Platform => PullError::Platform { image, message },
+        Words::Full => PullError::Full { image, message },
         Words::Throttled | Words::Other => PullError::Failed { image, message },
     }
 }
@@ -263,6 +267,7 @@ mod tests {
         check(401, "no basic auth credentials", Words::Denied);
         check(500, "toomanyrequests: You have reached your pull rate limit.", Words::Throttled);
         check(200, "no matching manifest for linux/amd64 in the manifest list entries", Words::Platform);
+        check(200, "failed to register layer: write /bin/app: no space left on device", Words::Full);
         check(500, "Get \"https://ghcr.io/v2/\": dial tcp: connection refused", Words::Other);
     }
 

@@ -6,11 +6,12 @@ use deployer_core::gate::Gate;
 use deployer_core::policy::{REPLACES, TXN};
 use deployer_core::record::Opinion;
 use deployer_core::replacement::{Act, Event, Failure, Phase, Replacement};
+use deployer_core::successor::changeable;
 use serde_json::{Value, json};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
-use super::{observe, slot};
+use super::{claim, observe, slot};
 use crate::engine::EngineError;
 use crate::ledger;
 use crate::store::StoreError;
@@ -50,7 +51,7 @@ pub async fn carry_out(
     shutdown: &CancellationToken,
 ) -> Result<Event, ActError> {
     match act {
-        Act::Claim => Ok(slot::claim(world, replacement, shutdown).await?),
+        Act::Claim => Ok(claim::claim(world, replacement, shutdown).await?),
         Act::Fence => match changed_meanwhile(world, replacement).await? {
             Some(why) => Ok(Event::Failed(Failure::Superseded(why))),
             None => Ok(slot::fence(world, replacement).await?),
@@ -120,8 +121,11 @@ async fn changed_meanwhile(world: &World, replacement: &Replacement) -> Result<O
     let runs = is("/State/Running") && !is("/State/Paused");
     let name = text(&container, "/Name");
     let is_renamed = name.trim_start_matches('/') != facts.container;
+    let is_changed = !facts.settings.is_empty() && changeable(&container) != facts.settings;
     Ok(if is_renamed {
         Some(format!("the container is {name} now"))
+    } else if is_changed {
+        Some("the container's networks or limits were changed".to_owned())
     } else {
         (facts.predecessor_ran && !runs).then(|| "the container was stopped".to_owned())
     })
@@ -339,8 +343,13 @@ async fn observe_predecessor(world: &World, replacement: &Replacement) -> Result
 async fn condemn(world: &World, replacement: &Replacement) -> Result<Event, ActError> {
     let facts = &replacement.facts;
     let (verdicts, _) = ledger::verdicts(world, &facts.service).await?;
-    if let Some(reason) = replacement.charge(verdicts.is_good(&facts.digest)) {
+    let is_good = verdicts.is_good(&facts.digest);
+    if let Some(reason) = replacement.charge(is_good) {
         ledger::write_verdict(world, &facts.service, &facts.digest, Opinion::Bad, reason).await?;
+    } else if let Some(reason) = replacement.trouble(is_good) {
+        super::note_failed_here(world, replacement, reason);
+        // Before the slot is given back, or the next node would try the same.
+        ledger::halt(world, &facts.track, facts.seq, reason).await?;
     }
     Ok(Event::Done)
 }

@@ -1,9 +1,12 @@
 //! The restart stage: replaces one container at a time, under a slot, and puts the old one back if need be.
 //!
 //! It is the only place that stops a container. `prefetch` writes down everything that a replacement needs;
-//! `acts` carries out one act; `observe` is the gate's eye; `slot` takes, fences and gives back the leave to act.
+//! `acts` carries out one act; `observe` is the gate's eye; `claim` waits in `line` for the leave to act, `slot` fences it
+//! and gives it back.
 
 mod acts;
+mod claim;
+mod line;
 mod observe;
 mod prefetch;
 mod recovery;
@@ -29,7 +32,7 @@ use crate::ledger;
 use crate::situation::{Decision, TrackView};
 use crate::survey::Survey;
 use crate::update::LookError;
-use crate::world::World;
+use crate::world::{Transition, World};
 
 pub use recovery::recover_with_engine;
 
@@ -146,17 +149,26 @@ async fn replace(world: &World, container: &str, shutdown: &CancellationToken) -
 fn halt(world: &World, decision: &Decision, reason: &str) {
     let name = &decision.container.summary.name;
     let Some(target) = &decision.target else { return };
-    let key = (decision.container.summary.id.clone(), target.digest.clone());
+    let key = (decision.container.summary.id.clone(), target.seq);
     world.memory().failed_here.insert(key, reason.to_owned());
     let track = decision.container.track();
     let image = track.as_ref().map(ToString::to_string).unwrap_or_default();
     world.account.tell_of("trouble", &image, name, None, format!("left as it is: {reason}"));
 }
 
-/// Carries a replacement through to its end, writing the journal before every act.
-async fn carry_through(world: &World, mut replacement: Replacement, shutdown: &CancellationToken) {
+/// Carries a replacement through to its end, in this machine's turn.
+async fn carry_through(world: &World, replacement: Replacement, shutdown: &CancellationToken) {
+    let txn = replacement.txn.clone();
+    slot::resume_turn(world, &replacement);
+    take_steps(world, replacement, shutdown).await;
+    slot::leave_turn(world, &txn);
+}
+
+/// Writes the journal before every act.
+async fn take_steps(world: &World, mut replacement: Replacement, shutdown: &CancellationToken) {
     let facts = &replacement.facts;
-    world.memory().transitions.insert(facts.container.clone(), facts.track.clone());
+    let transition = Transition { track: facts.track.clone(), service: facts.service.clone() };
+    world.memory().transitions.insert(facts.container.clone(), transition);
     let mut failures = 0;
     while let Some((act, _)) = replacement.phase.next() {
         if let Err(error) = world.journals.write(&replacement) {
@@ -228,9 +240,6 @@ fn give_up(world: &World, replacement: &mut Replacement, event: Event, error: &a
 /// The end of a replacement: the journal goes last.
 async fn finish(world: &World, replacement: &Replacement) {
     let facts = &replacement.facts;
-    if let Some(Failure::Node(reason) | Failure::Candidate(reason)) = &replacement.failure {
-        note_failed_here(world, replacement, reason);
-    }
     if let Err(error) = world.journals.close(&replacement.txn) {
         tracing::error!(error = &error as &dyn std::error::Error, "a finished journal stays behind");
     }
@@ -248,9 +257,9 @@ async fn finish(world: &World, replacement: &Replacement) {
     }
 }
 
-/// A bad digest is no candidate any more; anything else halts this container until somebody says go on.
+/// Notes that a version cannot be deployed to a container of this machine until somebody says go on.
 fn note_failed_here(world: &World, replacement: &Replacement, reason: &str) {
-    let key = (replacement.facts.predecessor.clone(), replacement.facts.digest.clone());
+    let key = (replacement.facts.predecessor.clone(), replacement.facts.seq);
     world.memory().failed_here.insert(key, reason.to_owned());
 }
 
@@ -279,9 +288,6 @@ fn tell(world: &World, replacement: &Replacement, act: Act, event: &Event) {
     world.memory().replacing.insert(facts.container.clone(), text.clone());
     world.account.tell_of("replace", &facts.track, &facts.container, Some(phase.word()), text);
 }
-
-/// How long an act that only waits for others sleeps between two looks when no event comes.
-const POLL: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,7 @@ use deployer_core::ownership::owner;
 use deployer_core::policy::{DIGEST, LabelError};
 use deployer_core::replacement::Facts;
 use deployer_core::successor::{
-    Input, Refusal, Successor, UserFields, files_to_look_at, injected_files, refuse_if_provider, successor,
+    Input, Refusal, Successor, UserFields, changeable, files_to_look_at, injected_files, refuse_if_provider, successor,
 };
 use serde_json::Value;
 use thiserror::Error;
@@ -28,8 +28,6 @@ use crate::world::World;
 
 /// The engine's grace where neither the container nor a label gives one.
 const GRACE: Duration = Duration::from_secs(10);
-/// The scope of slots: one for the whole cluster.
-pub const SCOPE: &str = "cluster";
 
 /// Why a replacement cannot begin.
 #[derive(Debug, Error)]
@@ -126,9 +124,19 @@ pub async fn prefetch(
         ports,
         http: policy.http,
         is_first: !decision.verdicts.is_good(&target.digest),
-        scope: SCOPE.to_owned(),
+        scope: world.settings.scope.name(&decision.service),
+        limit: policy.max_unavailable,
+        runs: runs(survey, view, &summary.image_id),
+        settings: changeable(&container),
         grounds: grounds.clone(),
     })
+}
+
+/// The newest place in the record of what a container runs; 0 if the record does not know it.
+fn runs(survey: &Survey, view: &TrackView, image: &str) -> u64 {
+    let digests = survey.digests_of(&view.track, image);
+    let history = view.ledger.record.iter().flat_map(|record| record.value.history());
+    history.filter(|version| digests.contains(&version.digest)).map(|version| version.seq).max().unwrap_or_default()
 }
 
 /// Where the tag belongs if the candidate fails. Whoever builds and pushes on this machine has moved the tag to the

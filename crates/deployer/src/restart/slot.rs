@@ -1,124 +1,14 @@
-//! Taking, fencing and giving back the leave to replace: the slot protocol carried out over the store.
+//! Fencing a slot and giving it back: the rest of the slot protocol, carried out over the store.
 
-use std::time::Duration;
-
-use deployer_core::replacement::{Event, Failure, Replacement};
+use deployer_core::availability::Report;
+use deployer_core::replacement::{Event, Failure, Phase, Replacement};
 use deployer_core::slot::{self, Claim, ClaimPhase, Token};
-use deployer_core::store::{Entry, LeaseId};
-use futures_util::StreamExt;
-use tokio_util::sync::CancellationToken;
 
-use super::POLL;
+use super::line::Line;
 use crate::failpoint;
-use crate::ledger::{self, Ledger, Read, decode};
+use crate::publish;
 use crate::store::StoreError;
-use crate::survey::Survey;
 use crate::world::World;
-
-/// How long a hold outlasts its holder's last sign of life.
-const HOLD: Duration = Duration::from_secs(30);
-/// How many instances of a service may be down together.
-const MAX_UNAVAILABLE: usize = 1;
-/// The only slot of the scope.
-const SLOT: u32 = 0;
-
-/// Waits for the slot and takes it, unless the grounds go away meanwhile.
-pub async fn claim(
-    world: &World,
-    replacement: &mut Replacement,
-    shutdown: &CancellationToken,
-) -> Result<Event, StoreError> {
-    if failpoint::are_slots_off() {
-        return Ok(Event::Done);
-    }
-    let lease = world.store.grant(HOLD).await?;
-    let scope = replacement.facts.scope.clone();
-    loop {
-        // The watch begins before the try, so that a slot freed in between is not missed.
-        let (_, revision) = world.store.list(&world.keys.claims(&scope)).await?;
-        let mut changes = world.store.watch(&world.keys.locks(), revision).await?;
-        if shutdown.is_cancelled() {
-            return Ok(superseded("shutting down"));
-        }
-        if let Some(gone) = lost_grounds(world, replacement).await? {
-            return Ok(Event::Failed(Failure::Superseded(gone)));
-        }
-        if try_claim(world, replacement, lease, revision).await? {
-            return Ok(Event::Done);
-        }
-        world.store.keep_alive(lease).await?;
-        tokio::select! {
-            _ = changes.next() => {}
-            () = tokio::time::sleep(POLL) => {}
-            () = shutdown.cancelled() => {}
-        }
-    }
-}
-
-async fn try_claim(
-    world: &World,
-    replacement: &mut Replacement,
-    lease: LeaseId,
-    revision: u64,
-) -> Result<bool, StoreError> {
-    let facts = &replacement.facts;
-    if let Some(entry) = world.store.get(&world.keys.claim(&facts.scope, SLOT)).await? {
-        // A claim whose answer was lost is ours all the same; waited for, it would be waited for for ever.
-        let holder: Read<Claim> = decode(entry.clone())?;
-        if holder.value.txn == replacement.txn && holder.value.boot == world.settings.boot {
-            replacement.token = Some(Token { scope: facts.scope.clone(), slot: SLOT, fence: entry.create_revision });
-            return Ok(true);
-        }
-        return if is_left_behind(world, &entry)? {
-            world.store.txn(slot::remove_unmoved(&world.keys, &facts.scope, SLOT, &entry)).await?;
-            Ok(false)
-        } else {
-            wait_in_line(world, replacement, &entry)
-        };
-    }
-    if !is_available(world, replacement).await {
-        return Ok(false);
-    }
-    let claim = claim_of(world, replacement, ClaimPhase::Acquired);
-    let txn = slot::acquire(&world.keys, &facts.scope, SLOT, &claim, &facts.grounds, revision, lease);
-    let outcome = world.store.txn(txn).await?;
-    if outcome.succeeded {
-        replacement.token = Some(Token { scope: facts.scope.clone(), slot: SLOT, fence: outcome.revision });
-    }
-    Ok(outcome.succeeded)
-}
-
-/// A claim of this node whose journal does not exist was left by a daemon that lost its state, or was killed
-/// between the end of the replacement and the release. Nobody else is this node: the state directory is locked.
-fn is_left_behind(world: &World, entry: &Entry) -> Result<bool, StoreError> {
-    let claim: Read<Claim> = decode(entry.clone())?;
-    let is_ours = claim.value.node == world.settings.node && claim.value.boot != world.settings.boot;
-    let journals = world.journals.all().map_err(|error| StoreError::Broken(error.to_string()))?;
-    Ok(is_ours && !journals.iter().any(|journal| journal.txn == claim.value.txn))
-}
-
-fn wait_in_line(world: &World, replacement: &Replacement, entry: &Entry) -> Result<bool, StoreError> {
-    let holder: Read<Claim> = decode(entry.clone())?;
-    let text = format!("waiting for {} on {}", holder.value.container, holder.value.node);
-    world.memory().replacing.insert(replacement.facts.container.clone(), text);
-    Ok(false)
-}
-
-/// Whether one more instance of the service may go down.
-async fn is_available(world: &World, replacement: &Replacement) -> bool {
-    let facts = &replacement.facts;
-    let Ok(survey) = Survey::take(world).await else { return false };
-    let instances = survey.running(world, &facts.track).filter(|c| c.service(&facts.track) == facts.service);
-    let mut down = 0;
-    let mut is_down_already = false;
-    for instance in instances.filter(|instance| instance.is_meant_to_run()) {
-        let status = &instance.summary.status;
-        let is_up = instance.summary.state == "running" && !status.contains("unhealthy");
-        down += usize::from(!is_up);
-        is_down_already |= !is_up && instance.summary.id == facts.predecessor;
-    }
-    slot::may_go_down(down, MAX_UNAVAILABLE, is_down_already)
-}
 
 /// Passes the fence, or finds that the grounds are gone.
 pub async fn fence(world: &World, replacement: &Replacement) -> Result<Event, StoreError> {
@@ -129,18 +19,64 @@ pub async fn fence(world: &World, replacement: &Replacement) -> Result<Event, St
     let claim = claim_of(world, replacement, ClaimPhase::Acquired);
     let txn = slot::fence(&world.keys, token, &claim, &replacement.facts.grounds);
     let outcome = world.store.txn(txn).await?;
-    Ok(if outcome.succeeded { Event::Done } else { superseded("something newer came in before the fence") })
+    if outcome.succeeded || is_past_fence(world, replacement, token).await? {
+        return Ok(Event::Done);
+    }
+    Ok(superseded("something newer came in before the fence"))
 }
 
-/// Gives the slot back, if it is still held.
+/// Whether an earlier try passed the fence although its answer was lost.
+async fn is_past_fence(world: &World, replacement: &Replacement, token: &Token) -> Result<bool, StoreError> {
+    let line = Line::read(world, &token.scope).await?;
+    let is_past = |claim: &Claim| claim.txn == replacement.txn && claim.phase == ClaimPhase::Stopping;
+    Ok(line
+        .claims
+        .get(&token.slot)
+        .is_some_and(|(entry, claim)| entry.create_revision == token.fence && is_past(claim)))
+}
+
+/// Gives the slot back, if it is still held, and says in the same breath how the instance is: the next to go down must
+/// not be one whose others only seem to be up.
 pub async fn release(world: &World, replacement: &Replacement) -> Result<Event, StoreError> {
-    if let Some(token) = &replacement.token {
-        world.store.txn(slot::release_if_held(&world.keys, token)).await?;
+    let Some(token) = &replacement.token else { return Ok(Event::Done) };
+    let facts = &replacement.facts;
+    // Before the others hear of it: one that waits on this machine looks as soon as the slot is free.
+    leave_turn(world, &replacement.txn);
+    let release = || slot::release_if_held(&world.keys, token);
+    let key = world.keys.report(&facts.service, &world.settings.node, &facts.container);
+    let lease = world.presence.borrow().lease;
+    if let (Some(report), Some((lease, _))) = (report_after(world, replacement, &key), lease) {
+        match world.store.txn(release().put_leased(key.clone(), &report, lease)).await {
+            Ok(outcome) if outcome.succeeded => publish::note(world, &key, &report),
+            Ok(_) => {}
+            Err(StoreError::LeaseGone) => drop(world.store.txn(release()).await?),
+            Err(error) => return Err(error),
+        }
+    } else {
+        world.store.txn(release()).await?;
     }
     Ok(Event::Done)
 }
 
-fn claim_of(world: &World, replacement: &Replacement, phase: ClaimPhase) -> Claim {
+fn report_after(world: &World, replacement: &Replacement, key: &str) -> Option<Report> {
+    let facts = &replacement.facts;
+    let last = publish::last_report(world, key)?;
+    Some(if replacement.phase == Phase::Judged {
+        Report {
+            up: true,
+            id: replacement.candidate.clone().unwrap_or_default(),
+            image_id: facts.new_image.clone(),
+            digest: Some(facts.digest.clone()),
+            state: "current".to_owned(),
+            reason: String::new(),
+        }
+    } else {
+        Report { up: last.up && replacement.control != Some(false), ..last }
+    })
+}
+
+/// A claim of this replacement.
+pub fn claim_of(world: &World, replacement: &Replacement, phase: ClaimPhase) -> Claim {
     let facts = &replacement.facts;
     Claim {
         node: world.settings.node.clone(),
@@ -154,18 +90,26 @@ fn claim_of(world: &World, replacement: &Replacement, phase: ClaimPhase) -> Clai
     }
 }
 
-/// Why there is nothing to wait for any more, if so.
-async fn lost_grounds(world: &World, replacement: &Replacement) -> Result<Option<String>, StoreError> {
-    let facts = &replacement.facts;
-    let ledger = Ledger::read(world, &facts.track).await?;
-    let (_, revisions) = ledger::verdicts(world, &facts.service).await?;
-    let grounds = ledger::grounds(ledger.record_revision(), &facts.service, &facts.digest, &revisions);
-    if ledger.is_paused {
-        return Ok(Some("the cluster was paused".to_owned()));
-    }
-    Ok((grounds != facts.grounds).then(|| "a newer decision stands".to_owned()))
+/// Reserves this machine's turn: one replacement at a time, whatever the scope. Gives back whose turn it is instead.
+pub fn take_turn(world: &World, txn: &str) -> Option<String> {
+    let mut memory = world.memory();
+    let holder = memory.on_slot.get_or_insert_with(|| txn.to_owned());
+    (holder != txn).then(|| holder.clone())
 }
 
-fn superseded(why: &str) -> Event {
+/// Gives this machine's turn back, if it is this replacement's.
+pub fn leave_turn(world: &World, txn: &str) {
+    world.memory().on_slot.take_if(|holder| holder == txn);
+}
+
+/// Takes this machine's turn for a replacement that a daemon before this one began.
+pub fn resume_turn(world: &World, replacement: &Replacement) {
+    if replacement.token.is_some() && replacement.phase.holds_slot() {
+        world.memory().on_slot = Some(replacement.txn.clone());
+    }
+}
+
+/// The end of a replacement whose grounds are gone.
+pub fn superseded(why: &str) -> Event {
     Event::Failed(Failure::Superseded(why.to_owned()))
 }

@@ -20,7 +20,7 @@ fn returning() -> Replacement {
 
 #[tokio::test(start_paused = true)]
 async fn the_way_back_ends_though_somebody_removed_both_containers() {
-    let fixture = fixture();
+    let fixture = fixture().await;
     let shutdown = CancellationToken::new();
     let way_back = carry_through(&fixture.world, returning(), &shutdown);
     tokio::time::timeout(Duration::from_secs(60), way_back).await.expect("it ends");
@@ -31,7 +31,7 @@ async fn the_way_back_ends_though_somebody_removed_both_containers() {
 /// and the next start goes on.
 #[tokio::test(start_paused = true)]
 async fn the_old_ones_start_is_never_given_up_and_holds_up_no_shutdown() {
-    let fixture = fixture();
+    let fixture = fixture().await;
     {
         let mut state = fixture.engine.state();
         state.containers = vec![container("old", "web.old-00c0ffee", "exited")];
@@ -51,7 +51,7 @@ async fn the_old_ones_start_is_never_given_up_and_holds_up_no_shutdown() {
 
 #[tokio::test(start_paused = true)]
 async fn a_journal_that_cannot_be_written_leaves_no_slot_taken() {
-    let fixture = fixture();
+    let fixture = fixture().await;
     fixture.engine.state().containers = vec![container("old", "web", "running")];
     let world = &fixture.world;
     let mut replacement = replacement();
@@ -66,7 +66,7 @@ async fn a_journal_that_cannot_be_written_leaves_no_slot_taken() {
 
 /// A container of the track that runs version 1, with version 2 recorded and on the machine.
 async fn stale() -> Fixture {
-    let fixture = fixture();
+    let fixture = fixture().await;
     let image = |id: &str, letter| ImageSummary {
         id: id.to_owned(),
         repo_tags: Vec::new(),
@@ -117,7 +117,7 @@ async fn the_fence_is_not_passed_over_what_a_person_did_meanwhile() {
         (vec![renamed], Some("the container is /blog now")),
         (vec![container("old", "web", "running")], None),
     ] {
-        let fixture = fixture();
+        let fixture = fixture().await;
         let (world, shutdown) = (&fixture.world, CancellationToken::new());
         let mut replacement = replacement();
         fixture.engine.state().containers = vec![container("old", "web", "running")];
@@ -132,7 +132,7 @@ async fn the_fence_is_not_passed_over_what_a_person_did_meanwhile() {
 #[tokio::test(start_paused = true)]
 async fn only_a_policy_that_may_have_been_taken_is_given_back() {
     for (reached, calls) in [(Phase::Claimed, 0), (Phase::Tagged, 0), (Phase::Created, 1), (Phase::Started, 1)] {
-        let fixture = fixture();
+        let fixture = fixture().await;
         fixture.engine.state().containers = vec![container("old", "web", "running")];
         let mut replacement = Replacement { reached, ..returning() };
         let shutdown = CancellationToken::new();
@@ -144,7 +144,7 @@ async fn only_a_policy_that_may_have_been_taken_is_given_back() {
 #[tokio::test(start_paused = true)]
 async fn the_tag_goes_back_only_from_the_candidates_image() {
     for (tagged, expected) in [("sha256:new", 1), ("sha256:built-meanwhile", 0)] {
-        let fixture = fixture();
+        let fixture = fixture().await;
         let repo_tags = vec!["registry.test/web:1".to_owned()];
         let image = ImageSummary { id: tagged.to_owned(), repo_tags, repo_digests: Vec::new() };
         fixture.engine.state().images = vec![image];
@@ -156,7 +156,7 @@ async fn the_tag_goes_back_only_from_the_candidates_image() {
 
 #[tokio::test(start_paused = true)]
 async fn a_claim_whose_answer_was_lost_is_found_again() {
-    let fixture = fixture();
+    let fixture = fixture().await;
     let (mut replacement, shutdown) = (replacement(), CancellationToken::new());
     let mut claim = async || {
         replacement.token = None;

@@ -1,9 +1,12 @@
 //! Looks against a stand-in for the engine, with a real store.
 
-use deployer_core::record::Pending;
+use deployer_core::image::Digest;
+use deployer_core::record::{Pending, Record};
+use deployer_core::store::Txn;
 
 use super::*;
 use crate::stand_in::{Fixture, container, digest, fixture, track};
+use crate::world::{Retry, Transition};
 
 async fn notify(world: &World, named: Option<Digest>) {
     let pending = Pending { digest: named, at: 0 };
@@ -30,7 +33,7 @@ async fn look_overtaken(fixture: &Fixture) {
 
 #[tokio::test(start_paused = true)]
 async fn a_notification_that_comes_while_the_registry_is_asked_outlives_a_new_entry() {
-    let fixture = fixture();
+    let fixture = fixture().await;
     fixture.engine.state().containers = vec![container("old", "web", "running")];
     notify(&fixture.world, None).await;
     look_overtaken(&fixture).await;
@@ -40,7 +43,7 @@ async fn a_notification_that_comes_while_the_registry_is_asked_outlives_a_new_en
 
 #[tokio::test(start_paused = true)]
 async fn a_notification_that_comes_while_the_registry_is_asked_outlives_old_news() {
-    let fixture = fixture();
+    let fixture = fixture().await;
     fixture.engine.state().containers = vec![container("old", "web", "running")];
     let record = Record::adopt(None, &digest('2'), Source::Hook, 0);
     let world = &fixture.world;
@@ -53,7 +56,7 @@ async fn a_notification_that_comes_while_the_registry_is_asked_outlives_old_news
 
 #[tokio::test(start_paused = true)]
 async fn a_retry_that_comes_due_beside_another_wake_is_not_forgotten() {
-    let fixture = fixture();
+    let fixture = fixture().await;
     let ((wake, wakes), (pulls, _tracks), (replacements, _names)) =
         (mpsc::channel(9), mpsc::channel(9), mpsc::channel(9));
     let world = Arc::clone(&fixture.world);
@@ -78,7 +81,7 @@ async fn a_retry_that_comes_due_beside_another_wake_is_not_forgotten() {
 
 #[tokio::test(start_paused = true)]
 async fn notifications_are_taken_while_a_container_stands_still_for_a_moment() {
-    let fixture = fixture();
+    let fixture = fixture().await;
     let world = &fixture.world;
     let is_registered = async || {
         look_around(world).await.expect("looked");
@@ -88,6 +91,6 @@ async fn notifications_are_taken_while_a_container_stands_still_for_a_moment() {
     fixture.engine.state().containers = vec![container("old", "web", "exited")];
     assert!(is_registered().await, "stopped by somebody, or by a replacement");
     fixture.engine.state().containers = vec![container("old", "web.old-00c0ffee", "exited")];
-    world.memory().transitions.insert("web".to_owned(), track());
+    world.memory().transitions.insert("web".to_owned(), Transition { track: track(), service: "web".to_owned() });
     assert!(is_registered().await, "between two names");
 }

@@ -1,0 +1,176 @@
+//! Whether one more instance of a service may go down, from what all nodes say.
+//!
+//! A slot alone says that nobody else is in the middle of a replacement; it does not say that everybody else is up.
+//! So both are asked: an instance counts as down unless a living node says that it is up, or while it is claimed.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::image::{Digest, Track};
+
+/// An instance that is meant to run, whether its node lives or not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    /// The node it runs on.
+    pub node: String,
+    /// The track it runs.
+    pub image: Track,
+    /// Its name.
+    pub container: String,
+    /// Its node was stopped by a person, who knows that nobody looks after it: it is not counted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub off: bool,
+}
+
+/// What a living node says of an instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Whether it runs and is not unhealthy.
+    pub up: bool,
+    /// The container's ID.
+    pub id: String,
+    /// The ID of its image.
+    pub image_id: String,
+    /// The registry's digest of its image, if it has one.
+    pub digest: Option<Digest>,
+    /// A word for people and programs, such as `current` or `failed_here`.
+    pub state: String,
+    /// Why, for people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+}
+
+/// Which digests of a track a node has, and which it cannot have.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fetched {
+    /// On its disk.
+    pub here: BTreeSet<Digest>,
+    /// Not to be had, with the reason.
+    #[serde(default)]
+    pub trouble: Vec<(Digest, String)>,
+}
+
+impl Fetched {
+    /// Whether the node has said anything of a digest.
+    pub fn speaks_of(&self, digest: &Digest) -> bool {
+        self.here.contains(digest) || self.trouble.iter().any(|(troubled, _)| troubled == digest)
+    }
+}
+
+/// How many instances of a service may be down together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Limit {
+    /// So many.
+    Count(u32),
+    /// So many of a hundred, rounded down, one at least: with fewer nothing could ever be replaced.
+    Percent(u8),
+}
+
+impl Default for Limit {
+    /// One at a time.
+    fn default() -> Self {
+        Self::Count(1)
+    }
+}
+
+impl Limit {
+    /// Reads `2` or `25%`; none may be zero.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.strip_suffix('%') {
+            Some(percent) => percent.parse().ok().filter(|p| (1..=100).contains(p)).map(Self::Percent),
+            None => text.parse().ok().filter(|count| *count > 0).map(Self::Count),
+        }
+    }
+
+    /// How many of `total` instances that is.
+    pub fn of(self, total: usize) -> usize {
+        match self {
+            Self::Count(count) => count as usize,
+            Self::Percent(percent) => (total * usize::from(percent) / 100).max(1),
+        }
+    }
+}
+
+/// One registered instance, as all that is known of it comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Its node.
+    pub node: String,
+    /// Its container's name.
+    pub container: String,
+    /// A living node says that it is up, and nobody has claimed it.
+    pub is_up: bool,
+}
+
+/// Why an instance has to wait before it may go down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// The instance is not registered: the others would not count it.
+    NotRegistered,
+    /// As many as may be are down; here is one of them.
+    OthersDown(Standing),
+}
+
+/// Whether an instance of a service may be replaced now. What is down already may always be.
+///
+/// # Errors
+/// [`Wait`] says for what.
+pub fn may_go_down(standings: &[Standing], node: &str, container: &str, limit: Limit) -> Result<(), Wait> {
+    let is_own = |standing: &&Standing| standing.node == node && standing.container == container;
+    let own = standings.iter().find(is_own).ok_or(Wait::NotRegistered)?;
+    let mut down = standings.iter().filter(|standing| !standing.is_up);
+    let limit = limit.of(standings.len());
+    if !own.is_up || down.clone().count() < limit {
+        return Ok(());
+    }
+    Err(down.next().map_or(Wait::NotRegistered, |standing| Wait::OthersDown(standing.clone())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `a+ b-`: instance a is up, b is down.
+    #[track_caller]
+    fn check(standings: &str, own: &str, limit: &str, expected: Result<(), Option<&str>>) {
+        let standings: Vec<Standing> = standings
+            .split_whitespace()
+            .map(|word| {
+                let (container, mark) = word.split_at(word.len() - 1);
+                Standing { node: "n".into(), container: container.into(), is_up: mark == "+" }
+            })
+            .collect();
+        let limit = Limit::parse(limit).expect("a limit");
+        let outcome = may_go_down(&standings, "n", own, limit).map_err(|wait| match wait {
+            Wait::NotRegistered => None,
+            Wait::OthersDown(standing) => Some(standing.container),
+        });
+        assert_eq!(outcome, expected.map_err(|wait| wait.map(str::to_owned)), "{standings:?} {limit:?}");
+    }
+
+    #[test]
+    fn as_many_go_down_as_the_limit_says() {
+        check("a+ b+ c+", "a", "1", Ok(()));
+        check("a+ b- c+", "a", "1", Err(Some("b")));
+        check("a+ b- c+", "a", "2", Ok(()));
+        check("a+ b- c- d+", "a", "50%", Err(Some("b")));
+        check("a+ b- c+ d+", "a", "50%", Ok(()));
+        check("a+ b+", "a", "1%", Ok(()));
+    }
+
+    #[test]
+    fn what_is_down_already_is_always_replaced_and_what_is_unknown_never() {
+        check("a- b- c-", "a", "1", Ok(()));
+        check("b+ c+", "a", "1", Err(None));
+    }
+
+    #[test]
+    fn a_limit_is_a_number_or_a_percentage_and_never_zero() {
+        for text in ["0", "0%", "101%", "-1", "", "%", "one"] {
+            assert_eq!(Limit::parse(text), None, "{text}");
+        }
+        assert_eq!(Limit::parse("25%").map(|limit| limit.of(10)), Some(2));
+    }
+}

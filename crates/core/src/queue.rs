@@ -1,0 +1,98 @@
+//! Whose turn it is to be replaced, among all that wait in a scope.
+//!
+//! Rollouts follow each other in the order in which their records last changed, so a push that supersedes another goes
+//! behind those that wait; one that cannot go on gives way by a deferral. Within a rollout what is down goes first, then
+//! what runs the oldest version, so that every node's turn comes however fast pushes are.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::image::Track;
+use crate::store::Revision;
+
+/// Tickets in a scope; whoever finds it full comes back later. It bounds what every waiter reads.
+pub const TICKETS_MAX: usize = 512;
+
+/// A container that waits for a slot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ticket {
+    /// The node that waits.
+    pub node: String,
+    /// The container's name there.
+    pub container: String,
+    /// The track being deployed.
+    pub image: Track,
+    /// Revision of the track's record on which the decision rests.
+    pub record: Revision,
+    /// Whether the container is down already.
+    pub is_down: bool,
+    /// Place in the record of what it runs; 0 if the record does not know it.
+    pub runs: u64,
+}
+
+/// A ticket with the revision at which it was drawn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drawn {
+    /// The ticket.
+    pub ticket: Ticket,
+    /// Create revision of its key.
+    pub revision: Revision,
+}
+
+/// The tickets in the order of their turns. A deferral puts its track where the deferral's own revision is.
+pub fn in_order(mut tickets: Vec<Drawn>, deferrals: &BTreeMap<Track, Revision>) -> Vec<Drawn> {
+    tickets.sort_by_key(|drawn| {
+        let ticket = &drawn.ticket;
+        let deferred = deferrals.get(&ticket.image).copied().unwrap_or_default();
+        (ticket.record.max(deferred), !ticket.is_down, ticket.runs, drawn.revision)
+    });
+    tickets
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn track(name: &str) -> Track {
+        Track::parse(&format!("ghcr.io/acme/{name}:1")).expect("a track")
+    }
+
+    /// `a web 10 up 3`: container, track, record's revision, whether it is up, what it runs; drawn in this order.
+    #[track_caller]
+    fn check(tickets: &[&str], deferred: &[(&str, Revision)], expected: &str) {
+        let drawn = tickets.iter().zip(100..).map(|(words, revision)| {
+            let words: Vec<&str> = words.split(' ').collect();
+            let ticket = Ticket {
+                node: "n".into(),
+                container: words[0].into(),
+                image: track(words[1]),
+                record: words[2].parse().expect("a revision"),
+                is_down: words[3] == "down",
+                runs: words[4].parse().expect("a seq"),
+            };
+            Drawn { ticket, revision }
+        });
+        let deferrals = deferred.iter().map(|(name, revision)| (track(name), *revision)).collect();
+        let order = in_order(drawn.collect(), &deferrals);
+        let order: Vec<&str> = order.iter().map(|drawn| drawn.ticket.container.as_str()).collect();
+        assert_eq!(order.join(" "), expected);
+    }
+
+    #[test]
+    fn what_is_down_goes_first_then_what_is_oldest_then_who_came_first() {
+        check(&["a web 10 up 3", "b web 10 up 2", "c web 10 down 3", "d web 10 up 2"], &[], "c b d a");
+    }
+
+    #[test]
+    fn rollouts_queue_and_a_superseding_push_goes_behind() {
+        check(&["a web 10 up 1", "b api 12 down 1"], &[], "a b");
+        check(&["a web 14 up 1", "b api 12 up 1"], &[], "b a");
+    }
+
+    #[test]
+    fn a_rollout_that_cannot_go_on_gives_way() {
+        check(&["a web 10 up 1", "b api 12 up 1"], &[("web", 20)], "b a");
+        check(&["a web 30 up 1", "b api 12 up 1"], &[("web", 20)], "b a");
+    }
+}
