@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::ledger::{self, Ledger};
 use crate::survey::{Survey, Surveyed};
-use crate::world::World;
+use crate::world::{Trouble, World};
 
 /// What was decided about one container, and what the decision rests on.
 pub struct Decision {
@@ -36,13 +36,17 @@ pub struct Decision {
 }
 
 impl Decision {
-    /// Whether the target met trouble here that another try is not likely to end. While it is tried all the same it stays.
-    pub fn is_stuck(&self, world: &World, track: &Track) -> bool {
-        let is_hopeless = |target: &Version| {
-            let key = (track.clone(), target.digest.clone());
-            world.memory().pulls.get(&key).is_some_and(|retry| retry.is_hopeless)
-        };
-        self.situation.obstacle == Obstacle::FailedHere || self.target.as_ref().is_some_and(is_hopeless)
+    /// The trouble that the target met here and that another try is not likely to end, if it halts the rollout. While it
+    /// is tried again all the same, it stays.
+    pub fn trouble(&self, world: &World, track: &Track) -> Option<String> {
+        let target = self.target.as_ref()?;
+        let memory = world.memory();
+        let failed = memory.failed_here.get(&(self.container.summary.id.clone(), target.seq));
+        if let Some(Trouble::Failed(reason)) = failed {
+            return Some(reason.clone());
+        }
+        let pull = memory.pulls.get(&(track.clone(), target.digest.clone())).filter(|retry| retry.is_hopeless);
+        pull.map(|retry| retry.reason.clone())
     }
 }
 
@@ -93,8 +97,10 @@ fn decision(
     let target = ledger.record.as_ref().and_then(|record| record.value.target(&verdicts)).cloned();
     let target_image = target.as_ref().and_then(|target| survey.image_at(track, &target.digest)).map(|i| i.id.clone());
     let (ownership, mut note) = ownership(world, container);
-    let (obstacle, obstacle_note) = obstacle(world, track, ledger, container, target.as_ref());
     let (target_state, target_note) = target_state(world, track, container, target.as_ref(), target_image.as_ref());
+    // What runs already has nothing in its way.
+    let wanted = target.as_ref().filter(|_| target_state != Target::Running);
+    let (obstacle, obstacle_note) = obstacle(world, track, ledger, container, wanted);
     let situation = Situation {
         naming: Naming::Tag,
         ownership,
@@ -181,7 +187,7 @@ fn obstacle(
     } else if ledger.is_paused {
         (Obstacle::Paused, String::new())
     } else if let Some(reason) = failed {
-        (Obstacle::FailedHere, reason)
+        (Obstacle::FailedHere, reason.reason().to_owned())
     } else if let Some(halt) = halt {
         (Obstacle::Halted, format!("halted by trouble on {}: {}", halt.node, halt.reason))
     } else {

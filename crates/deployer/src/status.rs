@@ -207,7 +207,7 @@ pub fn state_of(world: &World, view: &TrackView, decision: &Decision) -> (&'stat
         "pinned" | "not_managed" | "foreign" => ("unmanaged", because()),
         "refused" | "local_build" | "no_version" | "halted" => ("held_back", because()),
         "failed_here" => ("failed_here", because()),
-        "unavailable" if decision.is_stuck(world, &view.track) => ("failed_here", because()),
+        "unavailable" if decision.trouble(world, &view.track).is_some() => ("failed_here", because()),
         "absent" | "unavailable" => ("pulling", because()),
         "nothing_to_do" if is_target && decision.note.is_empty() => ("current", String::new()),
         "nothing_to_do" => ("held_back", because()),

@@ -77,6 +77,24 @@ pub struct World {
     memory: Mutex<Memory>,
 }
 
+/// Why a version cannot be deployed to a container of this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// The container is such that it cannot be replaced: the others go on.
+    Refused(String),
+    /// Something is wrong that may well be wrong elsewhere, too: the rollout halts.
+    Failed(String),
+}
+
+impl Trouble {
+    /// What was seen, for people.
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Refused(reason) | Self::Failed(reason) => reason,
+        }
+    }
+}
+
 /// What changed in the store.
 #[derive(Clone, Debug)]
 pub enum Changed {
@@ -110,7 +128,7 @@ pub struct Memory {
     pub pulling: BTreeMap<Track, String>,
     /// Versions, by place in their record, that failed on this node through no fault of their own, by container ID. A
     /// container that a person makes anew has a new ID, and may well be without what was in the way.
-    pub failed_here: BTreeMap<(String, u64), String>,
+    pub failed_here: BTreeMap<(String, u64), Trouble>,
     /// Versions for whose sake this node halted a rollout. A halt that is gone was lifted by a person.
     pub halted: BTreeMap<Track, u64>,
     /// Containers being replaced or waiting for it, with what is going on, for people.

@@ -32,7 +32,7 @@ use crate::ledger;
 use crate::situation::{Decision, TrackView};
 use crate::survey::Survey;
 use crate::update::LookError;
-use crate::world::{Transition, World};
+use crate::world::{Transition, Trouble, World};
 
 pub use recovery::recover_with_engine;
 
@@ -139,21 +139,21 @@ async fn replace(world: &World, container: &str, shutdown: &CancellationToken) -
             Err(error.into())
         }
         Err(error) => {
-            halt(world, decision, &error.to_string());
+            leave_alone(world, decision, error.trouble());
             Ok(())
         }
     }
 }
 
-/// Notes that a digest cannot be deployed to a container of this machine until somebody does something.
-fn halt(world: &World, decision: &Decision, reason: &str) {
+/// Notes that a version cannot be deployed to a container of this machine until somebody does something.
+fn leave_alone(world: &World, decision: &Decision, trouble: Trouble) {
     let name = &decision.container.summary.name;
     let Some(target) = &decision.target else { return };
-    let key = (decision.container.summary.id.clone(), target.seq);
-    world.memory().failed_here.insert(key, reason.to_owned());
+    let text = format!("left as it is: {}", trouble.reason());
+    world.memory().failed_here.insert((decision.container.summary.id.clone(), target.seq), trouble);
     let track = decision.container.track();
     let image = track.as_ref().map(ToString::to_string).unwrap_or_default();
-    world.account.tell_of("trouble", &image, name, None, format!("left as it is: {reason}"));
+    world.account.tell_of("trouble", &image, name, None, text);
 }
 
 /// Carries a replacement through to its end, in this machine's turn.
@@ -260,7 +260,7 @@ async fn finish(world: &World, replacement: &Replacement) {
 /// Notes that a version cannot be deployed to a container of this machine until somebody says go on.
 fn note_failed_here(world: &World, replacement: &Replacement, reason: &str) {
     let key = (replacement.facts.predecessor.clone(), replacement.facts.seq);
-    world.memory().failed_here.insert(key, reason.to_owned());
+    world.memory().failed_here.insert(key, Trouble::Failed(reason.to_owned()));
 }
 
 fn tell(world: &World, replacement: &Replacement, act: Act, event: &Event) {

@@ -24,7 +24,7 @@ use crate::pull::platform_mismatch;
 use crate::situation::{Decision, TrackView};
 use crate::supervision::Supervisors;
 use crate::survey::Survey;
-use crate::world::World;
+use crate::world::{Trouble, World};
 
 /// The engine's grace where neither the container nor a label gives one.
 const GRACE: Duration = Duration::from_secs(10);
@@ -58,6 +58,16 @@ pub enum PrefetchError {
     /// The decision has no target: it was not one to replace.
     #[error("there is nothing to deploy")]
     NoTarget,
+}
+
+impl PrefetchError {
+    /// Whether this is about the one container, or about something that may be wrong elsewhere, too.
+    pub fn trouble(&self) -> Trouble {
+        match self {
+            Self::Engine(_) | Self::Platform(_) => Trouble::Failed(self.to_string()),
+            _ => Trouble::Refused(self.to_string()),
+        }
+    }
 }
 
 /// Finds out everything.

@@ -49,8 +49,8 @@ pub async fn look_around(world: &World) -> Result<Vec<Track>, LookError> {
 async fn mind_halt(world: &World, view: &TrackView) -> Result<bool, StoreError> {
     let track = &view.track;
     let trouble = view.decisions.iter().find_map(|decision| {
-        let target = decision.target.as_ref()?;
-        decision.is_stuck(world, track).then(|| (target.seq, decision.note.clone()))
+        let reason = decision.trouble(world, track)?;
+        Some((decision.target.as_ref()?.seq, reason))
     });
     let halted = world.memory().halted.get(track).copied();
     match (trouble, halted, &view.ledger.halt) {
