@@ -118,17 +118,21 @@ fn what_is_not_ours_is_left_alone_with_the_reason() {
     let mislabelled = stage.container("mislabelled").label("deployer.monitor", "soon").run();
     let stranger = deployer_testkit::Container::new(&stage.scene, "stranger").image(&stage.image()).run();
     let removed_on_exit = stage.container("ephemeral").option("--rm").restart("no").run();
+    // The last option counts.
+    let endless = stage.container("endless").option("--stop-timeout=-1").run();
     let second = stage.push("v2");
     stage.wait_for_digest(web.name(), &second);
     let refused = stage.wait_for_state(removed_on_exit.name(), "failed_here");
     assert!(refused["reason"].to_string().contains("--rm"), "{refused}");
+    let refused = stage.wait_for_state(endless.name(), "failed_here");
+    assert!(refused["reason"].to_string().contains("deployer.stop.timeout"), "{refused}");
     assert_eq!(
         stage.wait_for_state(foreign.name(), "unmanaged")["reason"],
         "it belongs to Docker Swarm, which would make it again"
     );
     let held = stage.wait_for_state(mislabelled.name(), "held_back");
     assert!(held["reason"].to_string().contains("deployer.monitor=soon"), "{held}");
-    for untouched in [&pinned, &foreign, &mislabelled, &stranger, &removed_on_exit] {
+    for untouched in [&pinned, &foreign, &mislabelled, &stranger, &removed_on_exit, &endless] {
         assert_eq!(untouched.id(), untouched.first_id(), "{} was touched", untouched.name());
     }
 }
