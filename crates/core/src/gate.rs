@@ -28,6 +28,8 @@ pub enum Health {
 pub struct Sample {
     /// Whether its process runs, and not on its way to a restart.
     pub is_running: bool,
+    /// Whether somebody froze its process: it neither serves nor has failed.
+    pub is_paused: bool,
     /// The exit code if it does not run.
     pub exit_code: i64,
     /// When its process was started, as the engine writes it.
@@ -60,12 +62,24 @@ pub struct Gate {
     passes: u32,
     passed_at_ms: Option<u64>,
     misses: u32,
+    /// Time of the last look, and how much of all before it was spent paused.
+    seen_ms: u64,
+    paused_ms: u64,
 }
 
 impl Gate {
     /// A gate without a monitor window: for the put-back predecessor and for later instances of a good digest.
     pub fn new(settings: GateSettings) -> Self {
-        Self { settings, monitors: false, first: None, passes: 0, passed_at_ms: None, misses: 0 }
+        Self {
+            settings,
+            monitors: false,
+            first: None,
+            passes: 0,
+            passed_at_ms: None,
+            misses: 0,
+            seen_ms: 0,
+            paused_ms: 0,
+        }
     }
 
     /// A gate followed by the monitor window: for the first instance of a digest.
@@ -78,6 +92,14 @@ impl Gate {
         if let Some(reason) = self.death(sample) {
             return Judgement::Failed(reason);
         }
+        let since_seen_ms = now_ms.saturating_sub(self.seen_ms);
+        self.seen_ms = now_ms;
+        if sample.is_paused {
+            self.paused_ms += since_seen_ms;
+            return Judgement::Wait("paused by somebody; waiting until it goes on".to_owned());
+        }
+        // A person's pause is held against nobody: its time does not count.
+        let now_ms = now_ms.saturating_sub(self.paused_ms);
         let missing = self.missing(now_ms, sample);
         match self.passed_at_ms {
             Some(passed_at_ms) => self.monitor(now_ms.saturating_sub(passed_at_ms), missing),
@@ -163,6 +185,7 @@ mod tests {
     fn up() -> Sample {
         Sample {
             is_running: true,
+            is_paused: false,
             exit_code: 0,
             started_at: "t0".into(),
             restart_count: 0,
@@ -241,6 +264,15 @@ mod tests {
         let gone = |now| if now >= 4_000 { silent() } else { up() };
         let reason = "was ready, then not any more: no answer on TCP port 80";
         check(Gate::with_monitor(SETTINGS), &every(500, 9_000, gone), Some((5_000, reason)));
+    }
+
+    #[test]
+    fn a_pause_is_no_failure_and_its_time_does_not_count() {
+        let paused = |now| match now {
+            1_000..60_000 => Sample { is_paused: true, ..silent() },
+            _ => up(),
+        };
+        check(Gate::new(SETTINGS), &every(500, 90_000, paused), Some((61_500, "passed")));
     }
 
     #[test]

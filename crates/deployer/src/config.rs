@@ -27,6 +27,8 @@ const LISTEN: &str = "127.0.0.1:7380";
 const STATE_DIR: &str = "/var/lib/deployer";
 /// Where Docker listens unless told otherwise.
 const DOCKER: &str = "unix:///var/run/docker.sock";
+/// The longest period that can be set. Far beyond it a moment to come could no longer be computed.
+const PERIOD_LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Longest name of a node, in bytes: that of a host.
 const NODE_BYTES_MAX: usize = 253;
 /// The file that is read if it exists and no other is named.
@@ -207,8 +209,8 @@ fn parse(document: &Document) -> Result<FileForm, ConfigError> {
 }
 
 fn duration(setting: &Setting) -> Result<Duration, ConfigError> {
-    let parsed = parse_duration(&setting.text).filter(|duration| !duration.is_zero());
-    parsed.ok_or_else(|| setting.is_not("a duration such as 90s, 15m, 1h or 1d"))
+    let parsed = parse_duration(&setting.text).filter(|period| !period.is_zero() && *period <= PERIOD_LONGEST);
+    parsed.ok_or_else(|| setting.is_not("a duration such as 90s, 15m, 1h or 1d, up to 365d"))
 }
 
 /// A node's name stands in tables and messages; other characters would break them.

@@ -31,6 +31,7 @@ use crate::pull::Pull;
 use crate::restart::{Restart, recover_with_engine};
 use crate::store::Store;
 use crate::store::embedded::Embedded;
+use crate::store::unopened::Unopened;
 use crate::triggers::{self, EngineEvents, StoreWatch};
 use crate::update::Update;
 use crate::world::{Settings, World};
@@ -54,7 +55,6 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let engine = Docker::new(config.docker.clone());
     let info = wait_for_engine(&engine, &ambient).await?;
     tracing::info!(engine = info.version, "engine {} with API {}.{}", info.product, info.api.0, info.api.1);
-    let store = Arc::new(Embedded::open(&config.state_dir.join("store.redb"))?);
     let settings = Settings {
         node: config.node.clone(),
         boot: ambient.hex(16),
@@ -65,13 +65,25 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         registry_check: config.registry_check,
         state_dir: config.state_dir.clone(),
     };
-    let journals = Journals::open(&config.state_dir)?;
-    let shared: Arc<dyn Store> = Arc::clone(&store) as Arc<dyn Store>;
-    let world = Arc::new(World::new(Arc::new(engine), shared, Keys::new("/deployer"), settings, ambient, journals));
-    let left = recover_with_engine(&world).await?;
+    let engine: Arc<dyn Engine> = Arc::new(engine);
+    let open = |store: Arc<dyn Store>| -> anyhow::Result<World> {
+        let journals = Journals::open(&config.state_dir)?;
+        Ok(World::new(
+            Arc::clone(&engine),
+            store,
+            Keys::new("/deployer"),
+            settings.clone(),
+            Arc::clone(&ambient),
+            journals,
+        ))
+    };
+    // Before the store, which may be damaged: what should serve is brought up all the same.
+    let left = recover_with_engine(&open(Arc::new(Unopened))?).await?;
     let listener =
         TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
     let socket = state_dir::bind_socket(&config.state_dir.join(SOCKET))?;
+    let store = Arc::new(Embedded::open(&config.state_dir.join("store.redb"))?);
+    let world = Arc::new(open(Arc::clone(&store) as Arc<dyn Store>)?);
     // Last, since scripts take the file as the sign that the daemon can be spoken to.
     state_dir::write_address(&config.state_dir, listener.local_addr()?)?;
     let mut tasks = Tasks::default();

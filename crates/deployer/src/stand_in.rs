@@ -177,7 +177,10 @@ impl Engine for StandIn {
             id: text(container, "/Id"),
             name: text(container, "/Name").trim_start_matches('/').to_owned(),
             image_id: text(container, "/Image"),
-            labels: BTreeMap::new(),
+            labels: container
+                .pointer("/Config/Labels")
+                .and_then(|labels| serde_json::from_value(labels.clone()).ok())
+                .unwrap_or_default(),
             state: text(container, "/State/Status"),
             status: String::new(),
         };

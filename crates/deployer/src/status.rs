@@ -1,13 +1,13 @@
 //! What the daemon knows, in the form that `status` and `plan` print and programs read.
 
-use deployer_core::plan::Answer;
+use deployer_core::plan::{Answer, Known, LocalTag, Naming, Obstacle, Ownership, Situation, Target, Trigger, decide};
 use deployer_core::record::{Opinion, Record, Version};
 use deployer_core::slot::{Claim, ClaimPhase};
 use serde::{Deserialize, Serialize};
 
 use crate::ledger::{Read, decode};
 use crate::situation::{Decision, TrackView};
-use crate::survey::Survey;
+use crate::survey::{Survey, Surveyed};
 use crate::update::LookError;
 use crate::world::World;
 
@@ -128,6 +128,7 @@ pub async fn status(world: &World) -> Result<Status, LookError> {
         is_paused |= view.ledger.is_paused;
         tracks.push(track_status(world, &survey, &view));
     }
+    tracks.extend(pinned(world, &survey));
     Ok(Status { node: world.settings.node.clone(), paused: is_paused, tracks, claims: claims(world).await? })
 }
 
@@ -144,6 +145,51 @@ fn track_status(world: &World, survey: &Survey, view: &TrackView) -> TrackStatus
         verdicts: verdicts(view, record),
         containers: view.decisions.iter().map(|decision| container_status(world, survey, view, decision)).collect(),
     }
+}
+
+/// Containers that are opted in and name no tag. They have no track, and whoever opted them in should see why nothing
+/// happens: each image stands in the place of one.
+fn pinned(world: &World, survey: &Survey) -> Vec<TrackStatus> {
+    let row = decide(&Situation {
+        naming: Naming::Pinned,
+        ownership: Ownership::Managed,
+        local_tag: LocalTag::Known,
+        trigger: Trigger::None,
+        answer: Answer::NotAsked,
+        known: Known::No,
+        target: Target::None,
+        obstacle: Obstacle::None,
+    });
+    let mut tracks: Vec<TrackStatus> = Vec::new();
+    let is_pinned = |container: &&Surveyed| {
+        world.settings.manage.includes(&container.summary.labels) && container.track().is_none()
+    };
+    for container in survey.containers.iter().filter(is_pinned) {
+        let line = ContainerStatus {
+            node: world.settings.node.clone(),
+            name: container.summary.name.clone(),
+            id: container.summary.id.clone(),
+            image_id: container.summary.image_id.clone(),
+            digest: None,
+            state: "unmanaged".to_owned(),
+            reason: row.state.to_owned(),
+            row: format!("{}: {}", row.name, row.consequence),
+            service: String::new(),
+        };
+        match tracks.iter_mut().find(|track| track.image == container.config_image) {
+            Some(track) => track.containers.push(line),
+            None => tracks.push(TrackStatus {
+                image: container.config_image.clone(),
+                record: None,
+                target: None,
+                pending: false,
+                trouble: None,
+                verdicts: Vec::new(),
+                containers: vec![line],
+            }),
+        }
+    }
+    tracks
 }
 
 fn version_status(version: &Version) -> VersionStatus {

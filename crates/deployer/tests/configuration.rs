@@ -76,11 +76,16 @@ fn a_wrong_value_says_where_it_stands_and_what_would_be_right() {
     );
     check(
         "interval = \"soon\"\n",
-        "error: …/deployer.toml:1:12: interval: 'soon' is not a duration such as 90s, 15m, 1h or 1d",
+        "error: …/deployer.toml:1:12: interval: 'soon' is not a duration such as 90s, 15m, 1h or 1d, up to 365d",
     );
     check(
         "registry_check = \"0s\"\n",
-        "error: …/deployer.toml:1:18: registry_check: '0s' is not a duration such as 90s, 15m, 1h or 1d",
+        "error: …/deployer.toml:1:18: registry_check: '0s' is not a duration such as 90s, 15m, 1h or 1d, up to 365d",
+    );
+    check(
+        "registry_check = \"200000000000000d\"\n",
+        "error: …/deployer.toml:1:18: registry_check: '200000000000000d' is not a duration such as 90s, 15m, 1h or 1d, \
+         up to 365d",
     );
     check(
         "listen = \"nowhere\"\n",
@@ -95,7 +100,7 @@ fn a_wrong_value_says_where_it_stands_and_what_would_be_right() {
     check_with(
         &["--interval", "soon"],
         "interval = \"1h\"\n",
-        "error: --interval or DEPLOYER_INTERVAL: interval: 'soon' is not a duration such as 90s, 15m, 1h or 1d",
+        "error: --interval or DEPLOYER_INTERVAL: interval: 'soon' is not a duration such as 90s, 15m, 1h or 1d, up to 365d",
     );
 }
 

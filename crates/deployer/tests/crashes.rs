@@ -63,3 +63,26 @@ fn a_bad_candidate_survives_a_kill_at_every_phase_up_to_the_gate_and_of_the_way_
     let phases: Vec<Phase> = Phase::ALL.into_iter().filter(reached).collect();
     check(&phases, &Behaviour::ExitsAtOnce);
 }
+
+/// The store is damaged when the daemon comes back, after a kill that left nothing serving: the container is brought up
+/// before the store is opened, and once the file was moved away the replacement comes to its end.
+#[test]
+fn a_damaged_store_keeps_no_container_down() {
+    let hold = Phase::Stopped.word();
+    let mut stage = Stage::with(|builder| builder.env("DEPLOYER_HOLD_AT", &hold));
+    stage.push("v1");
+    let web = stage.run(&stage.container("web"));
+    stage.push("v2");
+    wait_for_hold(&stage);
+    stage.daemon.kill_9();
+    let store = stage.daemon.state_directory().join("store.redb");
+    fs::write(&store, "no store").expect("it can be written");
+    stage.daemon.restart_without_waiting(&[("DEPLOYER_HOLD_AT", "")]);
+    let ended = stage.daemon.process().wait(SOON).expect("it ends");
+    assert_eq!(ended.code(), Some(1));
+    assert!(stage.daemon.log().contains("store.redb"), "{}", stage.daemon.log());
+    web.wait_for_version("v2", SOON);
+    fs::remove_file(store).expect("it is there");
+    stage.daemon.restart();
+    stage.assert_settled(&web, "v2");
+}

@@ -80,6 +80,38 @@ fn deploy_follows_to_the_end_and_its_exit_code_tells() {
     stage.assert_settled(&web, "v2");
 }
 
+/// Else a person would be told of the outage that is over, or wait for the next try's time.
+#[test]
+fn deploy_asks_a_registry_that_is_back_at_once() {
+    let mut stage = Stage::new();
+    stage.push("v1");
+    let web = stage.run(&stage.container("web"));
+    stage.registry.notify(Vec::new());
+    stage.push("v2");
+    stage.registry.stop();
+    let away = stage.daemon.cli(["deploy", &stage.image()]);
+    assert_eq!(away.code, Some(1), "{away:?}");
+    assert!(away.stderr.contains("connection refused"), "{away:?}");
+    stage.registry.restart();
+    let back = stage.daemon.cli(["deploy", &stage.image()]);
+    assert_eq!(back.code, Some(0), "{back:?}");
+    stage.assert_settled(&web, "v2");
+}
+
+#[test]
+fn deploy_says_that_what_is_left_alone_is_not_deployed() {
+    let stage = Stage::new();
+    stage.push("v1");
+    let mislabelled = stage.container("mislabelled").label("deployer.monitor", "soon").run();
+    stage.wait_for_state(mislabelled.name(), "held_back");
+    let told = stage.daemon.cli(["deploy", &stage.image()]);
+    assert_eq!(told.code, Some(1), "{told:?}");
+    assert!(told.stderr.contains("deployer.monitor=soon"), "{told:?}");
+    let unparsable = stage.daemon.cli(["deploy", "acme/Web:1"]);
+    assert_eq!(unparsable.code, Some(2), "{unparsable:?}");
+    assert!(unparsable.stderr.contains("is not a repository"), "{unparsable:?}");
+}
+
 #[test]
 fn what_is_the_users_survives_and_what_is_the_images_follows_the_image() {
     let stage = Stage::new();
@@ -118,17 +150,23 @@ fn what_is_not_ours_is_left_alone_with_the_reason() {
     let mislabelled = stage.container("mislabelled").label("deployer.monitor", "soon").run();
     let stranger = deployer_testkit::Container::new(&stage.scene, "stranger").image(&stage.image()).run();
     let removed_on_exit = stage.container("ephemeral").option("--rm").restart("no").run();
+    // The last option counts.
+    let endless = stage.container("endless").option("--stop-timeout=-1").run();
     let second = stage.push("v2");
     stage.wait_for_digest(web.name(), &second);
     let refused = stage.wait_for_state(removed_on_exit.name(), "failed_here");
     assert!(refused["reason"].to_string().contains("--rm"), "{refused}");
+    let refused = stage.wait_for_state(endless.name(), "failed_here");
+    assert!(refused["reason"].to_string().contains("deployer.stop.timeout"), "{refused}");
     assert_eq!(
         stage.wait_for_state(foreign.name(), "unmanaged")["reason"],
         "it belongs to Docker Swarm, which would make it again"
     );
     let held = stage.wait_for_state(mislabelled.name(), "held_back");
     assert!(held["reason"].to_string().contains("deployer.monitor=soon"), "{held}");
-    for untouched in [&pinned, &foreign, &mislabelled, &stranger, &removed_on_exit] {
+    let unmanaged = stage.wait_for_state(pinned.name(), "unmanaged");
+    assert!(unmanaged["reason"].to_string().contains("by digest"), "{unmanaged}");
+    for untouched in [&pinned, &foreign, &mislabelled, &stranger, &removed_on_exit, &endless] {
         assert_eq!(untouched.id(), untouched.first_id(), "{} was touched", untouched.name());
     }
 }

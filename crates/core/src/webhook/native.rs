@@ -15,13 +15,19 @@ pub fn parse(body: &Value, registry: Option<&Registry>) -> Result<Parsed, Malfor
         return Err(Malformed("native", "write {\"image\": \"host/path:tag\"}".to_owned()));
     }
     let mut parsed = Parsed::default();
+    let mut mistake = None;
     for reference in references {
         let text = reference
             .as_str()
             .ok_or_else(|| Malformed("native", "an image is a text, such as \"host/path:tag\"".to_owned()))?;
+        mistake = mistake.or_else(|| ImageRef::parse(text).err());
         parsed.take(read(text, registry));
     }
-    Ok(parsed)
+    // Unlike a registry, whoever wrote this call can mend it, and should not believe that it deployed something.
+    match mistake {
+        Some(mistake) if parsed.notices.is_empty() => Err(Malformed("native", mistake.to_string())),
+        _ => Ok(parsed),
+    }
 }
 
 fn read(text: &str, registry: Option<&Registry>) -> Result<Notice, Passed> {

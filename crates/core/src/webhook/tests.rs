@@ -196,6 +196,12 @@ fn the_native_call_takes_one_image_or_several() {
         None,
         "ghcr.io/acme/web:1 invalid-ref invalid-ref",
     );
+    check(
+        r#"{"image": "ghcr.io/Acme/web:1"}"#,
+        None,
+        "the body is not what native sends: 'Acme/web' is not a repository (expected lower-case parts of letters, \
+         digits, '.', '_' and '-' joined by '/')",
+    );
     check(r#"{"images": []}"#, None, r#"the body is not what native sends: write {"image": "host/path:tag"}"#);
     check(r#"["web:1"]"#, None, r#"the body is not what native sends: write {"image": "host/path:tag"}"#);
     check(

@@ -65,6 +65,15 @@ fn end(track: &TrackStatus) -> Option<Result<(), Ended>> {
     if let Some(container) = halted {
         return Some(Err(Ended::Failed(format!("{} failed here: {}", container.name, container.reason))));
     }
+    // Nobody asks the registry for containers that are left alone, and the notification waits until that changes.
+    if let Some(container) = track.containers.first().filter(|_| managed().all(|c| c.state == "held_back"))
+        && track.pending
+    {
+        return Some(Err(Ended::Failed(format!(
+            "nothing is deployed: {} is left alone: {}",
+            container.name, container.reason
+        ))));
+    }
     if track.pending || managed().any(|c| matches!(c.state.as_str(), "stale" | "pulling" | "waiting" | "replacing")) {
         return None;
     }

@@ -56,6 +56,8 @@ impl From<LookError> for ActionError {
 pub async fn deploy(world: &World, ask: Ask) -> Result<String, ActionError> {
     let track = registered(world, &ask.of)?;
     let pending = Pending { digest: None, at: world.ambient.now() };
+    // A person need not wait until it is time to ask a registry again that was away.
+    world.memory().asked.remove(&track);
     world.store.txn(Txn::new().put(world.keys.pending(&track), &pending)).await?;
     Ok(format!("asked the registry about {track}"))
 }

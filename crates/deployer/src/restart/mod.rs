@@ -18,7 +18,6 @@ use std::time::Duration;
 use deployer_core::backoff::Backoff;
 use deployer_core::dirty::Dirty;
 use deployer_core::plan::{Action, Answer};
-use deployer_core::record::Verdicts;
 use deployer_core::replacement::{Act, Event, Failure, Phase, Replacement};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -28,7 +27,6 @@ use tokio_util::sync::CancellationToken;
 use crate::engine::EngineError;
 use crate::failpoint;
 use crate::keep;
-use crate::ledger;
 use crate::situation::{Decision, TrackView};
 use crate::survey::Survey;
 use crate::update::LookError;
@@ -243,16 +241,7 @@ async fn finish(world: &World, replacement: &Replacement) {
     if let Err(error) = world.journals.close(&replacement.txn) {
         tracing::error!(error = &error as &dyn std::error::Error, "a finished journal stays behind");
     }
-    let tidy = async {
-        let record = ledger::Ledger::read(world, &facts.track).await?.record;
-        let (verdicts, _) = ledger::verdicts(world, &facts.service).await?;
-        let known: Vec<Verdicts> = vec![verdicts];
-        match record {
-            Some(record) => Ok(keep::tidy(world, &facts.track, &record.value, &known).await?),
-            None => Ok::<(), LookError>(()),
-        }
-    };
-    if let Err(error) = tidy.await {
+    if let Err(error) = keep::tidy(world, &facts.track).await {
         tracing::warn!(error = &error as &dyn std::error::Error, "images are tidied after the next replacement");
     }
 }

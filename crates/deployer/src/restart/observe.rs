@@ -45,7 +45,7 @@ pub async fn watch(world: &World, facts: &Facts, id: &str, mut gate: Gate) -> Re
 async fn sample(world: &World, facts: &Facts, container: &Value) -> Sample {
     let state = container.get("State").unwrap_or(&Value::Null);
     let is = |field: &str| state.get(field).and_then(Value::as_bool).unwrap_or(false);
-    let is_running = is("Running") && !is("Restarting") && !is("Paused");
+    let is_running = is("Running") && !is("Restarting");
     let health = match state.pointer("/Health/Status").and_then(Value::as_str) {
         Some("healthy") => Health::Healthy,
         Some("unhealthy") => Health::Unhealthy,
@@ -54,11 +54,12 @@ async fn sample(world: &World, facts: &Facts, container: &Value) -> Sample {
     };
     Sample {
         is_running,
+        is_paused: is("Paused"),
         exit_code: state.get("ExitCode").and_then(Value::as_i64).unwrap_or_default(),
         started_at: state.get("StartedAt").and_then(Value::as_str).unwrap_or_default().to_owned(),
         restart_count: container.get("RestartCount").and_then(Value::as_u64).unwrap_or_default(),
         health,
-        silent: if is_running { silent(world, facts, container).await } else { Vec::new() },
+        silent: if is_running && !is("Paused") { silent(world, facts, container).await } else { Vec::new() },
     }
 }
 

@@ -55,6 +55,12 @@ pub enum PrefetchError {
         /// Its name.
         name: String,
     },
+    /// The container's own grace has no end.
+    #[error(
+        "the container may take as long as it likes to stop (--stop-timeout -1), and a replacement must come to an end: \
+         say how long in the label deployer.stop.timeout"
+    )]
+    EndlessStop,
     /// The decision has no target: it was not one to replace.
     #[error("there is nothing to deploy")]
     NoTarget,
@@ -95,6 +101,8 @@ pub async fn prefetch(
         world.memory().owners.insert(summary.id.clone(), owner);
         return Err(PrefetchError::Foreign(reason));
     }
+    let policy = decision.container.policy.clone()?;
+    let grace = policy.stop_timeout.or_else(|| grace_of(&container)).ok_or(PrefetchError::EndlessStop)?;
     refuse_if_provider(&container, survey.containers.iter().map(|other| &*other.inspection))?;
     refuse_injected_files(world, &container, old_image.as_ref()).await?;
     let api = world.engine.info().await?.api;
@@ -112,10 +120,8 @@ pub async fn prefetch(
     })?;
     everything_exists(world, &successor).await?;
     keep_predecessors_image(world, survey, view, decision).await?;
-    let policy = decision.container.policy.clone()?;
     let ran = decision.container.is_meant_to_run();
     let ports = baseline(world, &container, &policy.tcp, ran).await;
-    let grace = policy.stop_timeout.unwrap_or_else(|| grace_of(&container));
     Ok(Facts {
         track: view.track.clone(),
         service: decision.service.clone(),
@@ -228,9 +234,12 @@ fn tcp_ports(ports: Option<&Value>) -> Vec<u16> {
     keys.filter_map(|key| key.strip_suffix("/tcp").unwrap_or(key).parse().ok()).collect()
 }
 
-fn grace_of(container: &Value) -> Duration {
-    let seconds = container.pointer("/Config/StopTimeout").and_then(Value::as_u64);
-    seconds.map_or(GRACE, Duration::from_secs)
+/// The grace of the container's stop; `None` if it has no end, which the engine writes as a negative number.
+fn grace_of(container: &Value) -> Option<Duration> {
+    match container.pointer("/Config/StopTimeout").and_then(Value::as_i64) {
+        Some(seconds) => u64::try_from(seconds).ok().map(Duration::from_secs),
+        None => Some(GRACE),
+    }
 }
 
 /// How long the successor's HEALTHCHECK may need to say healthy or unhealthy; `None` without one.
@@ -248,6 +257,6 @@ fn healthcheck_needs(container: &Value, new_image: &Value) -> Option<Duration> {
     let retries = field("Retries").and_then(|retries| retries.as_u64()).filter(|n| *n > 0).unwrap_or(3);
     let rounds = u32::try_from(retries + 1).unwrap_or(u32::MAX);
     // The engine's defaults: every 30 s, 30 s each, three times, no start period.
-    let needs = (nanos("Interval", 30) + nanos("Timeout", 30)) * rounds + nanos("StartPeriod", 0);
+    let needs = (nanos("Interval", 30) + nanos("Timeout", 30)).saturating_mul(rounds) + nanos("StartPeriod", 0);
     (!is_off).then_some(needs)
 }
