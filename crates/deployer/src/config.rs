@@ -15,8 +15,12 @@ use toml::Spanned;
 
 use crate::http::Hook;
 use crate::wire::Endpoint;
+use etcd::EtcdConfig;
 use place::{Document, Setting};
 
+mod certificates;
+mod etcd;
+mod file;
 mod hook;
 mod place;
 
@@ -26,6 +30,8 @@ const LISTEN: &str = "127.0.0.1:7380";
 const STATE_DIR: &str = "/var/lib/deployer";
 /// Where Docker listens unless told otherwise.
 const DOCKER: &str = "unix:///var/run/docker.sock";
+/// What every key in the store begins with unless told otherwise.
+pub const PREFIX: &str = "/deployer";
 /// Longest name of a node, in bytes: that of a host.
 const NODE_BYTES_MAX: usize = 253;
 /// The file that is read if it exists and no other is named.
@@ -57,6 +63,12 @@ pub struct Flags {
     /// How often everything is looked at without any event [default: 1h]
     #[arg(long, env = "DEPLOYER_INTERVAL", value_name = "DURATION")]
     pub interval: Option<String>,
+    /// URLs of the etcd that the machines of a cluster share, with commas between [default: a store of this machine]
+    #[arg(long, env = "DEPLOYER_ETCD", value_name = "URLS")]
+    pub etcd: Option<String>,
+    /// What deployer's keys in etcd begin with [default: /deployer]
+    #[arg(long, env = "DEPLOYER_ETCD_PREFIX", value_name = "PREFIX")]
+    pub etcd_prefix: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -69,6 +81,7 @@ struct FileForm {
     manage: Option<Spanned<String>>,
     interval: Option<Spanned<String>>,
     registry_check: Option<Spanned<String>>,
+    etcd: Option<Spanned<etcd::EtcdForm>>,
     hook: Vec<hook::HookForm>,
 }
 
@@ -89,6 +102,8 @@ pub struct Config {
     pub interval: Duration,
     /// How often the registry is asked to heal lost hooks; `None`: never.
     pub registry_check: Option<Duration>,
+    /// The store that machines share; `None`: this machine has its own.
+    pub etcd: Option<EtcdConfig>,
     /// The routes of hooks.
     pub hooks: Vec<Hook>,
 }
@@ -159,6 +174,7 @@ impl Config {
             manage: Manage::parse(&manage.text).ok_or_else(|| manage.is_not("labeled, labeled=VALUE or all"))?,
             interval: duration(&or(interval, "interval", "1h"))?,
             registry_check: if check.text == "off" { None } else { Some(duration(&check)?) },
+            etcd: etcd::parse(file.etcd, flags, &document)?,
             hooks: hook::parse(file.hook, &document)?,
         })
     }
@@ -180,6 +196,9 @@ impl fmt::Display for Config {
         match self.registry_check {
             Some(period) => writeln!(f, "registry_check = \"{}s\"", period.as_secs())?,
             None => writeln!(f, "registry_check = \"off\"")?,
+        }
+        if let Some(etcd) = &self.etcd {
+            write!(f, "{etcd}")?;
         }
         for hook in &self.hooks {
             write!(f, "{hook}")?;

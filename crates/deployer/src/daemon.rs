@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::ambient::Ambient;
-use crate::config::{Config, SOCKET};
+use crate::config::{Config, PREFIX, SOCKET};
 use crate::control;
 use crate::docker::Docker;
 use crate::engine::{Engine, EngineError, EngineInfo};
@@ -29,6 +29,7 @@ use crate::pull::Pull;
 use crate::restart::{Restart, recover_with_engine};
 use crate::store::Store;
 use crate::store::embedded::Embedded;
+use crate::store::etcd::Etcd;
 use crate::triggers::{self, EngineEvents, StoreWatch};
 use crate::update::Update;
 use crate::world::{Settings, World};
@@ -52,7 +53,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let engine = Docker::new(config.docker.clone());
     let info = wait_for_engine(&engine, &ambient).await?;
     tracing::info!(engine = info.version, "engine {} with API {}.{}", info.product, info.api.0, info.api.1);
-    let store = Arc::new(Embedded::open(&config.state_dir.join("store.redb"))?);
+    let (store, embedded) = open_store(&config, &ambient)?;
     let settings = Settings {
         node: config.node.clone(),
         boot: ambient.hex(16),
@@ -60,10 +61,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         own_container: own::container(&config.manage)?,
         registry_check: config.registry_check,
         state_dir: config.state_dir.clone(),
+        prefix: config.etcd.as_ref().map_or(PREFIX, |etcd| &etcd.prefix).to_owned(),
     };
     let journals = Journals::open(&config.state_dir)?;
-    let shared: Arc<dyn Store> = Arc::clone(&store) as Arc<dyn Store>;
-    let world = Arc::new(World::new(Arc::new(engine), shared, settings, ambient, journals));
+    let world = Arc::new(World::new(Arc::new(engine), store, settings, ambient, journals));
     let left = recover_with_engine(&world).await?;
     let listener =
         TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
@@ -71,11 +72,29 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     // Last, since scripts take the file as the sign that the daemon can be spoken to.
     state_dir::write_address(&config.state_dir, listener.local_addr()?)?;
     let mut tasks = Tasks::default();
-    tasks.spawn("leases", async move { store.run().await });
+    if let Some(embedded) = embedded {
+        tasks.spawn("leases", async move { embedded.run().await });
+    }
     wire(&mut tasks, &world, &config, left, listener, socket);
     // Not being run by systemd is no mistake.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     tasks.wait().await
+}
+
+/// The store that machines share, if one is configured, and otherwise this machine's own, whose leases a task ends.
+fn open_store(config: &Config, ambient: &Ambient) -> anyhow::Result<(Arc<dyn Store>, Option<Arc<Embedded>>)> {
+    let Some(etcd) = &config.etcd else {
+        let embedded = Arc::new(Embedded::open(&config.state_dir.join("store.redb"))?);
+        return Ok((Arc::clone(&embedded) as Arc<dyn Store>, Some(embedded)));
+    };
+    for endpoint in etcd.in_the_clear() {
+        tracing::warn!(endpoint, "etcd is spoken to in the clear: anybody on the way can read and write for us");
+    }
+    let mut settings = etcd.settings.clone();
+    // So that not every machine begins with the same member.
+    let first = ambient.random() % settings.endpoints.len() as u64;
+    settings.endpoints.rotate_left(first as usize);
+    Ok((Arc::new(Etcd::new(settings)), None))
 }
 
 /// Channels and stages. Forward edges are bounded channels; the backward edge is the world's bell.

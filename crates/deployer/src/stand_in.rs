@@ -76,6 +76,7 @@ pub fn fixture() -> Fixture {
         own_container: None,
         registry_check: None,
         state_dir: folder.path().to_owned(),
+        prefix: "/deployer".to_owned(),
     };
     let journals = Journals::open(folder.path()).expect("journals");
     let shared: Arc<dyn Engine> = Arc::clone(&engine) as Arc<dyn Engine>;

@@ -34,6 +34,8 @@ pub struct Settings {
     pub registry_check: Option<Duration>,
     /// Where the journals lie.
     pub state_dir: PathBuf,
+    /// What every key in the store begins with.
+    pub prefix: String,
 }
 
 /// The edges, the settings, and what this node remembers while it runs.
@@ -108,7 +110,7 @@ impl World {
         Self {
             engine,
             store,
-            keys: Keys::new("/deployer"),
+            keys: Keys::new(&settings.prefix),
             settings,
             account: Account::new(Arc::clone(&ambient)),
             ambient,

@@ -55,6 +55,7 @@ impl Node {
             own_container: None,
             registry_check: None,
             state_dir: folder.path().to_owned(),
+            prefix: "/deployer".to_owned(),
         };
         let store: Arc<dyn Store> = Arc::new(Embedded::open(&folder.path().join("store.redb")).expect("a store"));
         let journals = Journals::open(folder.path()).expect("a folder");

@@ -3,3 +3,6 @@
 mod contract;
 mod embedded;
 mod etcd;
+mod etcd_access;
+mod etcd_outage;
+mod outage;
