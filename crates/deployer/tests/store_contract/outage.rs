@@ -32,8 +32,12 @@ pub async fn a_write_whose_answer_is_lost_is_made_once(opened: &impl Opened) {
 }
 
 pub async fn a_watch_taken_up_again_after_a_restart_has_no_gap(opened: &impl Opened) {
+    counts_through(opened.store(), opened.restart()).await;
+}
+
+/// Counts up through a disturbance and follows the count by watches, without a gap.
+pub async fn counts_through(store: &Arc<dyn Store>, disturbance: impl Future<Output = ()>) {
     const WRITES: u64 = 100;
-    let store = opened.store();
     let first = done(store, Txn::new().put("/t/n".into(), &0)).await;
     let (progress, mut seen) = watch::channel(first);
     let mut tasks = JoinSet::new();
@@ -41,8 +45,8 @@ pub async fn a_watch_taken_up_again_after_a_restart_has_no_gap(opened: &impl Ope
     tasks.spawn(follow(first, first + WRITES, Arc::clone(store), progress));
     let third = first + WRITES / 3;
     timeout(LIMIT, seen.wait_for(|seen| *seen >= third)).await.expect("in time").expect("it reads");
-    opened.restart().await;
-    timeout(LIMIT, tasks.join_all()).await.expect("both go on after the restart");
+    disturbance.await;
+    timeout(2 * LIMIT, tasks.join_all()).await.expect("both go on after it");
 }
 
 /// Counts up, one transaction a number. What was written although the store was away is seen at the next read.

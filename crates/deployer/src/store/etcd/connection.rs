@@ -98,9 +98,9 @@ impl Connection {
                 Ok(Err(error)) => Failure::from(error),
                 Err(_) => Failure::Away(format!("no answer within {} s", ANSWER_DEADLINE.as_secs())),
             };
-            let error = self.leave(&link, failure.clone());
-            let was_done = !matches!(failure, Failure::Unsent(_) | Failure::Token(_));
-            if was_done || sent == SENT_MAX || matches!(error, StoreError::Broken(_)) {
+            let is_last = sent == SENT_MAX || !failure.is_harmless();
+            let error = self.leave(&link, failure);
+            if is_last {
                 return Err(error);
             }
         }
@@ -114,7 +114,7 @@ impl Connection {
             // Several calls fail together; only the first of them may move on.
             _ if !is_current => {}
             Failure::Token(_) => state.link = None,
-            Failure::Unsent(_) | Failure::Away(_) => {
+            Failure::Unsent(_) | Failure::Untrusted(_) | Failure::Away(_) => {
                 state.link = None;
                 state.at = (state.at + 1) % self.settings.endpoints.len();
             }
@@ -149,7 +149,7 @@ impl Connection {
                     *self.lock() = State { at, link: Some(Arc::clone(&link)) };
                     return Ok(link);
                 }
-                Ok(Err(failure)) => failure,
+                Ok(Err(failure)) => failure.with_hint(self.settings.hint()),
                 Err(_) => Failure::Away(format!("no connection within {} s", CONNECT_DEADLINE.as_secs())),
             };
             error = failure.at(&endpoint);

@@ -34,6 +34,8 @@ const BROKEN: &[(&str, &str)] = &[
 pub(super) enum Failure {
     /// It never left this machine: nothing was done, another member may be asked.
     Unsent(String),
+    /// One side does not trust the other's certificate: nothing was done, another member may have a better one.
+    Untrusted(String),
     /// It was refused because of the token alone: nothing was done, a new token may help.
     Token(String),
     /// No answer, or one that this member gives only for now. It may have been done.
@@ -47,14 +49,43 @@ pub(super) enum Failure {
 }
 
 impl Failure {
+    /// What happened to the connection.
+    fn of_transport(source: &(dyn Error + 'static)) -> Self {
+        let message = chain(source);
+        let io = causes(source).filter_map(|cause| cause.downcast_ref());
+        let kinds: Vec<ErrorKind> = io.map(std::io::Error::kind).collect();
+        let has = |expected: &[ErrorKind]| kinds.iter().any(|kind| expected.contains(kind));
+        // What TLS says of certificates, ours or theirs, has this kind.
+        if has(&[ErrorKind::InvalidData]) {
+            return Self::Untrusted(format!("{message}: check ca_file, cert_file and key_file"));
+        }
+        let is_unsent = has(&[ErrorKind::ConnectionRefused, ErrorKind::HostUnreachable, ErrorKind::NetworkUnreachable]);
+        if is_unsent { Self::Unsent(message) } else { Self::Away(message) }
+    }
+
     /// Why the server ended a watch.
     pub fn of_canceled(response: &WatchResponse) -> Self {
         if response.compact_revision() > 0 {
             return Self::Compacted(request::unsigned(response.compact_revision()));
         }
         // The reason has no code, only the text of the error that a call would have met.
-        let reason = response.cancel_reason();
+        let (_, reason) = response.cancel_reason().rsplit_once("desc = ").unwrap_or(("", response.cancel_reason()));
         Self::said(reason).unwrap_or_else(|| Self::Away(format!("the watch was ended: {reason}")))
+    }
+
+    /// Adds what may be behind it if the connection broke off without a word of etcd's.
+    pub fn with_hint(self, hint: Option<&str>) -> Self {
+        match (self, hint) {
+            (Self::Away(message), Some(hint)) if !message.starts_with("etcdserver") => {
+                Self::Away(format!("{message}; {hint}"))
+            }
+            (failure, _) => failure,
+        }
+    }
+
+    /// Whether it is certain that nothing was done, so that the request may be sent again.
+    pub fn is_harmless(&self) -> bool {
+        matches!(self, Self::Unsent(_) | Self::Untrusted(_) | Self::Token(_))
     }
 
     /// The same as the store's error.
@@ -65,7 +96,7 @@ impl Failure {
             }
             Self::LeaseGone => StoreError::LeaseGone,
             Self::Compacted(revision) => StoreError::Compacted(revision),
-            Self::Broken(message) => StoreError::Broken(format!("{endpoint}: {message}")),
+            Self::Untrusted(message) | Self::Broken(message) => StoreError::Broken(format!("{endpoint}: {message}")),
         }
     }
 
@@ -94,9 +125,8 @@ impl From<etcd_client::Error> for Failure {
             other => return Self::Away(other.to_string()),
         };
         // What comes from the server has no source.
-        if status.source().is_some() {
-            let message = chain(&status);
-            return if is_unsent(&status) { Self::Unsent(message) } else { Self::Away(message) };
+        if let Some(source) = status.source() {
+            return Self::of_transport(source);
         }
         let message = status.message();
         Self::said(message).unwrap_or_else(|| match status.code() as i32 {
@@ -107,18 +137,10 @@ impl From<etcd_client::Error> for Failure {
     }
 }
 
-/// Whether the connection could not even be made.
-fn is_unsent(error: &(dyn Error + 'static)) -> bool {
-    causes(error).any(|source| {
-        let kind = source.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
-        matches!(kind, Some(ErrorKind::ConnectionRefused | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable))
-    })
-}
-
-/// An error with its causes, each said once.
+/// What caused an error of the transport, each cause said once. Of itself it says only that it is one.
 fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = String::new();
-    for error in causes(error) {
+    for error in causes(error.source().unwrap_or(error)) {
         let part = error.to_string();
         if !text.contains(&part) {
             let separator = if text.is_empty() { "" } else { ": " };

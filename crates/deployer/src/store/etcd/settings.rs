@@ -13,6 +13,17 @@ pub struct EtcdSettings {
     pub user: Option<User>,
 }
 
+impl EtcdSettings {
+    /// What may be wrong with them if a member hangs up before it has said anything.
+    pub(super) fn hint(&self) -> Option<&'static str> {
+        match &self.tls {
+            None => Some("if it serves TLS, write https://"),
+            Some(Tls { identity: None, .. }) => Some("if it asks for a certificate, set cert_file and key_file"),
+            Some(_) => None,
+        }
+    }
+}
+
 /// Certificates and the key, in PEM.
 #[derive(Clone)]
 pub struct Tls {
