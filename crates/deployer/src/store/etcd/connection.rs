@@ -12,7 +12,7 @@ use std::time::Duration;
 use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
 use tokio::time::timeout;
 
-use super::failure::Failure;
+use super::failure::{Failure, NOBODY};
 use super::settings::EtcdSettings;
 use crate::store::StoreError;
 
@@ -122,7 +122,7 @@ impl Connection {
         }
         drop(state);
         match failure {
-            Failure::Token(message) if self.settings.user.is_none() => {
+            Failure::Token(message) if message.contains(NOBODY) && self.settings.user.is_none() => {
                 let hint = "it asks for a user: set user and password_file, or cert_file and key_file";
                 Failure::Broken(format!("{message}: {hint}")).at(&link.endpoint)
             }

@@ -15,9 +15,12 @@ const PERMISSION_DENIED: i32 = 7;
 const OUT_OF_RANGE: i32 = 11;
 const UNIMPLEMENTED: i32 = 12;
 
+/// What etcd says to whom it does not know; it may have asked for nobody's name until now.
+pub(super) const NOBODY: &str = "user name is empty";
+
 /// The token is unknown (etcd was restarted, the token expired), older than the last change of users and roles, or
-/// was never asked for because etcd asked for none until now.
-const TOKEN: &[&str] = &["invalid auth token", "revision of auth store is old", "user name is empty"];
+/// missing.
+const TOKEN: &[&str] = &["invalid auth token", "revision of auth store is old", NOBODY];
 
 /// What a person has to mend, and how.
 const BROKEN: &[(&str, &str)] = &[

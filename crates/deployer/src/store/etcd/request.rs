@@ -42,7 +42,7 @@ fn condition(compare: &Compare) -> etcd_client::Compare {
         }
         Compare::NoneNewer(prefix, seen) => {
             let (key, end) = range(prefix);
-            etcd_client::Compare::create_revision(key, CompareOp::Less, signed(seen + 1)).with_range(end)
+            etcd_client::Compare::create_revision(key, CompareOp::Less, signed(seen.saturating_add(1))).with_range(end)
         }
     }
 }

@@ -29,7 +29,8 @@ pub(super) async fn open(
 ) -> Result<BoxStream<'static, Result<Change, StoreError>>, StoreError> {
     let (key, end) = request::range(prefix);
     // In fragments, since the stub refuses answers of more than 4 MiB, and many changes may wait.
-    let options = WatchOptions::new().with_range(end).with_start_revision(request::signed(after + 1)).with_fragment();
+    let options = WatchOptions::new().with_range(end).with_fragment();
+    let options = options.with_start_revision(request::signed(after.saturating_add(1)));
     let ask = |client| begin(client, key.clone(), options.clone());
     let (link, stream) = connection.call_on_link(ask).await?;
     let reader = Reader {
@@ -37,8 +38,7 @@ pub(super) async fn open(
         link,
         stream,
         page: VecDeque::new(),
-        heard: Instant::now(),
-        asked: None,
+        silence: Silence::begin(Instant::now()),
     };
     Ok(reader.into_stream())
 }
@@ -58,10 +58,7 @@ struct Reader {
     link: Arc<Link>,
     stream: WatchStream,
     page: VecDeque<Change>,
-    /// When the server last said anything.
-    heard: Instant,
-    /// When it was asked to.
-    asked: Option<Instant>,
+    silence: Silence,
 }
 
 impl Reader {
@@ -89,27 +86,62 @@ impl Reader {
         }
     }
 
-    /// The server's next word. What counts as silence begins when the server was asked, not when it was last heard:
-    /// nobody hears anything while nobody reads.
+    /// The server's next word.
     async fn response(&mut self) -> Result<WatchResponse, Failure> {
         loop {
-            let deadline = self.asked.map_or(self.heard + ASK_AFTER, |asked| asked + ANSWER_DEADLINE);
             tokio::select! {
                 biased;
                 response = self.stream.message() => {
-                    self.heard = Instant::now();
-                    self.asked = None;
-                    let ended = || Failure::Away("the server ended the watch".to_owned());
-                    return response?.ok_or_else(ended);
+                    self.silence = Silence::begin(Instant::now());
+                    return response?.ok_or_else(|| Failure::Away("the server ended the watch".to_owned()));
                 }
-                () = sleep_until(deadline) => {}
+                () = sleep_until(self.silence.deadline()) => {}
             }
-            if self.asked.is_some() {
-                let silence = self.heard.elapsed().as_secs();
-                return Err(Failure::Away(format!("the watch was silent for {silence} s")));
+            if !self.silence.ask(Instant::now()) {
+                let seconds = self.silence.heard.elapsed().as_secs();
+                return Err(Failure::Away(format!("the watch was silent for {seconds} s")));
             }
-            self.asked = Some(Instant::now());
             self.stream.request_progress().await?;
         }
+    }
+}
+
+/// How long nothing was heard. What ends a watch is an unanswered question, not the time since the last word: nobody
+/// hears anything while nobody reads.
+struct Silence {
+    heard: Instant,
+    asked: Option<Instant>,
+}
+
+impl Silence {
+    fn begin(now: Instant) -> Self {
+        Self { heard: now, asked: None }
+    }
+
+    /// When to ask, or, if that was done, when to give up.
+    fn deadline(&self) -> Instant {
+        self.asked.map_or(self.heard + ASK_AFTER, |asked| asked + ANSWER_DEADLINE)
+    }
+
+    /// Whether there is still something to ask at the deadline.
+    fn ask(&mut self, now: Instant) -> bool {
+        self.asked.replace(now).is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_is_asked_about_once_and_then_ends() {
+        let begun = Instant::now();
+        let mut silence = Silence::begin(begun);
+        assert_eq!(silence.deadline(), begun + Duration::from_secs(30));
+        // Whoever reads again after an hour asks first.
+        let much_later = begun + Duration::from_secs(3600);
+        assert!(silence.ask(much_later));
+        assert_eq!(silence.deadline(), much_later + Duration::from_secs(30));
+        assert!(!silence.ask(silence.deadline()));
     }
 }
