@@ -16,8 +16,12 @@ use toml::Spanned;
 
 use crate::http::Hook;
 use crate::wire::Endpoint;
+use etcd::EtcdConfig;
 use place::{Document, Setting};
 
+mod certificates;
+mod etcd;
+mod file;
 mod hook;
 mod place;
 
@@ -29,6 +33,8 @@ const STATE_DIR: &str = "/var/lib/deployer";
 const DOCKER: &str = "unix:///var/run/docker.sock";
 /// The longest period that can be set. Far beyond it a moment to come could no longer be computed.
 const PERIOD_LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+/// What every key in the store begins with unless told otherwise.
+pub const PREFIX: &str = "/deployer";
 /// Longest name of a node, in bytes: that of a host.
 const NODE_BYTES_MAX: usize = 253;
 /// The file that is read if it exists and no other is named.
@@ -60,6 +66,12 @@ pub struct Flags {
     /// How often everything is looked at without any event [default: 1h]
     #[arg(long, env = "DEPLOYER_INTERVAL", value_name = "DURATION")]
     pub interval: Option<String>,
+    /// URLs of the etcd that the machines of a cluster share, with commas between [default: a store of this machine]
+    #[arg(long, env = "DEPLOYER_ETCD", value_name = "URLS")]
+    pub etcd: Option<String>,
+    /// What deployer's keys in etcd begin with [default: /deployer]
+    #[arg(long, env = "DEPLOYER_ETCD_PREFIX", value_name = "PREFIX")]
+    pub etcd_prefix: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -73,6 +85,7 @@ struct FileForm {
     interval: Option<Spanned<String>>,
     registry_check: Option<Spanned<String>>,
     scope: Option<Spanned<String>>,
+    etcd: Option<Spanned<etcd::EtcdForm>>,
     hook: Vec<hook::HookForm>,
 }
 
@@ -95,6 +108,8 @@ pub struct Config {
     pub registry_check: Option<Duration>,
     /// Whose instances wait for each other.
     pub scope: Scope,
+    /// The store that machines share; `None`: this machine has its own.
+    pub etcd: Option<EtcdConfig>,
     /// The routes of hooks.
     pub hooks: Vec<Hook>,
 }
@@ -170,6 +185,7 @@ impl Config {
                 .into_iter()
                 .find(|known| known.word() == scope.text)
                 .ok_or_else(|| scope.is_not("cluster or service"))?,
+            etcd: etcd::parse(file.etcd, flags, &document)?,
             hooks: hook::parse(file.hook, &document)?,
         })
     }
@@ -193,6 +209,9 @@ impl fmt::Display for Config {
             None => writeln!(f, "registry_check = \"off\"")?,
         }
         writeln!(f, "scope = \"{}\"", self.scope.word())?;
+        if let Some(etcd) = &self.etcd {
+            write!(f, "{etcd}")?;
+        }
         for hook in &self.hooks {
             write!(f, "{hook}")?;
         }

@@ -11,7 +11,6 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use deployer_core::backoff::Backoff;
-use deployer_core::keys::Keys;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -20,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::ambient::Ambient;
-use crate::config::{Config, SOCKET};
+use crate::config::{Config, PREFIX, SOCKET};
 use crate::control;
 use crate::docker::Docker;
 use crate::engine::{Engine, EngineError, EngineInfo};
@@ -31,6 +30,7 @@ use crate::pull::Pull;
 use crate::restart::{Restart, recover_with_engine};
 use crate::store::Store;
 use crate::store::embedded::Embedded;
+use crate::store::etcd::Etcd;
 use crate::store::unopened::Unopened;
 use crate::triggers::{self, EngineEvents, StoreWatch};
 use crate::update::Update;
@@ -64,36 +64,51 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         own_container: own::container(&config.manage)?,
         registry_check: config.registry_check,
         state_dir: config.state_dir.clone(),
+        prefix: config.etcd.as_ref().map_or(PREFIX, |etcd| &etcd.prefix).to_owned(),
     };
     let engine: Arc<dyn Engine> = Arc::new(engine);
     let open = |store: Arc<dyn Store>| -> anyhow::Result<World> {
         let journals = Journals::open(&config.state_dir)?;
-        Ok(World::new(
-            Arc::clone(&engine),
-            store,
-            Keys::new("/deployer"),
-            settings.clone(),
-            Arc::clone(&ambient),
-            journals,
-        ))
+        Ok(World::new(Arc::clone(&engine), store, settings.clone(), Arc::clone(&ambient), journals))
     };
     // Before the store, which may be damaged: what should serve is brought up all the same.
     let left = recover_with_engine(&open(Arc::new(Unopened))?).await?;
     let listener =
         TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
     let socket = state_dir::bind_socket(&config.state_dir.join(SOCKET))?;
-    let store = Arc::new(Embedded::open(&config.state_dir.join("store.redb"))?);
-    let world = Arc::new(open(Arc::clone(&store) as Arc<dyn Store>)?);
+    let (store, embedded) = open_store(&config, &ambient)?;
+    let world = Arc::new(open(store)?);
     // Last, since scripts take the file as the sign that the daemon can be spoken to.
     state_dir::write_address(&config.state_dir, listener.local_addr()?)?;
     let mut tasks = Tasks::default();
-    tasks.spawn("leases", async move { store.run().await });
+    if let Some(embedded) = embedded {
+        tasks.spawn("leases", async move { embedded.run().await });
+    }
     wire(&mut tasks, &world, &config, left, listener, socket);
     // Not being run by systemd is no mistake.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     tasks.wait().await?;
     presence::leave(&world).await;
     Ok(())
+}
+
+/// A store, and the embedded one again if it is that, since its leases are ended by a task.
+type Opened = (Arc<dyn Store>, Option<Arc<Embedded>>);
+
+/// The store that machines share, if one is configured, and otherwise this machine's own.
+fn open_store(config: &Config, ambient: &Ambient) -> anyhow::Result<Opened> {
+    let Some(etcd) = &config.etcd else {
+        let embedded = Arc::new(Embedded::open(&config.state_dir.join("store.redb"))?);
+        return Ok((Arc::clone(&embedded) as Arc<dyn Store>, Some(embedded)));
+    };
+    for endpoint in etcd.in_the_clear() {
+        tracing::warn!(endpoint, "etcd is spoken to in the clear: anybody on the way can read and write for us");
+    }
+    let mut settings = etcd.settings.clone();
+    // So that not every machine begins with the same member.
+    let first = ambient.random() % settings.endpoints.len() as u64;
+    settings.endpoints.rotate_left(first as usize);
+    Ok((Arc::new(Etcd::new(settings)), None))
 }
 
 /// Channels and stages. Forward edges are bounded channels; the backward edge is the world's bell.

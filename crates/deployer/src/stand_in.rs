@@ -10,7 +10,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use deployer_core::availability::{Instance, Limit};
 use deployer_core::image::{Digest, ImageRef, Track};
-use deployer_core::keys::Keys;
 use deployer_core::node::Identity;
 use deployer_core::policy::{GateSettings, Manage};
 use deployer_core::replacement::{Facts, Replacement};
@@ -83,11 +82,11 @@ pub async fn fixture() -> Fixture {
         own_container: None,
         registry_check: None,
         state_dir: folder.path().to_owned(),
+        prefix: "/deployer".to_owned(),
     };
     let journals = Journals::open(folder.path()).expect("journals");
     let shared: Arc<dyn Engine> = Arc::clone(&engine) as Arc<dyn Engine>;
-    let world =
-        World::new(shared, Arc::new(store), Keys::new("/t"), settings, Arc::new(Ambient::chosen(|| 0, 7)), journals);
+    let world = World::new(shared, Arc::new(store), settings, Arc::new(Ambient::chosen(|| 0, 7)), journals);
     presence::register(&world).await.expect("the store").expect("nobody else bears the name");
     // Registering has rung the bell, which a test may want to hear for another reason.
     world.bell.notified().await;

@@ -46,6 +46,8 @@ pub struct Settings {
     pub registry_check: Option<Duration>,
     /// Where the journals lie.
     pub state_dir: PathBuf,
+    /// What every key in the store begins with.
+    pub prefix: String,
 }
 
 /// The edges, the settings, and what this node remembers while it runs.
@@ -165,7 +167,6 @@ impl World {
     pub fn new(
         engine: Arc<dyn Engine>,
         store: Arc<dyn Store>,
-        keys: Keys,
         settings: Settings,
         ambient: Arc<Ambient>,
         journals: Journals,
@@ -173,7 +174,7 @@ impl World {
         Self {
             engine,
             store,
-            keys,
+            keys: Keys::new(&settings.prefix),
             settings,
             account: Account::new(Arc::clone(&ambient)),
             ambient,

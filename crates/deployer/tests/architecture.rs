@@ -76,9 +76,10 @@ fn one_file_spawns() {
 }
 
 #[test]
-fn one_module_speaks_to_docker_and_one_to_the_disk_of_the_store() {
+fn one_module_speaks_to_docker_one_to_etcd_and_one_to_the_disk_of_the_store() {
     let rule = "an edge is reached through its trait";
     check("deployer/src", &["docker::"], &["deployer/src/docker/", "src/daemon.rs", "src/lib.rs"], rule);
+    check("deployer/src", &["etcd_client"], &["store/etcd/"], rule);
     check("deployer/src", &["redb::", "embedded::"], &["store/", "src/daemon.rs", "src/stand_in.rs"], rule);
 }
 

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use deployer_testkit::Authority;
 use tempfile::TempDir;
 
 const SAMPLE: &str = include_str!("../../../dist/deployer.toml");
@@ -58,7 +59,7 @@ fn what_is_no_configuration_is_refused_with_its_place() {
     check(
         "manage = \"all\"\nintervall = \"1h\"\n",
         "error: …/deployer.toml:2:1: unknown field `intervall`, expected one of `docker`, `state_dir`, \
-         `listen`, `node`, `manage`, `interval`, `registry_check`, `hook`",
+         `listen`, `node`, `manage`, `interval`, `registry_check`, `etcd`, `hook`",
     );
     check("node = \"é\" x\n", "error: …/deployer.toml:1:12: unexpected key or value, expected newline, `#`");
     check("listen = 7380\n", "error: …/deployer.toml:1:10: invalid type: integer `7380`, expected a string");
@@ -183,21 +184,38 @@ fn what_came_out_is_printed_without_secrets() {
     assert_eq!(said, expected, "{output:?}");
 }
 
-/// As it is, and with each commented setting taken as written: those are the defaults, but for the name and the hooks.
+/// As it is, and with each commented setting taken as written: those are the defaults, but for the name and the tables.
 #[test]
 fn the_sample_is_right() {
-    let is_setting = |line: &str| line.starts_with("[[") || line.split_once(" = ").is_some_and(|(key, _)| is_key(key));
+    let is_setting = |line: &str| line.starts_with('[') || line.split_once(" = ").is_some_and(|(key, _)| is_key(key));
     let bare = |line: &str| line.strip_prefix("# ").filter(|line| is_setting(line)).unwrap_or(line).to_owned();
     let written: Vec<String> = SAMPLE.lines().map(bare).collect();
     let print = |file: &str| {
-        let output = config_check(&folder(file), &["--node", "web-1"]);
+        let folder = folder(file);
+        let authority = Authority::new();
+        let client = authority.issue("deployer");
+        copy(&authority.certificate(), folder.path(), "etcd-ca.pem", 0o644);
+        copy(&client.certificate, folder.path(), "etcd-client.pem", 0o644);
+        copy(&client.key, folder.path(), "etcd-client-key.pem", 0o600);
+        write(folder.path(), "etcd.password", "hunter2\n", 0o600);
+        let output = config_check(&folder, &["--node", "web-1"]);
         assert!(output.status.success(), "{output:?}");
-        String::from_utf8(output.stdout).expect("text")
+        String::from_utf8(output.stdout).expect("text").replace(&folder.path().display().to_string(), "…")
     };
     let (silent, spoken) = (print(SAMPLE), print(&written.join("\n")));
-    let (settings, hooks) = spoken.split_at(spoken.find("[[hook]]").expect("hooks"));
+    let (settings, tables) = spoken.split_at(spoken.find('[').expect("tables"));
     assert_eq!(settings, silent);
+    let (etcd, hooks) = tables.split_at(tables.find("[[hook]]").expect("hooks"));
     assert_eq!(hooks.matches("[[hook]]").count(), 3, "{hooks}");
+    let expected = "[etcd]\nendpoints = [\"https://etcd-1.example.com:2379\", \"https://etcd-2.example.com:2379\", \
+        \"https://etcd-3.example.com:2379\"]\nprefix = \"/deployer\"\nuser = \"deployer\"\n\
+        ca_file = \"…/etcd-ca.pem\"\ncert_file = \"…/etcd-client.pem\"\nkey_file = \"…/etcd-client-key.pem\"\n\
+        password_file = \"…/etcd.password\"\n";
+    assert_eq!(etcd, expected);
+}
+
+fn copy(from: &Path, folder: &Path, name: &str, mode: u32) {
+    write(folder, name, &fs::read_to_string(from).expect("a file"), mode);
 }
 
 fn is_key(text: &str) -> bool {

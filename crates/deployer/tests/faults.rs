@@ -17,7 +17,6 @@ use deployer::triggers::StoreWatch;
 use deployer::update::Update;
 use deployer::world::{Settings, World};
 use deployer_core::image::{Digest, Track};
-use deployer_core::keys::Keys;
 use deployer_core::node::Identity;
 use deployer_core::policy::Manage;
 use deployer_core::record::Pending;
@@ -61,11 +60,12 @@ impl Node {
             own_container: None,
             registry_check: None,
             state_dir: folder.path().to_owned(),
+            prefix: "/deployer".to_owned(),
         };
         let store: Arc<dyn Store> = Arc::new(Embedded::open(&folder.path().join("store.redb")).expect("a store"));
         let journals = Journals::open(folder.path()).expect("a folder");
         let ambient = Arc::new(Ambient::chosen(|| 0, seed));
-        let world = Arc::new(World::new(Arc::new(engine.clone()), store, Keys::new("/t"), settings, ambient, journals));
+        let world = Arc::new(World::new(Arc::new(engine.clone()), store, settings, ambient, journals));
         let (wake, wakes) = mpsc::channel(64);
         let (pulls, tracks) = mpsc::channel(64);
         let (replacements, containers) = mpsc::channel(64);

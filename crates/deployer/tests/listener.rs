@@ -18,7 +18,6 @@ use deployer::store::{Store, StoreError};
 use deployer::wire::Endpoint;
 use deployer::world::{Settings, World};
 use deployer_core::image::{Registry, Track};
-use deployer_core::keys::Keys;
 use deployer_core::node::Identity;
 use deployer_core::policy::Manage;
 use deployer_core::slot::Scope;
@@ -104,13 +103,13 @@ impl Listener {
             own_container: None,
             registry_check: None,
             state_dir: folder.path().to_owned(),
+            prefix: "/deployer".to_owned(),
         };
         let docker = Docker::new(Endpoint::parse("unix:///nobody/is/here").expect("an address"));
         let journals = Journals::open(folder.path()).expect("journals");
         let ambient = Arc::new(Ambient::chosen(|| 1_000_000, 1));
         let shared = Arc::clone(&store) as Arc<dyn Store>;
-        let world =
-            Arc::new(World::new(Arc::new(docker), shared, Keys::new("/t"), settings, Arc::clone(&ambient), journals));
+        let world = Arc::new(World::new(Arc::new(docker), shared, settings, Arc::clone(&ambient), journals));
         let (sink, intake) = Intake::new(Arc::clone(&world));
         let hook = |path: &str, source, registry_host| Hook {
             path: path.to_owned(),

@@ -15,6 +15,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "the kit is where tests wait: its sleeps lie between two looks")]
 
+mod authority;
 mod config;
 mod container;
 mod daemon;
@@ -26,20 +27,23 @@ mod image;
 mod port;
 mod process;
 mod registry;
+mod relay;
 mod sampler;
 mod scene;
 mod wait;
 
+pub use authority::{Authority, Issued};
 pub use config::{Hook, write_config};
 pub use container::{Container, RunningContainer};
 pub use daemon::{CliOutput, Daemon, DaemonBuilder};
 pub use engine::{Engine, docker, try_docker};
-pub use etcd::Etcd;
+pub use etcd::{Etcd, EtcdCluster, EtcdOptions};
 pub use host::{Forward, Host};
 pub use image::{AppImage, Behaviour, LocalImage};
 pub use port::free_port;
 pub use process::Process;
 pub use registry::{Access, Notification, Registry, RegistryOptions};
+pub use relay::Relay;
 pub use sampler::{Sample, Sampler, Samples};
 pub use scene::Scene;
 pub use wait::wait_until;

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::ConfigError;
+use super::file::read_private;
 use super::place::{Document, Setting};
 use crate::http::Hook;
 
@@ -120,16 +121,9 @@ fn authentication(
     }
 }
 
-/// One secret a line, so that a new one can stand beside the old while senders change over. A secret that others on
-/// the machine can read is none.
+/// One secret a line, so that a new one can stand beside the old while senders change over.
 fn read_secrets(path: &Path) -> Result<Vec<String>, String> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let cannot = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
-    let mode = std::fs::metadata(path).map_err(cannot)?.permissions().mode();
-    if mode & 0o007 != 0 {
-        return Err(format!("{0} can be read by everybody; run: chmod 600 {0}", path.display()));
-    }
-    let text = std::fs::read_to_string(path).map_err(cannot)?;
+    let text = read_private(path)?;
     let secrets: Vec<String> =
         text.lines().map(str::trim).filter(|secret| !secret.is_empty()).map(str::to_owned).collect();
     if secrets.is_empty() { Err(format!("{} is empty", path.display())) } else { Ok(secrets) }

@@ -13,6 +13,7 @@ use futures_util::stream::BoxStream;
 use thiserror::Error;
 
 pub mod embedded;
+pub mod etcd;
 pub mod unopened;
 
 /// Conditions, and likewise writes, in one transaction; beyond it the transaction is refused before it is

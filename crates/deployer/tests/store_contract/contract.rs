@@ -11,8 +11,10 @@ use futures_util::stream::{BoxStream, StreamExt};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
+pub use crate::outage::{a_watch_taken_up_again_after_a_restart_has_no_gap, a_write_whose_answer_is_lost_is_made_once};
+
 /// How long a store may take for anything; passing it is a failure, never part of a passing run.
-const LIMIT: Duration = Duration::from_secs(15);
+pub const LIMIT: Duration = Duration::from_secs(15);
 
 /// The shortest lease that every store grants as asked.
 const TTL: Duration = Duration::from_secs(2);
@@ -24,6 +26,17 @@ pub trait Opened {
 
     /// Makes the store forget all changes up to now.
     fn forget(&self) -> impl Future<Output = ()>;
+
+    /// Has a transaction carried out of which nobody is told. A store that is never far from its caller loses no
+    /// answer: there the caller does not listen.
+    fn lose_answer(&self, txn: Txn) -> impl Future<Output = ()> {
+        async { drop(self.store().txn(txn).await) }
+    }
+
+    /// Ends the store's server and starts it again with everything it had, where there is one.
+    fn restart(&self) -> impl Future<Output = ()> {
+        async {}
+    }
 }
 
 /// One test for every promise: `plain` ones need real threads, `leases` ones wait for time to pass.
@@ -47,6 +60,8 @@ macro_rules! holds_the_contract {
             a_watch_sees_its_prefix_only
             a_watch_may_begin_in_the_future
             forgotten_changes_are_said_to_be
+            a_write_whose_answer_is_lost_is_made_once
+            a_watch_taken_up_again_after_a_restart_has_no_gap
         }
         crate::contract::holds_the_contract! { @ $open, #[$leases],
             a_lease_ends_and_the_watch_says_so
@@ -429,8 +444,9 @@ pub fn number(entry: &Entry) -> u64 {
     serde_json::from_slice(&entry.value).expect("a number")
 }
 
+/// Asserts what a key holds and when it was made and changed.
 #[track_caller]
-fn check_entry(entry: Option<Entry>, value: &str, create_revision: Revision, mod_revision: Revision) {
+pub fn check_entry(entry: Option<Entry>, value: &str, create_revision: Revision, mod_revision: Revision) {
     let entry = entry.expect("the key exists");
     assert_eq!(entry.value, value.as_bytes());
     assert_eq!((entry.create_revision, entry.mod_revision), (create_revision, mod_revision));

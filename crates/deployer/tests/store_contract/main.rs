@@ -2,3 +2,7 @@
 
 mod contract;
 mod embedded;
+mod etcd;
+mod etcd_access;
+mod etcd_outage;
+mod outage;
