@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::ambient::Ambient;
+use crate::callback::{Caller, Outside};
 use crate::config::{Config, SOCKET};
 use crate::control;
 use crate::docker::Docker;
@@ -40,6 +41,8 @@ use crate::world::{Settings, World};
 const WAKES_MAX: usize = 256;
 /// Keys that wait for the pull or the restart stage.
 const KEYS_MAX: usize = 256;
+/// Senders of hooks that wait to be called back. Further ones are not, which the log says.
+const CALLBACKS_MAX: usize = 64;
 
 /// Runs until a signal, or until a stage dies.
 ///
@@ -120,7 +123,11 @@ fn wire(
     tasks.spawn("store watch", StoreWatch { world: Arc::clone(world), wakes: wake.clone() }.run());
     tasks.spawn("timer", triggers::timer(config.interval, wake));
     tasks.spawn("intake", intake.run(shutdown.clone()));
-    let hooks = http::router(config.hooks.clone(), sink, Arc::clone(&world.ambient));
+    let (call_back, callbacks) = mpsc::channel(CALLBACKS_MAX);
+    if config.hooks.iter().any(|hook| hook.callback) {
+        tasks.spawn("callbacks", Caller::new(callbacks, Outside::system()).run());
+    }
+    let hooks = http::router(config.hooks.clone(), sink, call_back, Arc::clone(&world.ambient));
     tasks.spawn("hooks", http::serve(listener, hooks, TaskTracker::new(), shutdown.clone()));
     let api = control::router(Arc::clone(world), shutdown.clone());
     tasks.spawn("control", async move {

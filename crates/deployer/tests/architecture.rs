@@ -89,6 +89,7 @@ fn edges_know_neither_each_other_nor_a_stage() {
         ("deployer/src/docker", ["crate::store", "crate::http", "crate::control", "crate::cli"]),
         ("deployer/src/store", ["crate::docker", "crate::http", "crate::control", "crate::cli"]),
         ("deployer/src/http", ["crate::docker", "crate::engine", "crate::control", "crate::cli"]),
+        ("deployer/src/callback", ["crate::docker", "crate::store", "crate::http", "crate::control"]),
     ] {
         check(edge, &others, &[], "edges do not know each other");
         check(edge, &stages, &[], "edges do not know stages");
