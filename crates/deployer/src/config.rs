@@ -35,6 +35,8 @@ const NODE_BYTES_MAX: usize = 253;
 const FILE: &str = "/etc/deployer/deployer.toml";
 /// The name of the local API's socket in the state directory.
 pub const SOCKET: &str = "deployer.sock";
+/// The name of the embedded store in the state directory.
+pub const STORE: &str = "store.redb";
 
 /// The flags of `deployer run`. Each can be given in the environment or, but for the file itself, in the file.
 #[derive(Args, Clone, Debug, Default)]
@@ -60,6 +62,13 @@ pub struct Flags {
     /// How often everything is looked at without any event [default: 1h]
     #[arg(long, env = "DEPLOYER_INTERVAL", value_name = "DURATION")]
     pub interval: Option<String>,
+}
+
+impl Flags {
+    /// The file that is read, if it exists or was asked for.
+    pub fn file(&self) -> &Path {
+        self.config.as_deref().unwrap_or(Path::new(FILE))
+    }
 }
 
 #[derive(Deserialize, Default)]
@@ -136,7 +145,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] for the first thing that is wrong.
     pub fn load(flags: &Flags) -> Result<Self, ConfigError> {
-        let document = Document::read(flags.config.as_deref().unwrap_or(Path::new(FILE)), flags.config.is_some())?;
+        let document = Document::read(flags.file(), flags.config.is_some())?;
         let file = parse(&document)?;
         let pick = |name, from: (&Option<String>, &str), file: Option<Spanned<String>>| match (from, file) {
             ((Some(flag), origin), _) => Some(Setting::new(name, flag.clone(), origin.to_owned())),

@@ -5,7 +5,7 @@
 //! again: a deployer that is half there would be believed to be whole.
 
 mod own;
-mod state_dir;
+pub(crate) mod state_dir;
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::ambient::Ambient;
 use crate::callback::{Caller, Outside};
-use crate::config::{Config, SOCKET};
+use crate::config::{Config, SOCKET, STORE};
 use crate::control;
 use crate::docker::Docker;
 use crate::engine::{Engine, EngineError, EngineInfo};
@@ -85,7 +85,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let listener =
         TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
     let socket = state_dir::bind_socket(&config.state_dir.join(SOCKET))?;
-    let store = Arc::new(Embedded::open(&config.state_dir.join("store.redb"))?);
+    let store = Arc::new(Embedded::open(&config.state_dir.join(STORE))?);
     let world = Arc::new(open(Arc::clone(&store) as Arc<dyn Store>)?);
     // Last, since scripts take the file as the sign that the daemon can be spoken to.
     state_dir::write_address(&config.state_dir, listener.local_addr()?)?;

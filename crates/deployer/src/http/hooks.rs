@@ -22,6 +22,8 @@ use crate::ambient::Ambient;
 
 /// Seconds after which a refused sender should try again.
 const RETRY_AFTER: &str = "5";
+/// Who answers at `/healthz`.
+pub const SERVER: &str = "deployer";
 /// How long the store may take over a hook. The write may still happen after that, which does no harm.
 const STORE_LIMIT: Duration = Duration::from_secs(5);
 
@@ -46,11 +48,13 @@ pub fn router(hooks: Vec<Hook>, sink: Sink, callbacks: mpsc::Sender<Callback>, a
     })
 }
 
+/// The name in the head tells `doctor` that it is not another program which answers here.
 fn health(shared: &Shared) -> Response {
-    match shared.sink.is_ready() {
+    let answer = match shared.sink.is_ready() {
         true => (StatusCode::OK, axum::Json(json!({"status": "ok"}))).into_response(),
         false => away("the engine or the store was not heard yet"),
-    }
+    };
+    ([(header::SERVER, SERVER)], answer).into_response()
 }
 
 async fn receive(hook: &Hook, strangers: &Strangers, shared: &Shared, request: HttpRequest) -> Response {

@@ -14,7 +14,7 @@ use std::fmt;
 use deployer_core::image::Registry;
 use deployer_core::webhook::{Auth, Source};
 
-pub use hooks::router;
+pub use hooks::{SERVER, router};
 pub use intake::{Intake, Sink};
 pub use server::serve;
 
@@ -50,7 +50,7 @@ impl Hook {
     }
 
     /// The path as it may be printed. Where nothing else is asked of a sender, a long last part is its secret.
-    fn shown_path(&self) -> String {
+    pub fn shown_path(&self) -> String {
         match (self.path.rsplit_once('/'), &self.auth) {
             (Some((front, last)), Auth::Insecure) if last.len() >= MASKED_BYTES_MIN => format!("{front}/***"),
             _ => self.path.clone(),
