@@ -61,7 +61,7 @@ fn what_is_no_configuration_is_refused_with_its_place() {
     check(
         "manage = \"all\"\nintervall = \"1h\"\n",
         "error: …/deployer.toml:2:1: unknown field `intervall`, expected one of `docker`, `state_dir`, \
-         `listen`, `node`, `manage`, `interval`, `registry_check`, `hook`",
+         `listen`, `node`, `manage`, `interval`, `registry_check`, `scope`, `hook`",
     );
     check("node = \"é\" x\n", "error: …/deployer.toml:1:12: unexpected key or value, expected newline, `#`");
     check("listen = 7380\n", "error: …/deployer.toml:1:10: invalid type: integer `7380`, expected a string");
@@ -215,7 +215,7 @@ fn what_came_out_is_printed_without_secrets() {
     let said = String::from_utf8_lossy(&output.stdout);
     let expected = "docker = \"unix:///var/run/docker.sock\"\nstate_dir = \"/var/lib/deployer\"\n\
         listen = \"127.0.0.1:7380\"\nnode = \"here\"\nmanage = \"labeled=true\"\ninterval = \"900s\"\n\
-        registry_check = \"86400s\"\n[[hook]]\npath = \"/a\"\nsource = \"native\"\nauth = \"bearer\"\nsecret = \"***\"\n\
+        registry_check = \"86400s\"\nscope = \"cluster\"\n[[hook]]\npath = \"/a\"\nsource = \"native\"\nauth = \"bearer\"\nsecret = \"***\"\n\
         [[hook]]\npath = \"/hooks/***\"\nsource = \"distribution\"\ninsecure = true\n\
         [[hook]]\npath = \"/hub\"\nsource = \"dockerhub\"\nauth = \"path\"\nsecret = \"***\"\ncallback = true\n";
     assert_eq!(said, expected, "{output:?}");
