@@ -6,6 +6,7 @@
 pub mod availability;
 pub mod backoff;
 pub mod dirty;
+pub mod doctor;
 pub mod gate;
 pub mod image;
 pub mod keys;

@@ -41,6 +41,8 @@ const NODE_BYTES_MAX: usize = 253;
 const FILE: &str = "/etc/deployer/deployer.toml";
 /// The name of the local API's socket in the state directory.
 pub const SOCKET: &str = "deployer.sock";
+/// The name of the embedded store in the state directory.
+pub const STORE: &str = "store.redb";
 
 /// The flags of `deployer run`. Each can be given in the environment or, but for the file itself, in the file.
 #[derive(Args, Clone, Debug, Default)]
@@ -72,6 +74,13 @@ pub struct Flags {
     /// What deployer's keys in etcd begin with [default: /deployer]
     #[arg(long, env = "DEPLOYER_ETCD_PREFIX", value_name = "PREFIX")]
     pub etcd_prefix: Option<String>,
+}
+
+impl Flags {
+    /// The file that is read, if it exists or was asked for.
+    pub fn file(&self) -> &Path {
+        self.config.as_deref().unwrap_or(Path::new(FILE))
+    }
 }
 
 #[derive(Deserialize, Default)]
@@ -151,7 +160,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] for the first thing that is wrong.
     pub fn load(flags: &Flags) -> Result<Self, ConfigError> {
-        let document = Document::read(flags.config.as_deref().unwrap_or(Path::new(FILE)), flags.config.is_some())?;
+        let document = Document::read(flags.file(), flags.config.is_some())?;
         let file = parse(&document)?;
         let pick = |name, from: (&Option<String>, &str), file: Option<Spanned<String>>| match (from, file) {
             ((Some(flag), origin), _) => Some(Setting::new(name, flag.clone(), origin.to_owned())),

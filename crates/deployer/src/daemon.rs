@@ -5,7 +5,7 @@
 //! again: a deployer that is half there would be believed to be whole.
 
 mod own;
-mod state_dir;
+pub(crate) mod state_dir;
 
 use std::sync::Arc;
 
@@ -19,7 +19,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::ambient::Ambient;
-use crate::config::{Config, PREFIX, SOCKET};
+use crate::callback::{Caller, Outside};
+use crate::config::{Config, PREFIX, SOCKET, STORE};
 use crate::control;
 use crate::docker::Docker;
 use crate::engine::{Engine, EngineError, EngineInfo};
@@ -40,6 +41,8 @@ use crate::world::{Settings, World};
 const WAKES_MAX: usize = 256;
 /// Keys that wait for the pull or the restart stage.
 const KEYS_MAX: usize = 256;
+/// Senders of hooks that wait to be called back. Further ones are not, which the log says.
+const CALLBACKS_MAX: usize = 64;
 
 /// Runs until a signal, or until a stage dies.
 ///
@@ -98,7 +101,7 @@ type Opened = (Arc<dyn Store>, Option<Arc<Embedded>>);
 /// The store that machines share, if one is configured, and otherwise this machine's own.
 fn open_store(config: &Config, ambient: &Ambient) -> anyhow::Result<Opened> {
     let Some(etcd) = &config.etcd else {
-        let embedded = Arc::new(Embedded::open(&config.state_dir.join("store.redb"))?);
+        let embedded = Arc::new(Embedded::open(&config.state_dir.join(STORE))?);
         return Ok((Arc::clone(&embedded) as Arc<dyn Store>, Some(embedded)));
     };
     for endpoint in etcd.in_the_clear() {
@@ -135,7 +138,11 @@ fn wire(
     tasks.spawn("store watch", StoreWatch { world: Arc::clone(world), wakes: wake.clone() }.run());
     tasks.spawn("timer", triggers::timer(config.interval, wake));
     tasks.spawn("intake", intake.run(shutdown.clone()));
-    let hooks = http::router(config.hooks.clone(), sink, Arc::clone(&world.ambient));
+    let (call_back, callbacks) = mpsc::channel(CALLBACKS_MAX);
+    if config.hooks.iter().any(|hook| hook.callback) {
+        tasks.spawn("callbacks", Caller::new(callbacks, Outside::system()).run());
+    }
+    let hooks = http::router(config.hooks.clone(), sink, call_back, Arc::clone(&world.ambient));
     tasks.spawn("hooks", http::serve(listener, hooks, TaskTracker::new(), shutdown.clone()));
     let api = control::router(Arc::clone(world), shutdown.clone());
     tasks.spawn("control", async move {

@@ -1,6 +1,7 @@
 //! The daemon, the command line and their edges.
 
 pub mod ambient;
+pub mod callback;
 pub mod cli;
 pub mod config;
 pub mod control;

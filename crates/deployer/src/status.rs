@@ -14,6 +14,9 @@ use crate::world::World;
 /// Everything that this node knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
+    /// The daemon's version.
+    #[serde(default)]
+    pub version: String,
     /// This node.
     pub node: String,
     /// Whether a person paused the cluster.
@@ -129,7 +132,13 @@ pub async fn status(world: &World) -> Result<Status, LookError> {
         tracks.push(track_status(world, &survey, &view));
     }
     tracks.extend(pinned(world, &survey));
-    Ok(Status { node: world.settings.node.clone(), paused: is_paused, tracks, claims: claims(world).await? })
+    Ok(Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        node: world.settings.node.clone(),
+        paused: is_paused,
+        tracks,
+        claims: claims(world).await?,
+    })
 }
 
 fn track_status(world: &World, survey: &Survey, view: &TrackView) -> TrackStatus {

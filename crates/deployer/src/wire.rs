@@ -93,7 +93,8 @@ pub enum WireError {
     Timeout(Duration),
 }
 
-trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
+/// Something that HTTP can be spoken over.
+pub trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
 
 type Driver = Pin<Box<http1::Connection<TokioIo<Box<dyn Connection>>, Full<Bytes>>>>;
@@ -126,13 +127,20 @@ pub struct Call<'a> {
 /// # Errors
 /// [`WireError`]; after anything but [`WireError::Connect`] the server may have done what was asked.
 pub async fn send(endpoint: &Endpoint, call: Call<'_>, limit: Duration) -> Result<Answer, WireError> {
-    tokio::time::timeout(limit, exchange(endpoint, call)).await.unwrap_or(Err(WireError::Timeout(limit)))
+    let exchange = async {
+        let io = endpoint.connect().await.map_err(WireError::Connect)?;
+        send_over(io, "deployer", call).await
+    };
+    tokio::time::timeout(limit, exchange).await.unwrap_or(Err(WireError::Timeout(limit)))
 }
 
-async fn exchange(endpoint: &Endpoint, call: Call<'_>) -> Result<Answer, WireError> {
-    let io = endpoint.connect().await.map_err(WireError::Connect)?;
+/// Sends a request to `host` over a connection that somebody made, and waits for the answer's head.
+///
+/// # Errors
+/// [`WireError`]; the server may have done what was asked.
+pub async fn send_over(io: Box<dyn Connection>, host: &str, call: Call<'_>) -> Result<Answer, WireError> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(io)).await.map_err(WireError::Broken)?;
-    let mut request = Request::builder().method(call.method).uri(call.path).header("host", "deployer");
+    let mut request = Request::builder().method(call.method).uri(call.path).header("host", host);
     if call.body.is_some() {
         request = request.header("content-type", "application/json");
     }

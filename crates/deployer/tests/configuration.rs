@@ -12,6 +12,8 @@ const SAMPLE: &str = include_str!("../../../dist/deployer.toml");
 /// 32 bytes in base64.
 const SIGNING_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
+const PATH_SECRET: &str = "0123456789abcdef0123456789abcdef";
+
 /// A folder with the configuration, and secrets that only their owner can read.
 fn folder(file: &str) -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
@@ -19,6 +21,7 @@ fn folder(file: &str) -> TempDir {
     for name in ["registry.secret", "ci.secret", "signing.secret"] {
         write(folder.path(), name, &format!("{SIGNING_KEY}\n"), 0o600);
     }
+    write(folder.path(), "hub.secret", &format!("{PATH_SECRET}\n"), 0o600);
     write(folder.path(), "open.secret", "hunter2", 0o644);
     write(folder.path(), "empty.secret", "\n", 0o600);
     folder
@@ -59,13 +62,13 @@ fn what_is_no_configuration_is_refused_with_its_place() {
     check(
         "manage = \"all\"\nintervall = \"1h\"\n",
         "error: …/deployer.toml:2:1: unknown field `intervall`, expected one of `docker`, `state_dir`, \
-         `listen`, `node`, `manage`, `interval`, `registry_check`, `etcd`, `hook`",
+         `listen`, `node`, `manage`, `interval`, `registry_check`, `scope`, `etcd`, `hook`",
     );
     check("node = \"é\" x\n", "error: …/deployer.toml:1:12: unexpected key or value, expected newline, `#`");
     check("listen = 7380\n", "error: …/deployer.toml:1:10: invalid type: integer `7380`, expected a string");
     check_hook(
         "source = \"native\"\ntoken = \"x\"",
-        "error: …/deployer.toml:4:1: unknown field `token`, expected one of `path`, `source`, `auth`, `secret`, `secrets`, `secret_file`, `registry_host`, `insecure`",
+        "error: …/deployer.toml:4:1: unknown field `token`, expected one of `path`, `source`, `auth`, `secret`, `secrets`, `secret_file`, `registry_host`, `insecure`, `callback`",
     );
 }
 
@@ -140,11 +143,11 @@ fn a_hook_without_a_secret_is_refused() {
 fn a_hook_that_makes_no_sense_is_refused() {
     check_hook(
         "source = \"guess\"\nsecret = \"x\"",
-        "error: …/deployer.toml:3:10: hook.source: 'guess' is unknown; the sources are distribution, native",
+        "error: …/deployer.toml:3:10: hook.source: 'guess' is unknown; the sources are distribution, dockerhub, native",
     );
     check_hook(
         "auth = \"basic\"\nsource = \"native\"\nsecret = \"x\"",
-        "error: …/deployer.toml:3:8: hook.auth: 'basic' is unknown; it is header, bearer or standard-webhooks",
+        "error: …/deployer.toml:3:8: hook.auth: 'basic' is unknown; it is header, bearer, path or standard-webhooks",
     );
     check_hook(
         "registry_host = \"https://r.example\"\nsource = \"native\"\nsecret = \"x\"",
@@ -170,17 +173,52 @@ fn a_hook_that_makes_no_sense_is_refused() {
 }
 
 #[test]
+fn a_secret_of_a_path_must_fit_into_one() {
+    for secret in
+        ["hunter2", "0123456789abcdef01234", "0123456789abcdef/0123456789abcdef", "0123456789abcdef=0123456789abcdef"]
+    {
+        check_hook(
+            &format!("source = \"dockerhub\"\nsecret = \"{secret}\""),
+            "error: …/deployer.toml:2:8: hook.path: a secret of it is not 22 or more letters, digits and -._~; \
+             make one with: openssl rand -hex 16",
+        );
+    }
+    check(
+        &format!("[[hook]]\npath = \"/hub/\"\nsource = \"dockerhub\"\nsecret = \"{PATH_SECRET}\"\n"),
+        "error: …/deployer.toml:2:8: hook.path: the secret follows it; leave the last slash out",
+    );
+}
+
+#[test]
+fn only_docker_hub_is_called_back_and_not_on_a_strangers_word() {
+    check_hook(
+        "callback = true\nsource = \"native\"\nsecret = \"x\"",
+        "error: …/deployer.toml:3:12: hook.callback: only Docker Hub waits to be called back; leave it out",
+    );
+    check_hook(
+        "callback = true\nsource = \"dockerhub\"\ninsecure = true",
+        "error: …/deployer.toml:3:12: hook.callback: a hook that anybody may call is not called back; give it a secret",
+    );
+    check_hook(
+        "callback = \"yes\"\nsource = \"dockerhub\"",
+        "error: …/deployer.toml:3:12: invalid type: string \"yes\", expected a boolean",
+    );
+}
+
+#[test]
 fn what_came_out_is_printed_without_secrets() {
     let folder = folder(
         "interval = \"2h\"\n[[hook]]\npath = \"/a\"\nsource = \"native\"\nsecret = \"hunter2\"\n\
-         [[hook]]\npath = \"/hooks/0123456789abcdef\"\nsource = \"distribution\"\ninsecure = true\n",
+         [[hook]]\npath = \"/hooks/0123456789abcdef\"\nsource = \"distribution\"\ninsecure = true\n\
+         [[hook]]\npath = \"/hub\"\nsource = \"dockerhub\"\nsecret_file = \"hub.secret\"\ncallback = true\n",
     );
     let output = config_check(&folder, &["--node", "here", "--interval", "15m"]);
     let said = String::from_utf8_lossy(&output.stdout);
     let expected = "docker = \"unix:///var/run/docker.sock\"\nstate_dir = \"/var/lib/deployer\"\n\
         listen = \"127.0.0.1:7380\"\nnode = \"here\"\nmanage = \"labeled=true\"\ninterval = \"900s\"\n\
-        registry_check = \"86400s\"\n[[hook]]\npath = \"/a\"\nsource = \"native\"\nauth = \"bearer\"\nsecret = \"***\"\n\
-        [[hook]]\npath = \"/hooks/***\"\nsource = \"distribution\"\ninsecure = true\n";
+        registry_check = \"86400s\"\nscope = \"cluster\"\n[[hook]]\npath = \"/a\"\nsource = \"native\"\nauth = \"bearer\"\nsecret = \"***\"\n\
+        [[hook]]\npath = \"/hooks/***\"\nsource = \"distribution\"\ninsecure = true\n\
+        [[hook]]\npath = \"/hub\"\nsource = \"dockerhub\"\nauth = \"path\"\nsecret = \"***\"\ncallback = true\n";
     assert_eq!(said, expected, "{output:?}");
 }
 
@@ -206,7 +244,7 @@ fn the_sample_is_right() {
     let (settings, tables) = spoken.split_at(spoken.find('[').expect("tables"));
     assert_eq!(settings, silent);
     let (etcd, hooks) = tables.split_at(tables.find("[[hook]]").expect("hooks"));
-    assert_eq!(hooks.matches("[[hook]]").count(), 3, "{hooks}");
+    assert_eq!(hooks.matches("[[hook]]").count(), 4, "{hooks}");
     let expected = "[etcd]\nendpoints = [\"https://etcd-1.example.com:2379\", \"https://etcd-2.example.com:2379\", \
         \"https://etcd-3.example.com:2379\"]\nprefix = \"/deployer\"\nuser = \"deployer\"\n\
         ca_file = \"…/etcd-ca.pem\"\ncert_file = \"…/etcd-client.pem\"\nkey_file = \"…/etcd-client-key.pem\"\n\

@@ -64,6 +64,29 @@ fn a_hook_without_the_secret_or_without_sense_changes_nothing() {
     assert!(!stage.daemon.log().contains(&ci.authorization()), "no secret is logged");
 }
 
+/// Docker Hub's own call, of a push to the test's registry: nothing can be pushed to Docker Hub from here.
+#[test]
+fn a_push_that_docker_hub_tells_of_is_deployed_and_its_secret_is_nowhere() {
+    let mut hook = None;
+    let mut stage = Stage::with_registry(|builder, registry| {
+        let hub = hook.insert(Hook::dockerhub("/hooks/hub", &registry.address()));
+        builder.hook(hub).settings("registry_check = \"off\"")
+    });
+    let hub = hook.expect("it was configured");
+    stage.push("v1");
+    let web = stage.run(&stage.container("web"));
+    stage.registry.notify(Vec::new());
+    let digest = stage.push("v2");
+    let body = r#"{"push_data": {"tag": "latest"}, "repository": {"repo_name": "acme/web"}, "callback_url": "https://evil.example/"}"#;
+    let post = |hook: &Hook| stage.daemon.post(hook, body).expect("an answer").status;
+    assert_eq!(post(&Hook::dockerhub("/hooks/hub", "elsewhere")), 401, "another secret");
+    assert_eq!(post(&hub), 202);
+    stage.wait_for_digest(web.name(), &digest);
+    stage.assert_settled(&web, "v2");
+    let log = stage.daemon.log();
+    assert!(log.contains("path = \"/hooks/hub\"") && !log.contains(hub.secret()), "no secret is logged: {log}");
+}
+
 #[test]
 fn a_second_daemon_on_the_same_state_directory_says_so_and_ends() {
     let stage = Stage::new();

@@ -22,16 +22,17 @@ use deployer_core::node::Identity;
 use deployer_core::policy::Manage;
 use deployer_core::slot::Scope;
 use deployer_core::store::{Change, Entry, LeaseId, Outcome, Revision, Txn};
-use deployer_core::webhook::{Auth, Source};
+use deployer_core::webhook::{Auth, Callback, Source};
 use futures_util::stream::BoxStream;
 use http_body_util::BodyExt;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 const WEB: &str = "registry.example:5000/acme/web:1";
 const SECRET: &str = "Bearer 7c41";
+const PATH_SECRET: &str = "0123456789abcdef012345";
 
 /// The embedded store behind a door: each write waits for a pass, and is refused while the store is away.
 struct Doored {
@@ -80,12 +81,14 @@ struct Listener {
     router: Router,
     store: Arc<Doored>,
     world: Arc<World>,
+    callbacks: mpsc::Receiver<Callback>,
     _intake: JoinSet<()>,
     _folder: tempfile::TempDir,
 }
 
 impl Listener {
-    /// `/registry` takes a Distribution registry's events, `/ci` the native call.
+    /// `/registry` takes a Distribution registry's events, `/ci` the native call, `/hub` Docker Hub's, which waits to be
+    /// called back, as `/quiet` does in vain. One callback can wait.
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let store = Arc::new(Doored {
@@ -116,12 +119,21 @@ impl Listener {
             source,
             auth: Auth::Header(vec![SECRET.to_owned()]),
             registry_host,
+            callback: false,
         };
         let host = Registry::parse("registry.example:5000").expect("a host");
-        let hooks = vec![hook("/registry", Source::Distribution, Some(host)), hook("/ci", Source::Native, None)];
+        let hub = |path: &str, callback| Hook {
+            auth: Auth::Path(vec![PATH_SECRET.to_owned()]),
+            callback,
+            ..hook(path, Source::DockerHub, Some(host.clone()))
+        };
+        let registry = hook("/registry", Source::Distribution, Some(host.clone()));
+        let hooks = vec![registry, hook("/ci", Source::Native, None), hub("/hub", true), hub("/quiet", false)];
+        let (call_back, callbacks) = mpsc::channel(1);
         let mut tasks = JoinSet::new();
         tasks.spawn(intake.run(CancellationToken::new()));
-        Self { router: router(hooks, sink, ambient), store, world, _intake: tasks, _folder: folder }
+        let router = router(hooks, sink, call_back, ambient);
+        Self { router, store, world, callbacks, _intake: tasks, _folder: folder }
     }
 
     /// The same, with [`WEB`] run by some node.
@@ -142,6 +154,11 @@ impl Listener {
         let key = self.world.keys.pending(&web());
         self.store.get(&key).await.expect("the store answers").map(|entry| entry.mod_revision)
     }
+}
+
+/// What Docker Hub sends of [`WEB`], which waits to be called back at `url`.
+fn push(url: &str) -> String {
+    format!(r#"{{"push_data": {{"tag": "1"}}, "repository": {{"repo_name": "acme/web"}}, "callback_url": "{url}"}}"#)
 }
 
 fn web() -> Track {
@@ -189,6 +206,79 @@ async fn each_request_gets_its_answer() {
         r#"202 {"accepted":[],"ignored":[{"count":2,"reason":"pull"}],"not_ours":0}"#,
     )
     .await;
+}
+
+#[tokio::test]
+async fn a_wrong_secret_in_the_path_is_answered_like_any_other() {
+    let listener = Listener::ready();
+    let check = async |line: &str, expected: &str| {
+        let (method, path) = line.split_once(' ').expect("a method and a path");
+        let path = path.replace("SECRET", PATH_SECRET);
+        let answer = listener.send(method, &path, SECRET, push("")).await;
+        let found = format!("{} {}", answer.status().as_u16(), text(answer).await);
+        assert_eq!(found.trim_end(), expected, "{line}");
+    };
+    let taken = r#"202 {"accepted":["registry.example:5000/acme/web:1"],"ignored":[],"not_ours":0}"#;
+    check("POST /hub/SECRET", taken).await;
+    check("POST /hub/SECRET?a=b", taken).await;
+    for wrong in
+        ["", "/a", "/SECRET6", "/SECRET/", "/SECRET/a", "//SECRET", "/a/SECRET", "?SECRET", "/%30123456789abcdef012345"]
+    {
+        check(&format!("POST /hub{wrong}"), "401").await;
+    }
+    check("GET /hub/SECRET", "405").await;
+    check("GET /hub/a", "405").await;
+    check("POST /hubSECRET", "404").await;
+}
+
+const WAITS: &str = "https://registry.hub.docker.com/u/acme/web/hook/2b0f/";
+
+#[tokio::test]
+async fn a_sender_that_waits_is_called_back_once_its_notification_is_durable() {
+    let mut listener = Listener::ready();
+    let hub = format!("/hub/{PATH_SECRET}");
+    listener.store.is_away.store(true, Ordering::SeqCst);
+    assert_eq!(listener.send("POST", &hub, "", push(WAITS)).await.status(), 503);
+    listener.store.is_away.store(false, Ordering::SeqCst);
+    for (path, body, status) in [
+        ("/hub/a", push(WAITS), 401),
+        (hub.as_str(), "{}".to_owned(), 400),
+        (&format!("/quiet/{PATH_SECRET}"), push(WAITS), 202),
+        (&hub, push(""), 202),
+        (&hub, push("http://169.254.169.254/latest/meta-data/"), 202),
+        (&hub, push("https://registry.hub.docker.com.evil.example/u/a/"), 202),
+        (&hub, push("http://registry.hub.docker.com/u/a/"), 202),
+        (&hub, push("https://registry.hub.docker.com:8443/u/a/"), 202),
+        (&hub, push("https://a@registry.hub.docker.com/u/a/"), 202),
+        (&hub, push("https://127.0.0.1/u/a/"), 202),
+    ] {
+        assert_eq!(listener.send("POST", path, "", body.clone()).await.status(), status, "{path} {body}");
+        assert!(listener.callbacks.try_recv().is_err(), "nobody is called for {path} {body}");
+    }
+    assert_eq!(listener.send("POST", &hub, "", push(WAITS)).await.status(), 202);
+    let callback = listener.callbacks.try_recv().expect("it waits");
+    assert_eq!(callback.path(), "/u/acme/web/hook/2b0f/");
+}
+
+#[tokio::test]
+async fn a_chain_of_hooks_is_not_held_up_by_what_is_not_ours() {
+    let mut listener = Listener::ready();
+    let chart = push(WAITS).replace(r#""tag""#, r#""media_type": "application/vnd.cncf.helm.config.v1+json", "tag""#);
+    for body in [push(WAITS).replace("acme", "nobody"), chart] {
+        assert_eq!(listener.send("POST", &format!("/hub/{PATH_SECRET}"), "", body.clone()).await.status(), 202);
+        assert!(listener.callbacks.try_recv().is_ok(), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_waits_for_those_that_are_to_be_called_back() {
+    let mut listener = Listener::ready();
+    for _ in 0..3 {
+        assert_eq!(listener.send("POST", &format!("/hub/{PATH_SECRET}"), "", push(WAITS)).await.status(), 202);
+    }
+    assert!(listener.callbacks.try_recv().is_ok() && listener.callbacks.try_recv().is_err(), "one place, one waits");
+    listener.callbacks.close();
+    assert_eq!(listener.send("POST", &format!("/hub/{PATH_SECRET}"), "", push(WAITS)).await.status(), 202);
 }
 
 #[tokio::test]

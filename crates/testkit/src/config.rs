@@ -31,14 +31,29 @@ impl Hook {
         Self { path: path.to_owned(), source: "native", secret, registry_host: None }
     }
 
-    /// The path of the route.
-    pub fn path(&self) -> &str {
-        &self.path
+    /// A route for Docker Hub, whose secret ends the path. What it tells of is looked for in another registry.
+    pub fn dockerhub(path: &str, registry_host: &str) -> Self {
+        let secret = format!("{}{}{}{}", random_hex(), random_hex(), random_hex(), random_hex());
+        Self { path: path.to_owned(), source: "dockerhub", secret, registry_host: Some(registry_host.to_owned()) }
     }
 
-    /// The whole `Authorization` header that the route wants.
+    /// The path that a sender calls.
+    pub fn path(&self) -> String {
+        if self.source == "dockerhub" { format!("{}/{}", self.path, self.secret) } else { self.path.clone() }
+    }
+
+    /// The secret.
+    pub fn secret(&self) -> &str {
+        &self.secret
+    }
+
+    /// The whole `Authorization` header that the route wants; empty if it looks at none.
     pub fn authorization(&self) -> String {
-        if self.source == "native" { format!("Bearer {}", self.secret) } else { self.secret.clone() }
+        match self.source {
+            "native" => format!("Bearer {}", self.secret),
+            "dockerhub" => String::new(),
+            _ => self.secret.clone(),
+        }
     }
 
     /// What a registry has to be told so that it calls this route of a daemon at `address` (`host:port`).

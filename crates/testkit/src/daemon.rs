@@ -262,7 +262,8 @@ impl Daemon {
     pub fn post(&self, hook: &Hook, body: &str) -> std::io::Result<Response> {
         let authorization = hook.authorization();
         let headers = [("Authorization", authorization.as_str()), ("Content-Type", "application/json")];
-        let request = Request { headers: &headers, body: body.as_bytes(), ..Request::new("POST", hook.path()) };
+        let path = hook.path();
+        let request = Request { headers: &headers, body: body.as_bytes(), ..Request::new("POST", &path) };
         request.send(&Address::Tcp(self.address.clone()))
     }
 

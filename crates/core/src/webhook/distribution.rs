@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::reading::{Passed, notice};
+use super::reading::{BUILD_CACHE_CONFIG, HELM_CONFIG, Passed, notice, text};
 use super::{Malformed, Notice, Parsed};
 use crate::image::Registry;
 
@@ -17,8 +17,6 @@ const MANIFESTS: [&str; 6] = [
     "application/vnd.docker.distribution.manifest.v1+json",
     "application/vnd.docker.distribution.manifest.v1+prettyjws",
 ];
-const HELM_CONFIG: &str = "application/vnd.cncf.helm.config.v1+json";
-const BUILD_CACHE_CONFIG: &str = "application/vnd.buildkit.cacheconfig.v0";
 
 pub fn parse(body: &Value, registry: Option<&Registry>) -> Result<Parsed, Malformed> {
     let events = match body.get("events") {
@@ -77,8 +75,4 @@ fn host(event: &Value) -> &str {
     let url = text(event, "/target/url");
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     rest.split('/').next().unwrap_or_default()
-}
-
-fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
-    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }

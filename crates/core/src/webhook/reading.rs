@@ -2,8 +2,15 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::Value;
+
 use super::{Notice, Parsed};
 use crate::image::{Digest, ImageName, Registry, Tag};
+
+/// The configuration's media type by which a Helm chart shows itself.
+pub const HELM_CONFIG: &str = "application/vnd.cncf.helm.config.v1+json";
+/// That of a build cache.
+pub const BUILD_CACHE_CONFIG: &str = "application/vnd.buildkit.cacheconfig.v0";
 
 /// Why a part of a notification is passed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,6 +65,11 @@ impl Passed {
             Self::OtherEvent => "other-event",
         }
     }
+}
+
+/// The text at a place; empty if there is none, or something else.
+pub fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
 /// Puts a notice together, or says why not.

@@ -20,6 +20,7 @@ fn auth(case: &Value) -> Auth {
         "standard-webhooks" => {
             Auth::StandardWebhooks(vec![Auth::signing_key(text(case, "/config/auth/secret")).expect("a key")])
         }
+        "url-token" => Auth::Path(vec![text(case, "/config/auth/token").to_owned()]),
         kind => panic!("no such kind of authentication here: {kind}"),
     }
 }
@@ -30,7 +31,7 @@ fn receive(case: &Value) -> (&'static str, Vec<String>, Vec<&'static str>) {
     let headers: Vec<(&str, &[u8])> =
         headers.iter().map(|(name, value)| (name.as_str(), value.as_str().unwrap_or_default().as_bytes())).collect();
     let body = read(text(case, "/file"));
-    let request = Request { headers: &headers, body: &body };
+    let request = Request { rest: text(case, "/request/url_token"), headers: &headers, body: &body };
     let now = if case.get("now").and_then(Value::as_str) == Some("2026-11-20T10:30:00Z") {
         1_795_170_600
     } else {
@@ -39,7 +40,7 @@ fn receive(case: &Value) -> (&'static str, Vec<String>, Vec<&'static str>) {
     if auth(case).verify(&request, now).is_err() {
         return ("rejected", Vec::new(), Vec::new());
     }
-    let source = if text(case, "/source") == "native" { Source::Native } else { Source::Distribution };
+    let source = Source::ALL.into_iter().find(|source| source.word() == text(case, "/source")).expect("a source");
     let registry = case
         .pointer("/config/registry_host")
         .and_then(Value::as_str)
@@ -59,7 +60,7 @@ fn receive(case: &Value) -> (&'static str, Vec<String>, Vec<&'static str>) {
 #[test]
 fn every_recorded_request_is_received_as_it_should_be() {
     let cases: Vec<Value> = serde_json::from_slice(&read("cases.json")).expect("cases");
-    assert!(cases.len() >= 16, "the samples are there");
+    assert!(cases.len() >= 25, "the samples are there");
     for case in cases {
         let strings = |pointer: &str, field: &str| {
             let list = case.pointer(pointer).and_then(Value::as_array).cloned().unwrap_or_default();
@@ -77,7 +78,7 @@ fn every_recorded_request_is_received_as_it_should_be() {
 #[track_caller]
 fn check_auth(auth: &Auth, header: &str, expected: bool) {
     let headers: [(&str, &[u8]); 1] = [("AUTHORIZATION", header.as_bytes())];
-    let request = Request { headers: &headers, body: b"{}" };
+    let request = Request { rest: "", headers: &headers, body: b"{}" };
     assert_eq!(auth.verify(&request, 0).is_ok(), expected, "{header}");
 }
 
@@ -93,8 +94,45 @@ fn any_of_several_secrets_will_do_and_nothing_else() {
     check_auth(&Auth::Header(Vec::new()), "", false);
     check_auth(&Auth::Header(vec![String::new()]), "", false);
     check_auth(&Auth::Bearer(vec![String::new()]), "Bearer ", false);
-    let nothing = Request { headers: &[], body: b"{}" };
+    let nothing = Request { rest: "", headers: &[], body: b"{}" };
     assert!(Auth::Header(vec![String::new()]).verify(&nothing, 0).is_err());
+}
+
+#[track_caller]
+fn check_path(secrets: &[&str], rest: &str, expected: bool) {
+    let auth = Auth::Path(secrets.iter().map(|secret| (*secret).to_owned()).collect());
+    let headers: [(&str, &[u8]); 1] = [("Authorization", b"0123456789abcdef012345")];
+    let request = Request { rest, headers: &headers, body: b"{}" };
+    assert_eq!(auth.verify(&request, 0).is_ok(), expected, "{rest}");
+}
+
+#[test]
+fn a_secret_in_the_path_is_the_whole_rest_of_it() {
+    let secrets = ["0123456789abcdef012345", "543210fedcba9876543210"];
+    check_path(&secrets, "0123456789abcdef012345", true);
+    check_path(&secrets, "543210fedcba9876543210", true);
+    for rest in ["", "0123456789abcdef01234", "0123456789abcdef0123456", "0123456789ABCDEF012345"] {
+        check_path(&secrets, rest, false);
+    }
+    for rest in ["0123456789abcdef012345/", "a/0123456789abcdef012345", "%30123456789abcdef012345"] {
+        check_path(&secrets, rest, false);
+    }
+    check_path(&[""], "", false);
+}
+
+#[test]
+fn what_is_short_or_would_be_written_otherwise_is_no_secret_of_a_path() {
+    for (secret, expected) in [
+        ("0123456789abcdef012345", true),
+        ("aA0-._~aA0-._~aA0-._~a", true),
+        ("0123456789abcdef01234", false),
+        ("0123456789abcdef01234+", false),
+        ("0123456789abcdef01234/", false),
+        ("0123456789abcdef012345%20", false),
+        ("0123456789abcdef0123é", false),
+    ] {
+        assert_eq!(Auth::is_path_secret(secret), expected, "{secret}");
+    }
 }
 
 /// `{}` signed at second 1000 under the id `msg`, with the key 0, 1, 2, … 23.
@@ -106,7 +144,7 @@ fn check_signed(id: &str, signatures: &str, now: i64, expected: bool) {
     let other = Auth::signing_key("////////////////////////////////").expect("a key");
     let headers: [(&str, &[u8]); 3] =
         [("Webhook-Id", id.as_bytes()), ("Webhook-Timestamp", b"1000"), ("Webhook-Signature", signatures.as_bytes())];
-    let request = Request { headers: &headers, body: b"{}" };
+    let request = Request { rest: "", headers: &headers, body: b"{}" };
     let auth = Auth::StandardWebhooks(vec![other, key]);
     assert_eq!(auth.verify(&request, now).is_ok(), expected, "{id} {signatures} at {now}");
 }
@@ -137,12 +175,13 @@ fn a_password_is_no_signing_key() {
 #[test]
 fn debug_output_holds_no_secret() {
     assert_eq!(format!("{:?}", Auth::Bearer(vec!["hunter2".into()])), "bearer");
+    assert_eq!(format!("{:?}", Auth::Path(vec!["hunter2".into()])), "path");
 }
 
 proptest::proptest! {
     #[test]
     fn no_body_is_too_strange(body in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300)) {
-        let request = Request { headers: &[], body: &body };
+        let request = Request { rest: "", headers: &[], body: &body };
         for source in Source::ALL {
             let _ = parse(source, &request, None);
         }
@@ -153,7 +192,7 @@ proptest::proptest! {
         let body = serde_json::json!({"events": [{"action": "push", "target": {
             "mediaType": "application/vnd.oci.image.manifest.v1+json", "tag": tag, "repository": repository},
             "request": {"host": host}}, {"action": action}]}).to_string();
-        let parsed = parse(Source::Distribution, &Request { headers: &[], body: body.as_bytes() }, None).expect("JSON");
+        let parsed = parse(Source::Distribution, &Request { rest: "", headers: &[], body: body.as_bytes() }, None).expect("JSON");
         proptest::prop_assert!(parsed.notices.len() <= 1 && !parsed.passed.is_empty());
     }
 }
@@ -161,14 +200,14 @@ proptest::proptest! {
 #[test]
 fn deep_json_is_refused_rather_than_followed() {
     let body = "[".repeat(100_000);
-    assert!(parse(Source::Native, &Request { headers: &[], body: body.as_bytes() }, None).is_err());
+    assert!(parse(Source::Native, &Request { rest: "", headers: &[], body: body.as_bytes() }, None).is_err());
 }
 
 /// What each image comes to: printed in order, the reasons after it.
 #[track_caller]
 fn check(source: Source, body: &str, registry: Option<&str>, expected: &str) {
     let registry = registry.map(|host| Registry::parse(host).expect("a host"));
-    let request = Request { headers: &[], body: body.as_bytes() };
+    let request = Request { rest: "", headers: &[], body: body.as_bytes() };
     let found = match parse(source, &request, registry.as_ref()) {
         Err(malformed) => malformed.to_string(),
         Ok(parsed) => {
@@ -239,6 +278,47 @@ fn the_registry_is_read_tolerantly() {
     check("{}", None, "the body is not what distribution sends: there is no list of events");
 }
 
+#[test]
+fn docker_hub_is_read_tolerantly() {
+    let check = |body: &str, registry: Option<&str>, expected: &str| check(Source::DockerHub, body, registry, expected);
+    let whole = r#""repository": {"repo_name": "acme/web", "namespace": "other", "name": null}"#;
+    let push = |tag: &str, rest: &str| format!(r#"{{"push_data": {{"tag": {tag}, "images": null}}, {rest}}}"#);
+    check(&push("\"1\"", whole), None, "docker.io/acme/web:1");
+    check(&push("\"1\"", whole), Some("mirror.example"), "mirror.example/acme/web:1");
+    check(&push("\"1\"", r#""repository": {"namespace": "acme", "name": "web"}"#), None, "docker.io/acme/web:1");
+    check(&push("\"1\"", r#""repository": {"name": "web"}"#), None, "invalid-ref");
+    check(&push("\"1\"", r#""repository": {}"#), None, "invalid-ref");
+    for tag in ["null", "\"\"", "14", "[\"1\"]"] {
+        check(&push(tag, whole), None, "untagged");
+    }
+    check(&push("\"a b\"", whole), None, "invalid-ref");
+    let malformed = "the body is not what dockerhub sends: there is no push_data with its repository";
+    for body in ["{}", "null", "[]", r#"{"push_data": {"tag": "1"}}"#, &push("\"1\"", r#""repository": "acme/web""#)] {
+        check(body, None, malformed);
+    }
+}
+
+#[track_caller]
+fn check_callback(body: &[u8], expected: Option<Result<&str, NotCalled>>) {
+    let parsed = parse(Source::DockerHub, &Request { rest: "", headers: &[], body }, None).expect("a push");
+    let found =
+        parsed.callback.as_ref().map(|callback| callback.as_ref().map(Callback::path).map_err(|refused| *refused));
+    assert_eq!(found, expected, "{}", String::from_utf8_lossy(body));
+}
+
+#[test]
+fn the_sender_says_where_it_waits_but_not_where_we_connect_to() {
+    check_callback(&read("dockerhub-push.json"), Some(Ok("/u/acme/web/hook/2b0f1c5a9d3e4f60718293a4b5c6d7e8/")));
+    check_callback(
+        &read("dockerhub-helm-chart.json"),
+        Some(Ok("/u/acme/web-chart/hook/2b0f1c5a9d3e4f60718293a4b5c6d7e8/")),
+    );
+    check_callback(&read("dockerhub-callback-ssrf.json"), Some(Err(NotCalled)));
+    for url in ["", r#", "callback_url": null"#, r#", "callback_url": """#, r#", "callback_url": ["https://x"]"#] {
+        check_callback(format!(r#"{{"push_data": {{}}, "repository": {{}}{url}}}"#).as_bytes(), None);
+    }
+}
+
 /// Comparing each event with all others would keep a thread busy for minutes with a body of 8 MiB.
 #[test]
 fn a_body_full_of_equal_or_differing_events_is_read_in_one_go() {
@@ -254,7 +334,7 @@ fn a_body_full_of_equal_or_differing_events_is_read_in_one_go() {
         format!("{{\"events\":[{}]}}", events.join(","))
     };
     for (body, notices) in [(events(|n| n, |n| n), 10_000), (events(|n| n, |_| 1), 1), (events(|_| 1, |n| n), 1)] {
-        let request = Request { headers: &[], body: body.as_bytes() };
+        let request = Request { rest: "", headers: &[], body: body.as_bytes() };
         let host = Registry::parse("r.example").expect("a host");
         let parsed = parse(Source::Distribution, &request, Some(&host)).expect("an envelope");
         assert_eq!((parsed.notices.len(), parsed.notices.len() + parsed.passed.len()), (notices, 10_000));

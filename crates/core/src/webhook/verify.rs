@@ -10,6 +10,8 @@ use super::Request;
 
 /// Shortest signing key, in bytes: 128 bits, so that a password in a key's place is refused rather than used.
 pub const SIGNING_KEY_BYTES_MIN: usize = 16;
+/// Shortest secret in a path: 128 bits in base64. What a path may hold besides letters and digits is `-._~`.
+pub const PATH_SECRET_BYTES_MIN: usize = 22;
 /// How far a signed time may lie from ours, in seconds (Standard Webhooks).
 const TOLERANCE_SECONDS: i64 = 300;
 
@@ -20,6 +22,9 @@ pub enum Auth {
     Header(Vec<String>),
     /// A token in the `Authorization` header, after `Bearer`.
     Bearer(Vec<String>),
+    /// The last part of the URL's path, for senders that neither sign nor send a header of ours. Secrets are such as
+    /// [`Auth::is_path_secret`] lets through.
+    Path(Vec<String>),
     /// A signature by the rules of Standard Webhooks 1.0, with keys as [`Auth::signing_key`] reads them.
     StandardWebhooks(Vec<Vec<u8>>),
     /// Everybody is believed. The configuration must say so in words.
@@ -43,6 +48,7 @@ impl Auth {
         match self {
             Self::Header(_) => "header",
             Self::Bearer(_) => "bearer",
+            Self::Path(_) => "path",
             Self::StandardWebhooks(_) => "standard-webhooks",
             Self::Insecure => "insecure",
         }
@@ -60,10 +66,18 @@ impl Auth {
                 Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"bearer ") => equals_any(token, tokens),
                 _ => false,
             },
+            Self::Path(secrets) => equals_any(request.rest.as_bytes(), secrets),
             Self::StandardWebhooks(keys) => is_signed(request, keys, now).unwrap_or(false),
             Self::Insecure => true,
         };
         if is_genuine { Ok(()) } else { Err(Unauthorized) }
+    }
+
+    /// Whether a secret can stand in a path: long enough that nobody guesses it, since a path is written down in more
+    /// places than a header, and of characters that no sender and no proxy writes in another way.
+    pub fn is_path_secret(secret: &str) -> bool {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+        secret.len() >= PATH_SECRET_BYTES_MIN && secret.bytes().all(is_plain)
     }
 
     /// Reads a Standard Webhooks secret: base64, `whsec_` in front or not, of 16 bytes or more.
@@ -73,7 +87,7 @@ impl Auth {
     }
 }
 
-/// Hashing both sides hides how long the secret is. A header that is empty or missing equals nothing, whatever an
+/// Hashing both sides hides how long the secret is. One that is empty or missing equals nothing, whatever an
 /// empty secret among the configured ones would say.
 fn equals_any(given: &[u8], secrets: &[String]) -> bool {
     if given.is_empty() {

@@ -5,6 +5,7 @@
 mod client;
 mod config;
 mod deploy;
+mod doctor;
 mod events;
 mod plan;
 mod say;
@@ -71,6 +72,15 @@ enum Command {
         #[command(flatten)]
         output: Output,
     },
+    /// Say what keeps this installation from working, and what to do
+    ///
+    /// Exit code 1 if a problem was found. Give it the flags, the environment and the user of `deployer run`.
+    Doctor {
+        #[command(flatten)]
+        flags: Flags,
+        #[command(flatten)]
+        output: Output,
+    },
     /// Look at the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -119,6 +129,7 @@ impl Cli {
             Command::Retry { image } => client::ask(&self.socket, "retry", &image).await,
             Command::Unlock { slot, i_know: _ } => client::ask(&self.socket, "unlock", &slot).await,
             Command::Events { output, .. } => events::follow(&self.socket, output.output).await,
+            Command::Doctor { flags, output } => doctor::examine(&flags, &self.socket, output.output).await,
             Command::Config(ConfigCommand::Check(flags)) => config::check(&flags),
             Command::Version => say::line(&format!("deployer {}", env!("CARGO_PKG_VERSION"))),
         };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use deployer_core::image::Registry;
-use deployer_core::webhook::{Auth, SIGNING_KEY_BYTES_MIN, Source};
+use deployer_core::webhook::{Auth, PATH_SECRET_BYTES_MIN, SIGNING_KEY_BYTES_MIN, Source};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -31,6 +31,8 @@ pub struct HookForm {
     registry_host: Option<Spanned<String>>,
     #[serde(default)]
     insecure: bool,
+    #[serde(default)]
+    callback: Option<Spanned<bool>>,
 }
 
 /// Reads all tables. Two routes on one path would leave open which secret counts.
@@ -84,7 +86,14 @@ impl HookForm {
             (false, true) => return Err(path.wrong("it has a secret and insecure = true; keep one of them")),
             (false, false) => authentication(source, self.auth.map(|auth| at("hook.auth", auth)), secrets, &path)?,
         };
-        Ok(Hook { path: path.text, source, auth, registry_host })
+        let callback = match self.callback {
+            Some(callback) => {
+                let place = Setting::new("hook.callback", String::new(), document.place(callback.span()));
+                callback.into_inner() && is_called_back(source, &auth).map_err(|message| place.wrong(message))?
+            }
+            None => false,
+        };
+        Ok(Hook { path: path.text, source, auth, registry_host, callback })
     }
 }
 
@@ -92,6 +101,15 @@ impl HookForm {
 fn is_path(path: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
     path.starts_with('/') && path.bytes().all(is_plain) && path != "/healthz"
+}
+
+/// Calling somebody on a stranger's word would be a service to strangers.
+fn is_called_back(source: Source, auth: &Auth) -> Result<bool, &'static str> {
+    match (source, auth) {
+        (Source::DockerHub, Auth::Insecure) => Err("a hook that anybody may call is not called back; give it a secret"),
+        (Source::DockerHub, _) => Ok(true),
+        _ => Err("only Docker Hub waits to be called back; leave it out"),
+    }
 }
 
 fn authentication(
@@ -102,11 +120,20 @@ fn authentication(
 ) -> Result<Auth, ConfigError> {
     let usual = match source {
         Source::Distribution => "header",
+        Source::DockerHub => "path",
         Source::Native => "bearer",
     };
     match named.as_ref().map_or(usual, |auth| auth.text.as_str()) {
         "header" => Ok(Auth::Header(secrets)),
         "bearer" => Ok(Auth::Bearer(secrets)),
+        "path" if path.text.ends_with('/') => Err(path.wrong("the secret follows it; leave the last slash out")),
+        "path" => match secrets.iter().all(|secret| Auth::is_path_secret(secret)) {
+            true => Ok(Auth::Path(secrets)),
+            false => Err(path.wrong(format!(
+                "a secret of it is not {PATH_SECRET_BYTES_MIN} or more letters, digits and -._~; \
+                 make one with: openssl rand -hex 16"
+            ))),
+        },
         "standard-webhooks" => {
             let keys: Option<Vec<Vec<u8>>> = secrets.iter().map(|secret| Auth::signing_key(secret)).collect();
             keys.map(Auth::StandardWebhooks).ok_or_else(|| {
@@ -117,7 +144,7 @@ fn authentication(
         other => Err(named
             .as_ref()
             .unwrap_or(path)
-            .wrong(format!("'{other}' is unknown; it is header, bearer or standard-webhooks"))),
+            .wrong(format!("'{other}' is unknown; it is header, bearer, path or standard-webhooks"))),
     }
 }
 

@@ -12,6 +12,9 @@ use tokio::net::UnixListener;
 
 use crate::ambient::Ambient;
 
+/// The file that holds the address on which hooks are taken.
+const ADDRESS: &str = "listen";
+
 /// Makes the directory and locks it for as long as the file lives.
 ///
 /// # Errors
@@ -46,15 +49,32 @@ pub fn identity(folder: &Path, ambient: &Ambient) -> anyhow::Result<Identity> {
     Ok(Identity { boot: boot.trim().to_owned(), state })
 }
 
+/// Whether somebody holds the directory's lock. It is tried, and let go at once.
+///
+/// # Errors
+/// If the lock cannot be looked at.
+pub fn is_locked(folder: &Path) -> std::io::Result<bool> {
+    match File::open(folder.join("lock")) {
+        Ok(file) => Ok(flock(&file, FlockOperation::NonBlockingLockShared).is_err()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Leaves the address that hooks are taken on, for scripts that asked for a free port.
 ///
 /// # Errors
 /// If the file cannot be written.
 pub fn write_address(folder: &Path, address: SocketAddr) -> anyhow::Result<()> {
-    let (path, fresh) = (folder.join("listen"), folder.join("listen.new"));
+    let (path, fresh) = (folder.join(ADDRESS), folder.join("listen.new"));
     // A script that waits for the file must never read half of it.
     let written = fs::write(&fresh, format!("{address}\n")).and_then(|()| fs::rename(&fresh, &path));
     written.with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// The address that the last daemon left.
+pub fn read_address(folder: &Path) -> Option<SocketAddr> {
+    fs::read_to_string(folder.join(ADDRESS)).ok()?.trim().parse().ok()
 }
 
 /// Binds the local API's socket for root and the socket's group. One that a dead daemon left is replaced: the

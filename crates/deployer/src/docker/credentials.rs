@@ -3,7 +3,7 @@
 //! The file is read anew for each call, since it changes under a running daemon. Secrets appear in no log, no
 //! error and no debug output. Format: Docker's `config.json` and the credential helper protocol.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
@@ -27,10 +27,20 @@ const TOKEN_USER: &str = "<token>";
 pub enum CredentialsError {
     /// The file exists and cannot be read.
     #[error("cannot read {path}: {message}; run `docker login` again, or repair the file")]
-    File { path: PathBuf, message: String },
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        message: String,
+    },
     /// A helper failed.
     #[error("credential helper {helper} failed: {message}")]
-    Helper { helper: String, message: String },
+    Helper {
+        /// Its name, as the file gives it.
+        helper: String,
+        /// What went wrong.
+        message: String,
+    },
 }
 
 #[derive(Deserialize, Default)]
@@ -58,6 +68,27 @@ struct HelperAnswer {
     secret: String,
 }
 
+/// Where logins come from, without any of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Logins {
+    /// Docker's file.
+    pub file: PathBuf,
+    /// The programs that it names, each once.
+    pub helpers: Vec<String>,
+}
+
+/// What Docker's file says of logins; `None` if there is none.
+///
+/// # Errors
+/// [`CredentialsError::File`] if it cannot be used.
+pub fn logins() -> Result<Option<Logins>, CredentialsError> {
+    let Some(file) = config_file().filter(|file| file.exists()) else { return Ok(None) };
+    let config = read_config()?;
+    let named = config.cred_helpers.into_values().chain([config.creds_store]).filter(|helper| !helper.is_empty());
+    let programs: BTreeSet<String> = named.map(|helper| program(&helper)).collect();
+    Ok(Some(Logins { file, helpers: programs.into_iter().collect() }))
+}
+
 /// The value of `X-Registry-Auth` for a registry; `None` if nobody has logged in there.
 pub async fn header(registry: &str) -> Result<Option<String>, CredentialsError> {
     let config = read_config()?;
@@ -70,11 +101,19 @@ pub async fn header(registry: &str) -> Result<Option<String>, CredentialsError> 
     Ok(stored.map(|(_, auth)| encode(key, &auth)))
 }
 
-fn read_config() -> Result<DockerConfig, CredentialsError> {
+fn config_file() -> Option<PathBuf> {
     let folder = std::env::var_os("DOCKER_CONFIG")
         .map(PathBuf::from)
         .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".docker")));
-    let Some(path) = folder.map(|folder| folder.join("config.json")) else { return Ok(DockerConfig::default()) };
+    folder.map(|folder| folder.join("config.json"))
+}
+
+fn program(helper: &str) -> String {
+    format!("docker-credential-{helper}")
+}
+
+fn read_config() -> Result<DockerConfig, CredentialsError> {
+    let Some(path) = config_file() else { return Ok(DockerConfig::default()) };
     let text = match std::fs::read(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(DockerConfig::default()),
@@ -95,7 +134,7 @@ fn normalised(key: &str) -> &str {
 
 async fn ask_helper(helper: &str, key: &str) -> Result<Option<HelperAnswer>, CredentialsError> {
     let failed = |message: String| CredentialsError::Helper { helper: helper.to_owned(), message };
-    let mut child = tokio::process::Command::new(format!("docker-credential-{helper}"))
+    let mut child = tokio::process::Command::new(program(helper))
         .arg("get")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -3,6 +3,7 @@
 //! It reads with small tolerant structs and writes raw JSON. Nothing here decides anything; no other module of
 //! the program speaks to an engine.
 
+mod about;
 mod client;
 mod containers;
 mod credentials;
@@ -24,7 +25,9 @@ use crate::engine::{
     ResolveError, Resolved,
 };
 use crate::wire::Endpoint;
+pub use about::About;
 use client::Client;
+pub use credentials::{CredentialsError, Logins, logins};
 
 /// An engine that speaks Docker's API.
 pub struct Docker {
@@ -35,6 +38,14 @@ impl Docker {
     /// An engine at an address. Nothing is sent until the first call.
     pub fn new(endpoint: Endpoint) -> Self {
         Self { client: Client::new(endpoint) }
+    }
+
+    /// What the engine says of itself.
+    ///
+    /// # Errors
+    /// Whatever keeps it from answering.
+    pub async fn about(&self) -> Result<About, EngineError> {
+        about::about(&self.client).await
     }
 }
 

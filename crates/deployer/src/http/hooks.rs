@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request as HttpRequest;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use deployer_core::webhook::{Malformed, Parsed, Passed, Request, parse};
+use deployer_core::webhook::{Callback, Malformed, NotCalled, Parsed, Passed, Request, parse};
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
 use super::Hook;
 use super::body::{Bodies, Unread};
@@ -20,34 +22,39 @@ use crate::ambient::Ambient;
 
 /// Seconds after which a refused sender should try again.
 const RETRY_AFTER: &str = "5";
+/// Who answers at `/healthz`.
+pub const SERVER: &str = "deployer";
 /// How long the store may take over a hook. The write may still happen after that, which does no harm.
 const STORE_LIMIT: Duration = Duration::from_secs(5);
 
 /// What every request shares.
 struct Shared {
     sink: Sink,
+    callbacks: mpsc::Sender<Callback>,
     ambient: Arc<Ambient>,
     bodies: Bodies,
 }
 
 /// The routes of hooks, and `/healthz`. The paths must be such as the configuration lets through.
-pub fn router(hooks: Vec<Hook>, sink: Sink, ambient: Arc<Ambient>) -> Router {
-    let shared = Arc::new(Shared { sink, ambient, bodies: Bodies::default() });
+pub fn router(hooks: Vec<Hook>, sink: Sink, callbacks: mpsc::Sender<Callback>, ambient: Arc<Ambient>) -> Router {
+    let shared = Arc::new(Shared { sink, callbacks, ambient, bodies: Bodies::default() });
     let healthy = Arc::clone(&shared);
     let routes = Router::new().route("/healthz", get(async move || health(&healthy)));
     hooks.into_iter().fold(routes, |routes, hook| {
-        let (path, shared) = (hook.path.clone(), Arc::clone(&shared));
+        let (patterns, shared) = (hook.patterns(), Arc::clone(&shared));
         let route = Arc::new((hook, Strangers::new()));
         let receive = async move |request| receive(&route.0, &route.1, &shared, request).await;
-        routes.route(&path, post(receive))
+        patterns.iter().fold(routes, |routes, pattern| routes.route(pattern, post(receive.clone())))
     })
 }
 
+/// The name in the head tells `doctor` that it is not another program which answers here.
 fn health(shared: &Shared) -> Response {
-    match shared.sink.is_ready() {
+    let answer = match shared.sink.is_ready() {
         true => (StatusCode::OK, axum::Json(json!({"status": "ok"}))).into_response(),
         false => away("the engine or the store was not heard yet"),
-    }
+    };
+    ([(header::SERVER, SERVER)], answer).into_response()
 }
 
 async fn receive(hook: &Hook, strangers: &Strangers, shared: &Shared, request: HttpRequest) -> Response {
@@ -80,33 +87,46 @@ impl Refusal {
 async fn accept(hook: &Hook, strangers: &Strangers, shared: &Shared, request: HttpRequest) -> Result<Value, Refusal> {
     let (head, body) = request.into_parts();
     let held = shared.bodies.read(&head.headers, body).await.map_err(Refusal::Unread)?;
-    let parsed = understand(hook, strangers, shared.ambient.now(), &head.headers, &held.bytes)?;
+    let headers: Vec<(&str, &[u8])> =
+        head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+    let request = Request { rest: hook.rest(head.uri.path()), headers: &headers, body: &held.bytes };
+    let parsed = understand(hook, strangers, shared.ambient.now(), &request)?;
     // The store may take its time; the body need not be held meanwhile.
     drop(held);
     let ignored = ignored(&parsed.passed);
     match tokio::time::timeout(STORE_LIMIT, shared.sink.take(parsed.notices)).await {
-        Ok(Ok(accepted)) => Ok(json!({"accepted": accepted.ours, "not_ours": accepted.others, "ignored": ignored})),
+        Ok(Ok(accepted)) => {
+            if hook.callback {
+                call_back(&shared.callbacks, parsed.callback);
+            }
+            Ok(json!({"accepted": accepted.ours, "not_ours": accepted.others, "ignored": ignored}))
+        }
         Ok(Err(Refused)) | Err(_) => Err(Refusal::Away),
     }
 }
 
 /// Checks the secret, then reads what the body says.
-fn understand(
-    hook: &Hook,
-    strangers: &Strangers,
-    now: i64,
-    headers: &HeaderMap,
-    body: &[u8],
-) -> Result<Parsed, Refusal> {
-    let headers: Vec<(&str, &[u8])> = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-    let request = Request { headers: &headers, body };
-    if hook.auth.verify(&request, now).is_err() {
+fn understand(hook: &Hook, strangers: &Strangers, now: i64, request: &Request<'_>) -> Result<Parsed, Refusal> {
+    if hook.auth.verify(request, now).is_err() {
         if let Some(count) = strangers.meet(now) {
             tracing::warn!(source = hook.source.word(), count, "hooks with a wrong or missing secret were refused");
         }
         return Err(Refusal::Stranger);
     }
-    parse(hook.source, &request, hook.registry_host.as_ref()).map_err(Refusal::Malformed)
+    parse(hook.source, request, hook.registry_host.as_ref()).map_err(Refusal::Malformed)
+}
+
+/// Hands on where the sender waits. The answer to the hook neither waits for this nor depends on it.
+fn call_back(callbacks: &mpsc::Sender<Callback>, asked: Option<Result<Callback, NotCalled>>) {
+    match asked.transpose() {
+        Ok(None) => {}
+        Ok(Some(callback)) => {
+            if let Err(TrySendError::Full(_)) = callbacks.try_send(callback) {
+                tracing::warn!("too many senders wait to be called back; this one is not");
+            }
+        }
+        Err(refused) => tracing::warn!(error = %refused, "a hook's sender asked to be called elsewhere"),
+    }
 }
 
 /// Each reason once, with how often it came: an envelope may hold a hundred thousand events.

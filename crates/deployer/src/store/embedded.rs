@@ -22,6 +22,8 @@ use self::file::StoreFile;
 use self::ledger::{Decided, Draft, Ledger};
 use super::{Store, StoreError, flaw};
 
+pub use self::file::{Found, inspect};
+
 mod feed;
 mod file;
 mod history;

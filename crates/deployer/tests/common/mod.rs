@@ -34,10 +34,15 @@ impl Stage {
 
     /// The same, with further settings.
     pub fn with(settings: impl FnOnce(DaemonBuilder) -> DaemonBuilder) -> Self {
+        Self::with_registry(|builder, _| settings(builder))
+    }
+
+    /// The same, with settings that need to know the registry.
+    pub fn with_registry(settings: impl FnOnce(DaemonBuilder, &Registry) -> DaemonBuilder) -> Self {
         let scene = Scene::new();
         let mut registry = Registry::start(RegistryOptions::default());
         let hook = Hook::distribution("/hooks/registry", &registry.address());
-        let builder = settings(Daemon::builder(BINARY, &scene).hook(&hook));
+        let builder = settings(Daemon::builder(BINARY, &scene).hook(&hook), &registry);
         registry.notify(vec![hook.notification(builder.address())]);
         Self { daemon: builder.start(), registry, hook, scene }
     }

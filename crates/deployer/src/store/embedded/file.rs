@@ -55,6 +55,34 @@ impl StoreFile {
     }
 }
 
+/// A store's file as it is found while no daemon has it open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// There is none yet.
+    Nothing,
+    /// It was not closed: the next daemon repairs it.
+    Unfinished,
+    /// It can be read from end to end.
+    Sound,
+}
+
+/// Looks at a store's file without changing it. Nobody can open it meanwhile.
+///
+/// # Errors
+/// [`StoreError::Broken`] if a daemon could not open it either.
+pub fn inspect(path: &Path) -> Result<Found, StoreError> {
+    match path.try_exists() {
+        Ok(true) => {}
+        Ok(false) => return Ok(Found::Nothing),
+        Err(error) => return Err(broken(path, &error.into())),
+    }
+    match builder().open_read_only(path) {
+        Ok(database) => load(&database, path).map(|_| Found::Sound),
+        Err(redb::DatabaseError::RepairAborted) => Ok(Found::Unfinished),
+        Err(error) => Err(broken(path, &error.into())),
+    }
+}
+
 /// redb checks its own file after a crash only, and trusts a damaged one up to a panic otherwise; at our size
 /// the check of every page at each start costs milliseconds.
 fn builder() -> Builder {
@@ -101,7 +129,7 @@ fn write(database: &Database, decided: &Decided) -> Result<(), redb::Error> {
     Ok(())
 }
 
-fn load(database: &Database, path: &Path) -> Result<Ledger, StoreError> {
+fn load(database: &impl ReadableDatabase, path: &Path) -> Result<Ledger, StoreError> {
     match read_form(database).map_err(|error| broken(path, &error))? {
         Some(FORM) => {}
         Some(form) => {
@@ -125,7 +153,7 @@ fn load(database: &Database, path: &Path) -> Result<Ledger, StoreError> {
     ledger.ok_or_else(|| damaged(path, "an entry cannot be read"))
 }
 
-fn read_form(database: &Database) -> Result<Option<u8>, redb::Error> {
+fn read_form(database: &impl ReadableDatabase) -> Result<Option<u8>, redb::Error> {
     match database.begin_read()?.open_table(ABOUT) {
         Ok(about) => Ok(about.get(b"form".as_slice())?.and_then(|form| form.value().first().copied())),
         Err(
@@ -138,7 +166,7 @@ fn read_form(database: &Database) -> Result<Option<u8>, redb::Error> {
 }
 
 /// The whole file; `None` if something in it is not as form 1 says.
-fn read_entries(database: &Database) -> Result<Option<Ledger>, redb::Error> {
+fn read_entries(database: &impl ReadableDatabase) -> Result<Option<Ledger>, redb::Error> {
     let transaction = database.begin_read()?;
     let revision = transaction.open_table(ABOUT)?.get(b"revision".as_slice())?;
     let Some(revision) = revision.and_then(|bytes| Some(Revision::from_be_bytes(bytes.value().try_into().ok()?)))
