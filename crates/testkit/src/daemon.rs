@@ -179,6 +179,16 @@ impl Daemon {
         &self.state
     }
 
+    /// The socket of its local API.
+    pub fn socket(&self) -> PathBuf {
+        self.state.join("deployer.sock")
+    }
+
+    /// The file that it logs to, over all restarts.
+    pub fn log_file(&self) -> &Path {
+        self.process.stderr_file()
+    }
+
     /// Its process.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
@@ -256,7 +266,7 @@ impl Daemon {
     #[track_caller]
     pub fn cli_started<const N: usize>(&self, arguments: [&str; N]) -> Process {
         let mut command = Command::new(&self.binary);
-        command.args(arguments).arg("--socket").arg(self.state.join("deployer.sock"));
+        command.args(arguments).arg("--socket").arg(self.socket());
         let name = format!("cli-{}", self.runs.fetch_add(1, Ordering::Relaxed));
         Process::spawn(&name, &command, self.directory.path())
     }

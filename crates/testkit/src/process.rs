@@ -99,6 +99,11 @@ impl Process {
         read_lossy(&self.stdout)
     }
 
+    /// Where its standard error is appended to.
+    pub fn stderr_file(&self) -> &Path {
+        &self.stderr
+    }
+
     /// What it has written to its standard error, over all processes of that name and directory.
     pub fn stderr(&self) -> String {
         read_lossy(&self.stderr)
