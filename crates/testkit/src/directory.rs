@@ -75,7 +75,9 @@ fn release(path: &Path) {
         }
     }
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    for mount in mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(|mount| mount.starts_with(&*path)) {
+    let mounts = mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(|mount| mount.starts_with(&*path));
+    // What is mounted in another was mounted later.
+    for mount in mounts.rev() {
         if let Err(error) = run(Command::new("umount").args(["--lazy", mount])) {
             eprintln!("testkit: {error}");
         }

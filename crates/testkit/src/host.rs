@@ -1,10 +1,12 @@
 //! Further Docker hosts on one machine: an engine each, in a network namespace of its own.
 //!
-//! A host has its own loopback, bridge, firewall and addresses, as another machine has. It shares the kernel and the
-//! clock. It reaches nothing of this machine but what [`Host::reach`] lets it, and this machine reaches its containers
+//! A host has its own loopback, bridge, firewall, addresses and disk, as another machine has. It shares the kernel and
+//! the clock. It reaches nothing of this machine but what [`Host::reach`] lets it, and this machine reaches its containers
 //! by their addresses. Needs root.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -19,6 +21,9 @@ use crate::wait::wait_until;
 
 /// From SIGTERM to the end of an engine, its containers' last second included.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
+
+/// The size of a host's disk, which is in memory: room for a hundred of the kit's images, and quickly filled.
+const DISK: &str = "size=256m";
 
 /// An engine on a host of its own. Dropping it stops the engine and removes all of it.
 pub struct Host {
@@ -42,6 +47,9 @@ impl Host {
         let network = Network::make();
         let path = |name: &str| directory.join(name);
         fs::write(path("daemon.json"), "{}").expect("the temporary directory can be written");
+        fs::create_dir(path("data")).expect("a directory in the temporary directory can be made");
+        run(Command::new("mount").args(["-t", "tmpfs", "-o", DISK, "tmpfs"]).arg(path("data")))
+            .unwrap_or_else(|error| panic!("{error} (a host needs root)"));
         let engine = Engine::at_socket(&path("docker.sock"));
         let mut command = network.enter("dockerd");
         command.arg("--config-file").arg(path("daemon.json")).arg("--data-root").arg(path("data"));
@@ -76,6 +84,20 @@ impl Host {
     #[track_caller]
     pub fn cut(&self, addresses: &[String]) -> Cut {
         self.network.cut(&addresses.iter().map(|address| port_of(address)).collect::<Vec<_>>())
+    }
+
+    /// Leaves no room on its disk until this is dropped.
+    ///
+    /// # Panics
+    ///
+    /// When the disk takes more than it has room for.
+    #[track_caller]
+    pub fn fill_disk(&self) -> FullDisk {
+        let path = self.directory.join("data/ballast");
+        let mut ballast = File::create(&path).unwrap_or_else(|error| panic!("cannot make {}: {error}", path.display()));
+        let error = io::copy(&mut io::repeat(0), &mut ballast).expect_err("a disk is full at some time");
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull, "{error}");
+        FullDisk { path }
     }
 
     /// Its address, under which this machine reaches what listens there.
@@ -133,6 +155,19 @@ impl Drop for Host {
         if self.dockerd.wait(STOP_LIMIT).is_none() {
             self.dockerd.kill_9();
         }
+    }
+}
+
+/// A host's disk that is full. Dropping it makes room.
+#[must_use = "dropping it makes room"]
+pub struct FullDisk {
+    path: PathBuf,
+}
+
+impl Drop for FullDisk {
+    fn drop(&mut self) {
+        // The host may have gone first, and its disk with it.
+        let _ = fs::remove_file(&self.path);
     }
 }
 

@@ -45,7 +45,7 @@ pub use daemon::{CliOutput, Daemon, DaemonBuilder};
 pub use engine::{Engine, docker, try_docker};
 pub use etcd::{Etcd, EtcdCluster, EtcdOptions};
 pub use forward::Forward;
-pub use host::Host;
+pub use host::{FullDisk, Host};
 pub use image::{AppImage, Behaviour, LocalImage};
 pub use network::Cut;
 pub use port::free_port;

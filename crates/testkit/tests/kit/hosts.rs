@@ -80,3 +80,18 @@ fn etcd_keeps_its_data_and_address_over_a_kill() {
         other => Err(other),
     });
 }
+
+#[test]
+fn a_host_with_a_full_disk_takes_no_image_until_there_is_room() {
+    let scene = Scene::new();
+    let registry = Registry::start(RegistryOptions::default());
+    AppImage::new("v1").push(&scene, &registry, "acme/web", "latest");
+    let host = Host::start();
+    let _way = host.reach(&registry.address());
+    let image = registry.image("acme/web", "latest");
+    let full = host.fill_disk();
+    let error = host.engine().try_docker(["pull", &image]).expect_err("there is no room");
+    assert!(error.contains("no space left on device"), "{error}");
+    drop(full);
+    host.engine().docker(["pull", "--quiet", &image]);
+}
