@@ -57,7 +57,8 @@ pub struct Node {
     pub host: Host,
     /// Its name, which no other node of any scene has.
     pub name: String,
-    hook: Hook,
+    /// The route that the registry calls.
+    pub hook: Hook,
     _ways: Vec<Forward>,
 }
 

@@ -162,7 +162,8 @@ pub fn bad_verdict(track: &Value, digest: &str) -> Option<Value> {
     verdicts.iter().find(|verdict| verdict["digest"] == digest && verdict["verdict"] == "bad").cloned()
 }
 
-fn is_quiet(status: &Value) -> bool {
+/// Whether nothing is being replaced, pulled or asked.
+pub fn is_quiet(status: &Value) -> bool {
     let tracks = status["tracks"].as_array().cloned().unwrap_or_default();
     let mut containers = tracks.iter().flat_map(|track| track["containers"].as_array().cloned().unwrap_or_default());
     let is_busy = |state: &Value| ["stale", "pulling", "waiting", "replacing"].iter().any(|busy| state == busy);
