@@ -1,8 +1,11 @@
 # Thin on purpose: each target is a script that can be run, read and changed by itself.
-.PHONY: demo test check bench
+.PHONY: demo cluster test check bench
 
 demo:
 	@scripts/demo
+
+cluster:
+	@scripts/cluster
 
 test:
 	@scripts/test

@@ -6,12 +6,21 @@ use std::path::Path;
 
 use deployer_core::replacement::Phase;
 
-/// Stays here for ever, after writing a file `held`, if the environment names this phase, or `any`.
+/// Between two looks of a daemon that is held.
+#[cfg(feature = "failpoints")]
+const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(20);
+
+/// Stays here, after writing a file `held`, if the environment names this phase, or `any`; then for ever. A file `hold-at`
+/// in the state directory does the same for a daemon that runs already, for as long as it names the phase.
 #[cfg(feature = "failpoints")]
 pub async fn reached(state_dir: &Path, phase: Phase) {
-    let is_named = std::env::var("DEPLOYER_HOLD_AT").is_ok_and(|word| word == phase.word() || word == "any");
-    if is_named && std::fs::write(state_dir.join("held"), phase.word()).is_ok() {
-        std::future::pending::<()>().await;
+    let is_named = |word: &str| word == phase.word() || word == "any";
+    let by_environment = std::env::var("DEPLOYER_HOLD_AT").is_ok_and(|word| is_named(&word));
+    let by_file = || std::fs::read_to_string(state_dir.join("hold-at")).is_ok_and(|word| is_named(&word));
+    if (by_environment || by_file()) && std::fs::write(state_dir.join("held"), phase.word()).is_ok() {
+        while by_environment || by_file() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 }
 

@@ -180,6 +180,18 @@ impl RunningContainer {
         });
     }
 
+    /// The registry's digest of the image that it runs, by the engine's own account.
+    ///
+    /// # Errors
+    ///
+    /// That there is no container of the name, or that its image came from no registry.
+    pub fn digest(&self) -> Result<String, String> {
+        let image = self.engine.inspect(&self.name)?["Image"].as_str().unwrap_or_default().to_owned();
+        let image = self.engine.call("GET", &format!("/images/{image}/json"))?;
+        let digest = image["RepoDigests"][0].as_str().and_then(|name| name.split_once('@'));
+        digest.map(|(_, digest)| digest.to_owned()).ok_or_else(|| format!("{} came from no registry", image["Id"]))
+    }
+
     /// Its log so far, both streams.
     pub fn logs(&self) -> String {
         self.engine.try_docker(["logs", &self.name]).unwrap_or_else(|error| error)

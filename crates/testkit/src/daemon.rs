@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
-use tempfile::TempDir;
 
 use crate::config::{Hook, write_config};
+use crate::directory::Directory;
 use crate::engine::Engine;
+use crate::host::Host;
 use crate::http::{Address, Request, Response};
 use crate::port::free_port;
 use crate::process::Process;
@@ -29,7 +30,9 @@ const CLI_LIMIT: Duration = Duration::from_secs(180);
 /// How a daemon is to be run; [`DaemonBuilder::start`] runs it.
 pub struct DaemonBuilder {
     binary: PathBuf,
-    directory: TempDir,
+    // Runs the binary, until its arguments are added.
+    command: Command,
+    directory: Directory,
     engine: Engine,
     address: String,
     manage: String,
@@ -60,6 +63,19 @@ impl DaemonBuilder {
         self
     }
 
+    /// Runs on that host, beside its engine: it listens at the host's address, and reaches what the host does.
+    pub fn on(mut self, host: &Host) -> Self {
+        self.command = host.enter(&self.binary.to_string_lossy());
+        self.address = format!("{}:{}", host.address(), free_port());
+        self.engine(host.engine())
+    }
+
+    /// Its name in the cluster, instead of one made from the scene's id.
+    pub fn node(mut self, name: &str) -> Self {
+        self.node = name.to_owned();
+        self
+    }
+
     /// What to manage instead of what carries the scene's id: `all`, or `labeled=VALUE`.
     pub fn manage(mut self, what: &str) -> Self {
         self.manage = what.to_owned();
@@ -78,7 +94,7 @@ impl DaemonBuilder {
         self
     }
 
-    /// Where it will listen, `127.0.0.1:PORT`: known, and reserved, before it runs, and the same after a restart.
+    /// Where it will listen, `ADDRESS:PORT`: known, and reserved, before it runs, and the same after a restart.
     pub fn address(&self) -> &str {
         &self.address
     }
@@ -98,10 +114,12 @@ impl DaemonBuilder {
     /// Runs it without waiting, for a test of what keeps it from starting.
     #[track_caller]
     pub fn start_without_waiting(self) -> Daemon {
-        let state = self.directory.path().join("state");
+        let state = self.directory.join("state");
         fs::create_dir_all(&state).expect("a directory in the temporary directory can be made");
         let config = write_config(self.directory.path(), &self.hooks, &self.settings);
-        let mut command = Command::new(&self.binary);
+        let mut command = self.command;
+        // The login of whoever runs the tests is none of its business.
+        command.env("DOCKER_CONFIG", self.directory.join("docker"));
         command.arg("run").arg("--config").arg(config).arg("--state-dir").arg(&state);
         command.args(["--docker", self.engine.address(), "--listen", &self.address, "--node", &self.node]);
         command.args(["--manage", &self.manage]).args(&self.arguments);
@@ -127,7 +145,7 @@ pub struct Daemon {
     binary: PathBuf,
     address: String,
     state: PathBuf,
-    directory: TempDir,
+    directory: Directory,
     runs: AtomicU32,
 }
 
@@ -135,9 +153,11 @@ impl Daemon {
     /// A daemon of that binary (`env!("CARGO_BIN_EXE_deployer")` in the deployer package's own tests) which manages
     /// the containers of the scene alone: those labelled `deployer.enable=<the scene's id>`.
     pub fn builder(binary: impl Into<PathBuf>, scene: &Scene) -> DaemonBuilder {
+        let binary = binary.into();
         DaemonBuilder {
-            binary: binary.into(),
-            directory: tempfile::tempdir().expect("the temporary directory can be written"),
+            command: Command::new(&binary),
+            binary,
+            directory: Directory::make(),
             engine: Engine::shared(),
             address: format!("127.0.0.1:{}", free_port()),
             manage: format!("labeled={}", scene.id()),
@@ -149,7 +169,7 @@ impl Daemon {
         }
     }
 
-    /// Where it serves hooks, `127.0.0.1:PORT`, over all restarts.
+    /// Where it serves hooks, `ADDRESS:PORT`, over all restarts.
     pub fn address(&self) -> &str {
         &self.address
     }
@@ -157,6 +177,16 @@ impl Daemon {
     /// Its state directory, which outlives its restarts.
     pub fn state_directory(&self) -> &Path {
         &self.state
+    }
+
+    /// The socket of its local API.
+    pub fn socket(&self) -> PathBuf {
+        self.state.join("deployer.sock")
+    }
+
+    /// The file that it logs to, over all restarts.
+    pub fn log_file(&self) -> &Path {
+        self.process.stderr_file()
     }
 
     /// Its process.
@@ -236,7 +266,7 @@ impl Daemon {
     #[track_caller]
     pub fn cli_started<const N: usize>(&self, arguments: [&str; N]) -> Process {
         let mut command = Command::new(&self.binary);
-        command.args(arguments).arg("--socket").arg(self.state.join("deployer.sock"));
+        command.args(arguments).arg("--socket").arg(self.socket());
         let name = format!("cli-{}", self.runs.fetch_add(1, Ordering::Relaxed));
         Process::spawn(&name, &command, self.directory.path())
     }

@@ -6,9 +6,8 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tempfile::TempDir;
-
 use crate::authority::{Authority, Issued};
+use crate::directory::Directory;
 use crate::http::{Address, Request};
 use crate::port::free_port;
 use crate::process::{Process, run};
@@ -33,7 +32,7 @@ pub struct Etcd {
     // The process comes first because fields are dropped in order: it must not outlive its files.
     process: Process,
     command: Command,
-    directory: TempDir,
+    directory: Directory,
     ports: Ports,
     /// What `etcdctl` shows to a server that asks for certificates.
     operator: Option<(Arc<Authority>, Issued)>,
@@ -81,12 +80,12 @@ impl Etcd {
     /// Starts a member of a cluster without waiting for it.
     #[track_caller]
     fn spawn(name: &str, ports: Ports, cluster: &str, options: &EtcdOptions) -> Self {
-        let directory = tempfile::tempdir().expect("the temporary directory can be written");
+        let directory = Directory::make();
         let scheme = if options.authority.is_some() { "https" } else { "http" };
         let client = format!("{scheme}://127.0.0.1:{}", ports.client);
         let (peer, health) = (ports.peer_url(), format!("http://127.0.0.1:{}", ports.health));
         let mut command = Command::new("etcd");
-        command.args(["--name", name, "--data-dir"]).arg(directory.path().join("data"));
+        command.args(["--name", name, "--data-dir"]).arg(directory.join("data"));
         command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
         command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
         command.args(["--listen-metrics-urls", &health, "--initial-cluster", cluster]);
@@ -153,6 +152,15 @@ impl Etcd {
     /// When it fails, with what it said.
     #[track_caller]
     pub fn control<const N: usize>(&self, arguments: [&str; N]) -> String {
+        self.try_control(arguments).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Like [`Etcd::control`], for a member that may not answer.
+    ///
+    /// # Errors
+    ///
+    /// What `etcdctl` said.
+    pub fn try_control<const N: usize>(&self, arguments: [&str; N]) -> Result<String, String> {
         let mut command = Command::new("etcdctl");
         command.env("ETCDCTL_API", "3").arg("--endpoints").arg(self.url());
         if let Some((authority, operator)) = &self.operator {
@@ -162,7 +170,7 @@ impl Etcd {
         if self.has_users {
             command.args(["--user", &format!("{ROOT}:{ROOT}")]);
         }
-        run(command.args(arguments)).unwrap_or_else(|error| panic!("{error}"))
+        run(command.args(arguments))
     }
 
     #[track_caller]

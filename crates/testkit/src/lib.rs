@@ -16,14 +16,19 @@
 #![allow(clippy::disallowed_methods, reason = "the kit is where tests wait: its sleeps lie between two looks")]
 
 mod authority;
+mod cluster;
 mod config;
 mod container;
 mod daemon;
+mod directory;
 mod engine;
 mod etcd;
+mod forward;
 mod host;
 pub mod http;
 mod image;
+mod network;
+mod owner;
 mod port;
 mod process;
 mod registry;
@@ -33,13 +38,16 @@ mod scene;
 mod wait;
 
 pub use authority::{Authority, Issued};
+pub use cluster::{Cluster, ClusterOptions, Node};
 pub use config::{Hook, write_config};
 pub use container::{Container, RunningContainer};
 pub use daemon::{CliOutput, Daemon, DaemonBuilder};
 pub use engine::{Engine, docker, try_docker};
 pub use etcd::{Etcd, EtcdCluster, EtcdOptions};
-pub use host::{Forward, Host};
+pub use forward::Forward;
+pub use host::{FullDisk, Host};
 pub use image::{AppImage, Behaviour, LocalImage};
+pub use network::Cut;
 pub use port::free_port;
 pub use process::Process;
 pub use registry::{Access, Notification, Registry, RegistryOptions};

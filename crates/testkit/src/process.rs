@@ -61,6 +61,16 @@ impl Process {
         }
     }
 
+    /// Stops it as SIGSTOP does: it runs no further, and nobody is told.
+    pub fn freeze(&mut self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on after [`Process::freeze`].
+    pub fn thaw(&mut self) {
+        self.signal(Signal::CONT);
+    }
+
     /// Kills it as `kill -9` does, and waits until it is gone.
     pub fn kill_9(&mut self) {
         let _ = self.child.kill();
@@ -87,6 +97,11 @@ impl Process {
     /// What it has written to its standard output, over all processes of that name and directory.
     pub fn stdout(&self) -> String {
         read_lossy(&self.stdout)
+    }
+
+    /// Where its standard error is appended to.
+    pub fn stderr_file(&self) -> &Path {
+        &self.stderr
     }
 
     /// What it has written to its standard error, over all processes of that name and directory.

@@ -6,8 +6,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::json;
-use tempfile::TempDir;
 
+use crate::directory::Directory;
 use crate::http::{self, Address, Request, Response};
 use crate::port::free_port;
 use crate::process::Process;
@@ -57,7 +57,7 @@ pub struct Access {
 pub struct Registry {
     // The process comes first because fields are dropped in order: it must not outlive its files.
     process: Process,
-    directory: TempDir,
+    directory: Directory,
     port: u16,
     options: RegistryOptions,
 }
@@ -70,7 +70,7 @@ impl Registry {
     /// When it does not.
     #[track_caller]
     pub fn start(options: RegistryOptions) -> Self {
-        let directory = tempfile::tempdir().expect("the temporary directory can be written");
+        let directory = Directory::make();
         let port = free_port();
         let process = launch(&directory, port, &options);
         let registry = Self { process, directory, port, options };
@@ -146,7 +146,9 @@ impl Registry {
     /// Every request since its first start but the kit's own, in order.
     pub fn requests(&self) -> Vec<Access> {
         let log = self.process.stdout();
-        log.lines().filter(|line| !line.contains(http::USER_AGENT)).filter_map(Access::parse).collect()
+        // The closing quotes: an engine that was asked by the kit says so after its own name.
+        let own = format!("\"{}\"", http::USER_AGENT);
+        log.lines().filter(|line| !line.contains(&own)).filter_map(Access::parse).collect()
     }
 
     /// How often a manifest of the repository was asked for (GET or HEAD), pushes not counted.
@@ -156,9 +158,16 @@ impl Registry {
         self.requests().iter().filter(is_look).filter(|access| access.path.starts_with(&prefix)).count()
     }
 
+    /// How often it was asked what a tag points to. An engine does that with HEAD, once, whether it is to pull the tag or
+    /// to say what it is; what follows names the digest, as does a pull by digest, and a push asks for no manifest.
+    pub fn tag_requests(&self, repository: &str, tag: &str) -> usize {
+        let path = format!("/v2/{repository}/manifests/{tag}");
+        self.requests().iter().filter(|access| access.method == "HEAD" && access.path == path).count()
+    }
+
     /// A directory for `DOCKER_CONFIG` with the login in it; `None` when no login is needed.
     pub fn docker_config(&self) -> Option<PathBuf> {
-        self.options.login.then(|| self.directory.path().join("docker"))
+        self.options.login.then(|| self.directory.join("docker"))
     }
 
     /// What it has logged, access log apart.
@@ -199,7 +208,7 @@ impl Access {
 }
 
 #[track_caller]
-fn launch(directory: &TempDir, port: u16, options: &RegistryOptions) -> Process {
+fn launch(directory: &Directory, port: u16, options: &RegistryOptions) -> Process {
     let root = directory.path();
     let endpoints: Vec<_> = options.notifications.iter().enumerate().map(endpoint).collect();
     let mut configuration = json!({

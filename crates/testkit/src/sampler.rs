@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// One question and what came of it.
 #[derive(Clone, Debug)]
 pub struct Sample {
-    /// The container's name.
+    /// The container's name, or what [`Sampler::start_as`] calls it.
     pub name: String,
     /// When the request began.
     pub started: Instant,
@@ -46,10 +46,16 @@ impl Sampler {
 
     /// The same for containers of several engines. No two may have the same name, for samples are told by it.
     pub fn start_on(containers: &[(&Engine, &str)]) -> Self {
+        Self::start_as(&containers.iter().map(|(engine, name)| (*name, *engine, *name)).collect::<Vec<_>>())
+    }
+
+    /// The same for containers of which several have the same name, each with a word of its own to be told by first.
+    pub fn start_as(containers: &[(&str, &Engine, &str)]) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let start = |(engine, name): &(&Engine, &str)| {
-            let (engine, name, stop) = ((*engine).clone(), (*name).to_owned(), Arc::clone(&stop));
-            thread::spawn(move || ask_until(&stop, &engine, &name))
+        let start = |(word, engine, name): &(&str, &Engine, &str)| {
+            let (engine, stop) = ((*engine).clone(), Arc::clone(&stop));
+            let (word, name) = ((*word).to_owned(), (*name).to_owned());
+            thread::spawn(move || ask_until(&stop, &word, &engine, &name))
         };
         Self { threads: containers.iter().map(start).collect(), stop }
     }
@@ -171,7 +177,7 @@ impl Samples {
     }
 }
 
-fn ask_until(stop: &AtomicBool, engine: &Engine, name: &str) -> Vec<Sample> {
+fn ask_until(stop: &AtomicBool, word: &str, engine: &Engine, name: &str) -> Vec<Sample> {
     let mut samples = Vec::new();
     let mut address = None;
     while !stop.load(Ordering::Relaxed) {
@@ -180,7 +186,7 @@ fn ask_until(stop: &AtomicBool, engine: &Engine, name: &str) -> Vec<Sample> {
         if answer.is_err() {
             address = None;
         }
-        samples.push(Sample { name: name.to_owned(), started, ended: Instant::now(), answer });
+        samples.push(Sample { name: word.to_owned(), started, ended: Instant::now(), answer });
         thread::sleep(INTERVAL.saturating_sub(started.elapsed()));
     }
     samples

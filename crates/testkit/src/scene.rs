@@ -1,13 +1,13 @@
 //! What one test puts on the shared engine, and its removal.
 
 use std::collections::hash_map::RandomState;
-use std::fs;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Once;
 
 use serde_json::{Value, json};
 
 use crate::engine::{self, Engine, docker};
+use crate::owner::{is_dead, owner};
 
 /// On every image, container, network and volume of a scene. Containers inherit it from their image, so that those
 /// which the daemon makes are found as well.
@@ -105,29 +105,4 @@ fn remove_where(label: &str, chosen: impl Fn(&Value) -> bool) {
             }
         }
     }
-}
-
-/// This process, so exactly that neither a reused pid nor another container's equal pid is taken for it.
-fn owner() -> String {
-    let pid = std::process::id();
-    format!("{}/{pid}/{}", namespace(), start_time(pid).unwrap_or_default())
-}
-
-fn is_dead(owner: &str) -> bool {
-    let mut parts = owner.split('/');
-    let (Some(of), Some(pid), Some(started)) = (parts.next(), parts.next(), parts.next()) else { return false };
-    let Ok(pid) = pid.parse() else { return false };
-    of == namespace() && start_time(pid).as_deref() != Some(started)
-}
-
-/// The inode of the pid namespace, in which alone a pid means something.
-fn namespace() -> String {
-    let link = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
-    link.to_string_lossy().chars().filter(char::is_ascii_digit).collect()
-}
-
-/// Field 22 of `/proc/PID/stat`, counted after the command's closing bracket because the command may hold spaces.
-fn start_time(pid: u32) -> Option<String> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.split_whitespace().nth(19).map(str::to_owned)
 }

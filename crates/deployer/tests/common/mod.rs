@@ -64,14 +64,7 @@ impl Stage {
 
     /// A managed container with a quick gate, not yet run.
     pub fn container(&self, word: &str) -> Container {
-        Container::new(&self.scene, word)
-            .image(&self.image())
-            .managed(&self.scene)
-            .restart("unless-stopped")
-            .option("--stop-timeout=1")
-            .label("deployer.health.timeout", "5s")
-            .label("deployer.health.stable", "300ms")
-            .label("deployer.monitor", "700ms")
+        quick(Container::new(&self.scene, word).image(&self.image()).managed(&self.scene))
     }
 
     /// Runs the container, and waits until it serves, so that its successor is asked for the same, and until the
@@ -158,13 +151,24 @@ impl Stage {
     }
 }
 
+/// A container that is stopped, and whose gate and monitor have passed, within two seconds.
+pub fn quick(container: Container) -> Container {
+    container
+        .restart("unless-stopped")
+        .option("--stop-timeout=1")
+        .label("deployer.health.timeout", "5s")
+        .label("deployer.health.stable", "300ms")
+        .label("deployer.monitor", "700ms")
+}
+
 /// The bad verdict of a digest, if a track has one.
 pub fn bad_verdict(track: &Value, digest: &str) -> Option<Value> {
     let verdicts = track["verdicts"].as_array()?;
     verdicts.iter().find(|verdict| verdict["digest"] == digest && verdict["verdict"] == "bad").cloned()
 }
 
-fn is_quiet(status: &Value) -> bool {
+/// Whether nothing is being replaced, pulled or asked.
+pub fn is_quiet(status: &Value) -> bool {
     let tracks = status["tracks"].as_array().cloned().unwrap_or_default();
     let mut containers = tracks.iter().flat_map(|track| track["containers"].as_array().cloned().unwrap_or_default());
     let is_busy = |state: &Value| ["stale", "pulling", "waiting", "replacing"].iter().any(|busy| state == busy);

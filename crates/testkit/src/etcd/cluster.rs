@@ -40,30 +40,49 @@ impl EtcdCluster {
         self.members.iter().map(Etcd::url).collect()
     }
 
+    /// Where clients reach each member, `127.0.0.1:PORT`, in their order.
+    pub fn addresses(&self) -> Vec<String> {
+        self.members.iter().map(Etcd::address).collect()
+    }
+
+    /// [`Etcd::control`] of the first member that answers.
+    ///
+    /// # Panics
+    ///
+    /// When none does, with what was said of the last.
+    #[track_caller]
+    pub fn control<const N: usize>(&self, arguments: [&str; N]) -> String {
+        let mut seen = "it has no members".to_owned();
+        for member in &self.members {
+            match member.try_control(arguments) {
+                Ok(answer) => return answer,
+                Err(error) => seen = error,
+            }
+        }
+        panic!("{seen}")
+    }
+
     /// A member, to be killed, held, restarted, or asked with `control`. What one of them is told holds for all.
     pub fn member(&mut self, index: usize) -> &mut Etcd {
         &mut self.members[index]
     }
 
-    /// Which member leads, as those that run say.
+    /// Which member leads, as those that answer say.
     ///
     /// # Panics
     ///
     /// When none is found in time.
     #[track_caller]
-    pub fn leader(&mut self) -> usize {
-        let members = &mut self.members;
-        wait_until(Duration::from_secs(20), "the cluster to have a leader", || {
-            let running: Vec<usize> = (0..members.len()).filter(|index| members[*index].process.is_running()).collect();
-            let leader = running.iter().find(|index| is_leader(&members[**index]));
-            leader.copied().ok_or_else(|| format!("none of the members {running:?}"))
+    pub fn leader(&self) -> usize {
+        wait_until(Duration::from_secs(30), "the cluster to have a leader", || {
+            self.members.iter().position(is_leader).ok_or("no member says that it leads")
         })
     }
 }
 
 fn is_leader(member: &Etcd) -> bool {
-    let status = member.control(["endpoint", "status", "--write-out", "json"]);
-    let status: Value = serde_json::from_str(&status).unwrap_or_default();
+    let status = member.try_control(["endpoint", "status", "--command-timeout", "1s", "--write-out", "json"]);
+    let status: Value = serde_json::from_str(&status.unwrap_or_default()).unwrap_or_default();
     let status = &status[0]["Status"];
     status["leader"].is_number() && status["leader"] == status["header"]["member_id"]
 }

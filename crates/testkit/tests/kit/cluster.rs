@@ -1,82 +1,170 @@
-//! Further hosts and etcd. A host needs root, as `scripts/setup` does.
+//! Hosts, daemons, etcd and registry together, with a stand-in for the binary.
 
+use std::fs;
 use std::net::TcpStream;
-use std::time::Duration;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 use deployer_testkit::http::{Address, Request};
-use deployer_testkit::{AppImage, Container, Etcd, Host, Registry, RegistryOptions, Sampler, Scene, wait_until};
+use deployer_testkit::{
+    AppImage, Behaviour, Cluster, ClusterOptions, Engine, EtcdCluster, Host, Node, Registry, RegistryOptions, Scene,
+    docker, wait_until,
+};
+
+use crate::stand_in::stand_in;
 
 const SOON: Duration = Duration::from_secs(20);
 
+fn start(hosts: usize, etcd_members: usize) -> Cluster {
+    let directory = tempfile::tempdir().expect("the temporary directory can be written");
+    Cluster::start(stand_in(directory.path()), ClusterOptions { hosts, etcd_members }, |builder| builder)
+}
+
+/// What a node of the cluster gets when it asks a member of etcd for its health, as its daemon would.
+fn ask_etcd(node: &Node, address: &str) -> Output {
+    let url = format!("http://{address}/health");
+    let mut command = node.host.enter("/bin/busybox");
+    command.args(["timeout", "2", "/bin/busybox", "wget", "-q", "-O", "-", &url]);
+    command.output().expect("busybox runs")
+}
+
+#[track_caller]
+fn assert_healthy(node: &Node, address: &str) {
+    wait_until(SOON, "etcd to answer", || {
+        let answer = ask_etcd(node, address);
+        let text = String::from_utf8_lossy(&answer.stdout).into_owned();
+        if text.contains("true") { Ok(()) } else { Err(format!("{answer:?}")) }
+    });
+}
+
 #[test]
-fn two_hosts_run_the_same_image_under_the_same_name_apart_from_each_other() {
-    let scene = Scene::new();
-    let registry = Registry::start(RegistryOptions::default());
-    AppImage::new("v1").push(&scene, &registry, "acme/web", "latest");
-    let image = registry.image("acme/web", "latest");
-    let hosts = [Host::start(), Host::start()];
-    let forwards = hosts.each_ref().map(|host| host.reach(&registry.address()));
-    let words = ["one", "two"];
-    let containers: Vec<_> = hosts
-        .iter()
-        .zip(words)
-        .map(|(host, word)| Container::new(&scene, word).on(host.engine()).image(&image).run())
-        .collect();
-    for container in &containers {
+fn a_cluster_has_daemons_on_its_hosts_which_reach_etcd_and_the_registry_until_they_are_cut_off() {
+    let cluster = start(2, 3);
+    let addresses = cluster.etcd.as_ref().expect("it has an etcd").addresses();
+    for (number, node) in (1..).zip(&cluster.nodes) {
+        let arguments = node.daemon.state_directory().join("arguments");
+        let arguments = fs::read_to_string(arguments).expect("the stand-in writes its arguments");
+        let urls: Vec<_> = addresses.iter().map(|address| format!("http://{address}")).collect();
+        let expected = format!("--etcd {} --etcd-prefix /{}", urls.join(","), cluster.scene.id());
+        assert!(arguments.contains(&expected), "{arguments}");
+        assert!(arguments.contains(&format!("--node node{number}-{}", cluster.scene.id())), "{arguments}");
+        assert!(node.daemon.address().starts_with(&node.host.address()), "{}", node.daemon.address());
+        assert!(TcpStream::connect(node.daemon.address()).is_ok(), "its hooks are reached from this machine");
+        addresses.iter().for_each(|address| assert_healthy(node, address));
+    }
+    cluster.push("v1", Behaviour::Serves);
+    let [one, two] = &cluster.nodes[..] else { panic!("two nodes") };
+
+    let cut = cluster.cut_from_etcd(0);
+    for address in &addresses {
+        let began = Instant::now();
+        let answer = ask_etcd(one, address);
+        assert!(!answer.status.success() && answer.stdout.is_empty(), "{answer:?}");
+        assert!(began.elapsed() >= Duration::from_secs(2), "it hangs, and is not refused: {answer:?}");
+        assert_healthy(two, address);
+    }
+    one.host.engine().docker(["pull", "--quiet", &cluster.image()]);
+    drop(cut);
+    addresses.iter().for_each(|address| assert_healthy(one, address));
+
+    let cut = cluster.cut_from_registry(1);
+    let engine = two.host.engine().address();
+    let pull = Command::new("timeout").args(["2", "docker", "--host", engine, "pull", &cluster.image()]).output();
+    assert_eq!(pull.expect("docker runs").status.code(), Some(124), "a pull without a registry hangs");
+    drop(cut);
+    two.host.engine().docker(["pull", "--quiet", &cluster.image()]);
+}
+
+#[test]
+fn containers_of_one_name_are_watched_by_their_nodes() {
+    let cluster = start(3, 0);
+    let digest = cluster.push("v1", Behaviour::Serves);
+    let containers = cluster.run("web", |container| container);
+    assert!(containers.iter().all(|container| container.name() == cluster.scene.name("web")));
+    assert!(containers.iter().all(|container| container.digest() == Ok(digest.clone())));
+
+    let sampler = cluster.sample(&containers);
+    for container in &containers[..2] {
+        container.engine().docker(["restart", "--time", "0", container.name()]);
         container.wait_for_version("v1", SOON);
     }
-    let [one, two] = [&containers[0], &containers[1]];
-    assert!(hosts[1].engine().inspect(one.name()).is_err(), "a host sees its own containers only");
-    let sampler = Sampler::start_on(&[(one.engine(), one.name()), (two.engine(), two.name())]);
-    one.stop();
-    let samples = sampler.stop();
-    assert!(samples.never_both_down(&[one.name(), two.name()]).is_ok());
-    assert!(samples.of(one.name()).last().is_some_and(|sample| sample.answer.is_err()));
-    assert_eq!(samples.longest_gap(two.name()), Duration::ZERO);
+    let in_turn = sampler.stop();
+    cluster.never_two_down(&in_turn).expect("one restarts after the other");
+    assert!(in_turn.of(&cluster.nodes[0].name).iter().any(|sample| sample.answer.is_err()), "the gap was seen");
+    assert_eq!(in_turn.longest_gap(&cluster.nodes[2].name), Duration::ZERO);
 
-    drop(forwards);
-    hosts[0].engine().docker(["rmi", "--force", &image]);
-    let error = hosts[0].engine().try_docker(["pull", &image]).expect_err("the registry is cut off");
-    assert!(error.contains("connection refused"), "{error}");
+    let sampler = cluster.sample(&containers);
+    containers[1].stop();
+    containers[2].stop();
+    let seen = cluster.never_two_down(&sampler.stop()).expect_err("two are stopped");
+    assert!(seen.contains(&cluster.nodes[1].name) && seen.contains(&cluster.nodes[2].name), "{seen}");
 }
 
 #[test]
-fn a_host_survives_the_death_of_its_engine_and_is_gone_when_dropped() {
+fn an_etcd_of_three_survives_the_loss_of_its_leader_and_stands_still_without_two() {
+    let mut etcd = EtcdCluster::start(3);
+    etcd.control(["put", "key", "value"]);
+    let leader = etcd.leader();
+    etcd.member(leader).process().kill_9();
+    let next = etcd.leader();
+    assert_ne!(next, leader);
+    let follower = 3 - leader - next;
+    etcd.member(follower).control(["put", "key", "other"]);
+
+    etcd.member(next).process().freeze();
+    let error = etcd.member(follower).try_control(["put", "key", "third"]).expect_err("one of three decides nothing");
+    assert!(error.contains("timed out") || error.contains("deadline exceeded"), "{error}");
+    etcd.member(next).process().thaw();
+    etcd.leader();
+    etcd.member(leader).restart();
+    let value = etcd.member(leader).control(["get", "--print-value-only", "key"]);
+    assert!(["other", "third"].contains(&value.as_str()), "a write without an answer may have happened: {value}");
+}
+
+#[test]
+fn the_registry_counts_how_often_it_was_asked_what_a_tag_points_to() {
     let scene = Scene::new();
     let registry = Registry::start(RegistryOptions::default());
-    AppImage::new("v1").push(&scene, &registry, "acme/web", "latest");
-    let mut host = Host::start();
-    let forward = host.reach(&registry.address());
-    let web =
-        Container::new(&scene, "web").on(host.engine()).image(&registry.image("acme/web", "latest")).restart("always");
-    let web = web.run();
-    web.wait_for_version("v1", SOON);
-    let address = format!("{}:8080", host.engine().container_address(web.name()).expect("it runs").0);
-
-    host.kill_9();
-    assert!(host.engine().try_docker(["version"]).is_err());
-    assert!(TcpStream::connect(&address).is_ok(), "containers outlive their engine");
-    host.restart();
-    web.wait_for_version("v1", SOON);
-
-    // The hardest case to clean up after: containers without an engine.
-    host.kill_9();
-    drop((host, forward));
-    // Something else may have the address now, such as a gateway that answers for everything.
-    let request = Request { limit: Duration::from_millis(500), ..Request::new("GET", "/version") };
-    let answer = request.send(&Address::Tcp(address)).map(|answer| answer.text());
-    assert_ne!(answer.ok().as_deref(), Some("v1\n"));
+    let digest = AppImage::new("v1").push(&scene, &registry, "acme/web", "latest");
+    let asked = || registry.tag_requests("acme/web", "latest");
+    assert_eq!(asked(), 0, "neither a push nor the kit asks: {:?}", registry.requests());
+    let name = registry.image("acme/web", "latest");
+    Engine::shared().call("GET", &format!("/distribution/{name}/json")).expect("the registry answers");
+    assert_eq!(asked(), 1, "{:?}", registry.requests());
+    docker(["pull", "--quiet", &format!("{}@{digest}", name.trim_end_matches(":latest"))]);
+    assert_eq!(asked(), 1, "a pull by digest asks for no tag: {:?}", registry.requests());
+    docker(["pull", "--quiet", &name]);
+    assert_eq!(asked(), 2, "{:?}", registry.requests());
 }
 
 #[test]
-fn etcd_keeps_its_data_and_address_over_a_kill() {
-    let mut etcd = Etcd::start();
-    etcd.control(["put", "key", "value"]);
-    etcd.process().kill_9();
-    assert!(TcpStream::connect(etcd.address()).is_err());
-    etcd.restart();
-    wait_until(SOON, "the value", || match etcd.control(["get", "--print-value-only", "key"]) {
-        value if value == "value" => Ok(()),
-        other => Err(other),
-    });
+fn what_a_killed_test_left_on_the_disk_is_swept_up_by_the_next_test_process() {
+    let host = Host::start();
+    let left = tempfile::Builder::new().prefix("deployer-testkit-").tempdir().expect("the temporary directory");
+    let path = left.path().display().to_string();
+    // The first process, which has another start time, is taken for one whose pid was reused.
+    let namespace = fs::read_link("/proc/self/ns/pid").expect("a process has namespaces").display().to_string();
+    let namespace: String = namespace.chars().filter(char::is_ascii_digit).collect();
+    let owner = format!("{path}/.owner");
+    fs::write(&owner, format!("{namespace}/1/0")).expect("an own directory can be written");
+    let mut mount = Command::new("mount");
+    fs::create_dir(left.path().join("mounted")).expect("an own directory can be written");
+    mount.args(["-t", "tmpfs", "tmpfs", &format!("{path}/mounted")]);
+    assert!(mount.status().expect("mount runs").success());
+    let mut shim = host.enter("tail").args(["-f", &owner]).spawn().expect("tail runs");
+    let mut reader = Command::new("tail").args(["-f", &owner]).spawn().expect("tail runs");
+
+    let next = Command::new(std::env::current_exe().expect("a test has a path"))
+        .args(["--exact", "hosts::etcd_keeps_its_data_and_address_over_a_kill"])
+        .output()
+        .expect("the test binary runs");
+    assert!(next.status.success(), "{next:?}");
+    assert!(!shim.wait().expect("it was started here").success(), "what ran on the dead test's host was ended");
+    assert!(reader.try_wait().expect("it was started here").is_none(), "what did not was left alone");
+    reader.kill().and_then(|()| reader.wait()).expect("it was started here");
+    wait_until(SOON, "the directory to go", || if left.path().exists() { Err(path.clone()) } else { Ok(()) });
+    // A request that needs the kit shows that the living host was none of its business.
+    let request = Request::new("GET", "/_ping");
+    let socket = host.engine().address().trim_start_matches("unix://").to_owned();
+    assert_eq!(request.send(&Address::Unix(socket.into())).expect("the host's engine answers").status, 200);
 }

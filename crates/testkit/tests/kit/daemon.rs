@@ -1,40 +1,14 @@
 //! The daemon's guard, tried with a stand-in for the binary: the kit must not depend on what it tests.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-
 use deployer_testkit::{Daemon, Hook, Scene};
 
-/// Stands for the binary: takes its flags, writes its files, listens, and prints what a command line was given.
-const STAND_IN: &str = r#"#!/bin/sh
-case "$1" in
-run)
-    shift
-    while [ $# -gt 0 ]; do
-        case "$1" in
-        --listen) listen=$2 ;;
-        --state-dir) state=$2 ;;
-        --config) cat "$2" >&2 ;;
-        esac
-        shift
-    done
-    echo "started with MARK=$MARK" >&2
-    echo "$listen" >"$state/listen"
-    exec /bin/busybox httpd -f -p "$listen" -h "$state"
-    ;;
-fail) echo "no such thing" >&2; exit 2 ;;
-*) echo "{\"arguments\": \"$*\"}" ;;
-esac
-"#;
+use crate::stand_in::stand_in;
 
 #[test]
 fn a_daemon_keeps_its_address_and_state_over_kill_stop_and_restart() {
     let scene = Scene::new();
     let directory = tempfile::tempdir().expect("the temporary directory can be written");
-    let binary = directory.path().join("deployer");
-    fs::write(&binary, STAND_IN).expect("the temporary directory can be written");
-    make_executable(&binary);
+    let binary = stand_in(directory.path());
     let hook = Hook::native("/hooks/ci");
     let mut daemon = Daemon::builder(&binary, &scene).hook(&hook).settings("timer = 3").env("MARK", "one").start();
 
@@ -57,8 +31,4 @@ fn a_daemon_keeps_its_address_and_state_over_kill_stop_and_restart() {
     assert!(daemon.log().ends_with("started with MARK=two\n"), "{}", daemon.log());
     assert!(daemon.stop().code().is_none(), "a signal ended the stand-in");
     assert!(!daemon.process().is_running());
-}
-
-fn make_executable(path: &Path) {
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("own files can be changed");
 }

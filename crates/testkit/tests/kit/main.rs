@@ -2,6 +2,8 @@
 
 mod cluster;
 mod daemon;
+mod hosts;
+mod stand_in;
 
 use std::io::{Read, Write};
 use std::net::TcpListener;

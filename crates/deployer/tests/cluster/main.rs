@@ -1,0 +1,10 @@
+//! Three hosts, each with its engine and its daemon, over an etcd of three members.
+
+mod absence;
+#[path = "../common/mod.rs"]
+mod common;
+mod crashes;
+mod fleet;
+mod outages;
+mod rollouts;
+mod trouble;
