@@ -23,7 +23,7 @@ use deployer_core::policy::Manage;
 use deployer_core::record::Pending;
 use deployer_core::slot::Scope;
 use deployer_core::store::Txn;
-use simulated::{Behaviour, Fault, Simulated};
+use simulated::engine::{Behaviour, Fault, Simulated};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;

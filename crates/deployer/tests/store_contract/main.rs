@@ -2,3 +2,7 @@
 
 mod contract;
 mod embedded;
+mod simulation;
+
+#[path = "../simulated/mod.rs"]
+mod simulated;
