@@ -3,5 +3,18 @@
 
 #![allow(dead_code, reason = "each test file uses a part")]
 
+use std::time::Duration;
+
+pub mod attendance;
 pub mod engine;
+pub mod freezer;
+pub mod node;
+pub mod registry;
 pub mod store;
+
+/// Lets time pass; without any, not even other tasks get their turn.
+async fn pause(time: Duration) {
+    if !time.is_zero() {
+        tokio::time::sleep(time).await;
+    }
+}
