@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 pub mod attendance;
+pub mod cluster;
 pub mod engine;
 pub mod freezer;
 pub mod node;

@@ -1,6 +1,6 @@
 //! A simulated registry: what its tags point to, and what the images in it do when they run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -34,6 +34,8 @@ struct State {
 struct Image {
     id: String,
     behaviour: Behaviour,
+    /// Nodes on which a container of it was started.
+    touched: BTreeSet<String>,
 }
 
 impl SimulatedRegistry {
@@ -46,7 +48,7 @@ impl SimulatedRegistry {
         let digest = digest(number);
         let mut state = self.lock();
         let id = format!("sha256:{:064x}", number + 0x1000);
-        state.images.insert(digest.clone(), Image { id, behaviour });
+        state.images.insert(digest.clone(), Image { id, behaviour, touched: BTreeSet::new() });
         state.tags.insert(track.to_string(), digest.clone());
         digest
     }
@@ -87,10 +89,17 @@ impl SimulatedRegistry {
         self.lock().images.iter().find(|(_, image)| image.id == image_id).map(|(digest, _)| digest.clone())
     }
 
-    /// What containers of an image do.
-    pub fn behaviour(&self, image_id: &str) -> Behaviour {
-        let state = self.lock();
-        state.images.values().find(|image| image.id == image_id).map_or(Behaviour::Serves, |image| image.behaviour)
+    /// What a container of an image does, now that a node starts one.
+    pub fn behaviour(&self, image_id: &str, node: &str) -> Behaviour {
+        let mut state = self.lock();
+        let image = state.images.values_mut().find(|image| image.id == image_id).expect("it was pushed");
+        image.touched.insert(node.to_owned());
+        image.behaviour
+    }
+
+    /// The nodes on which a container of a digest was started.
+    pub fn touched(&self, digest: &Digest) -> BTreeSet<String> {
+        self.lock().images.get(digest).map(|image| image.touched.clone()).unwrap_or_default()
     }
 }
 

@@ -50,6 +50,7 @@ impl Container {
 
 /// The engine's state.
 pub struct State {
+    pub node: String,
     pub registry: SimulatedRegistry,
     /// Names (tags and digests) to image IDs.
     pub names: BTreeMap<String, String>,
@@ -67,8 +68,9 @@ pub struct State {
 }
 
 impl State {
-    pub fn new(registry: SimulatedRegistry, seed: u64) -> Self {
+    pub fn new(node: &str, registry: SimulatedRegistry, seed: u64) -> Self {
         Self {
+            node: node.to_owned(),
             registry,
             names: BTreeMap::new(),
             containers: BTreeMap::new(),
@@ -130,7 +132,7 @@ impl State {
         let now = Instant::now();
         let ready = now + self.some(self.life_longest);
         let image = self.found(id)?.image.clone();
-        let behaviour = self.registry.behaviour(&image);
+        let behaviour = self.registry.behaviour(&image, &self.node);
         let container = self.found(id)?;
         if behaviour == Behaviour::StartRefused {
             return Err(EngineError::Refused { what: "start".into(), status: 400, message: "no such file".into() });

@@ -31,7 +31,6 @@ pub enum Fault {
 /// The engine of one node.
 #[derive(Clone)]
 pub struct SimulatedEngine {
-    node: String,
     attendance: Attendance,
     state: Arc<Mutex<State>>,
 }
@@ -39,8 +38,8 @@ pub struct SimulatedEngine {
 impl SimulatedEngine {
     /// An engine without images or containers.
     pub fn new(node: &str, registry: &SimulatedRegistry, attendance: &Attendance, seed: u64) -> Self {
-        let state = Arc::new(Mutex::new(State::new(registry.clone(), seed)));
-        Self { node: node.to_owned(), attendance: attendance.clone(), state }
+        let state = Arc::new(Mutex::new(State::new(node, registry.clone(), seed)));
+        Self { attendance: attendance.clone(), state }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -138,7 +137,7 @@ impl SimulatedEngine {
 
     fn take_attendance(&self, state: &State) {
         for name in &state.watched {
-            self.attendance.note(&self.node, name, state.attendance(name));
+            self.attendance.note(&state.node, name, state.attendance(name));
         }
     }
 }
