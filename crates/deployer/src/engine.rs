@@ -1,6 +1,6 @@
 //! What the stages ask of a container engine: the trait, its answers, and its errors.
 //!
-//! Two implementations exist: Docker (`docker`) and the simulated engine of the test kit. Answers are small,
+//! Two implementations exist: Docker (`docker`) and the simulated engine of the tests. Answers are small,
 //! tolerant views; what is written back to an engine is its own raw JSON, so that a setting this code has never
 //! heard of survives a replacement.
 

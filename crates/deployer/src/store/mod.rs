@@ -103,9 +103,9 @@ pub trait Store: Send + Sync {
     ) -> Result<BoxStream<'static, Result<Change, StoreError>>, StoreError>;
 }
 
-/// What is wrong with a transaction whatever the store holds, if anything; every store asks before it begins,
-/// so that none of them accepts what another would refuse.
-fn flaw(txn: &Txn) -> Option<String> {
+/// What is wrong with a transaction whatever the store holds, if anything. Whoever implements [`Store`] asks before
+/// it begins, so that no store accepts what another would refuse.
+pub fn flaw(txn: &Txn) -> Option<String> {
     if txn.when.len().max(txn.then.len()) > TXN_OPERATIONS_MAX {
         return Some(format!("a transaction may have {TXN_OPERATIONS_MAX} conditions and writes each"));
     }

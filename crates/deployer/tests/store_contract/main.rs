@@ -6,3 +6,7 @@ mod etcd;
 mod etcd_access;
 mod etcd_outage;
 mod outage;
+mod simulation;
+
+#[path = "../simulated/mod.rs"]
+mod simulated;

@@ -1,0 +1,7 @@
+//! Several machines in one simulated world: the real stages over one store, with every machine's engine watched.
+
+mod scenarios;
+mod storms;
+
+#[path = "../simulated/mod.rs"]
+mod simulated;
