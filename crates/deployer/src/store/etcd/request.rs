@@ -66,7 +66,7 @@ fn write(write: &Write) -> TxnOp {
 
 /// Whole seconds, rounded up: a lease must not end before its time.
 pub(super) fn seconds(ttl: Duration) -> i64 {
-    let whole = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
+    let whole = ttl.as_secs().saturating_add(u64::from(ttl.subsec_nanos() > 0));
     i64::try_from(whole).unwrap_or(i64::MAX)
 }
 
