@@ -55,6 +55,19 @@ enum Command {
         /// The image with its tag
         image: String,
     },
+    /// Let no further replacement start anywhere
+    Pause {
+        /// Why, for those who find it paused
+        #[arg(default_value = "")]
+        reason: String,
+    },
+    /// Let replacements start again
+    Resume,
+    /// Forget the containers of a node that will not return
+    ForgetNode {
+        /// The node's name
+        node: String,
+    },
     /// End a claim whose holder will not end it itself
     Unlock {
         /// The slot, as `status` shows it
@@ -127,6 +140,9 @@ impl Cli {
             Command::Deploy { image, timeout } => deploy::deploy(&self.socket, &image, timeout).await,
             Command::Rollback { image } => client::ask(&self.socket, "rollback", &image).await,
             Command::Retry { image } => client::ask(&self.socket, "retry", &image).await,
+            Command::Pause { reason } => client::ask(&self.socket, "pause", &reason).await,
+            Command::Resume => client::ask(&self.socket, "resume", "").await,
+            Command::ForgetNode { node } => client::ask(&self.socket, "forget-node", &node).await,
             Command::Unlock { slot, i_know: _ } => client::ask(&self.socket, "unlock", &slot).await,
             Command::Events { output, .. } => events::follow(&self.socket, output.output).await,
             Command::Doctor { flags, output } => doctor::examine(&flags, &self.socket, output.output).await,

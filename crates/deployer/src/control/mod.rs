@@ -4,6 +4,7 @@
 //! the whole cluster and whichever node is asked.
 
 mod actions;
+mod cluster;
 
 use std::sync::Arc;
 
@@ -54,6 +55,12 @@ pub fn router(world: Arc<World>, shutdown: CancellationToken) -> Router {
         )
         .route("/v1/retry", post(async |State(s): State<Shared>, Json(ask)| act(actions::retry(&s.world, ask).await)))
         .route("/v1/unlock", post(async |State(s): State<Shared>, Json(ask)| act(actions::unlock(&s.world, ask).await)))
+        .route("/v1/pause", post(async |State(s): State<Shared>, Json(ask)| act(cluster::pause(&s.world, ask).await)))
+        .route("/v1/resume", post(async |State(s): State<Shared>, Json(ask)| act(cluster::resume(&s.world, ask).await)))
+        .route(
+            "/v1/forget-node",
+            post(async |State(s): State<Shared>, Json(ask)| act(cluster::forget_node(&s.world, ask).await)),
+        )
         .with_state(Shared { world, shutdown })
 }
 
