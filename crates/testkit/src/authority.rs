@@ -1,11 +1,10 @@
 //! Certificates, made by `openssl` and signed by an authority of the test's own.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
-use tempfile::TempDir;
-
+use crate::directory::Directory;
 use crate::process::run;
 
 /// What `openssl` is told of the certificates, whatever its own configuration says. Names are for server and client
@@ -27,7 +26,7 @@ subjectAltName = IP:127.0.0.1, DNS:localhost
 
 /// An authority that signs certificates. Its files go when it is dropped.
 pub struct Authority {
-    directory: TempDir,
+    directory: Directory,
 }
 
 /// A certificate and its key, in PEM. Nobody else can read the key.
@@ -47,8 +46,8 @@ impl Authority {
     /// When `openssl` fails, with what it said.
     #[track_caller]
     pub fn new() -> Self {
-        let directory = tempfile::tempdir().expect("the temporary directory can be written");
-        fs::write(directory.path().join("openssl.cnf"), CONFIGURATION).expect("a file in it can be written");
+        let directory = Directory::make();
+        fs::write(directory.join("openssl.cnf"), CONFIGURATION).expect("a file in it can be written");
         let authority = Self { directory };
         authority.openssl(
             "req -x509 -days 2 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=testkit \
@@ -77,13 +76,13 @@ impl Authority {
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
+        self.directory.join(name)
     }
 
     #[track_caller]
     fn openssl(&self, words: &str) {
         let mut command = Command::new("openssl");
-        command.args(words.split_whitespace()).current_dir(Path::new(self.directory.path()));
+        command.args(words.split_whitespace()).current_dir(self.directory.path());
         run(&mut command).unwrap_or_else(|error| panic!("{error}"));
     }
 }
