@@ -4,25 +4,31 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::LazyLock;
 
 use deployer_testkit::Authority;
 use tempfile::TempDir;
 
 const URL: &str = "endpoints = [\"https://127.0.0.1:2379\"]\n";
 
+/// Certificates and keys by file name. Making them takes longer than all else here.
+static CERTIFICATES: LazyLock<Vec<(&str, String)>> = LazyLock::new(|| {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let (client, stranger) = (authority.issue("deployer"), other.issue("deployer"));
+    let text = |path: &Path| fs::read_to_string(path).expect("a file of the authority");
+    vec![
+        ("ca.pem", text(&authority.certificate())),
+        ("client.pem", text(&client.certificate)),
+        ("client.key", text(&client.key)),
+        ("other.key", text(&stranger.key)),
+    ]
+});
+
 /// A folder with everything that a table may name, good and bad.
 fn folder(table: &str) -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
-    let (authority, other) = (Authority::new(), Authority::new());
-    let (client, stranger) = (authority.issue("deployer"), other.issue("deployer"));
-    for (name, from) in [
-        ("ca.pem", &authority.certificate()),
-        ("client.pem", &client.certificate),
-        ("client.key", &client.key),
-        ("other.key", &stranger.key),
-        ("open.key", &client.key),
-    ] {
-        write(folder.path(), name, &fs::read_to_string(from).expect("a file"), 0o600);
+    if table.contains("ca.pem") {
+        CERTIFICATES.iter().for_each(|(name, text)| write(folder.path(), name, text, 0o600));
     }
     write(folder.path(), "open.key", "", 0o644);
     write(folder.path(), "deployer.toml", table, 0o600);
