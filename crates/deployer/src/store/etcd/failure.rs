@@ -14,6 +14,7 @@ const INVALID_ARGUMENT: i32 = 3;
 const PERMISSION_DENIED: i32 = 7;
 const OUT_OF_RANGE: i32 = 11;
 const UNIMPLEMENTED: i32 = 12;
+const UNAVAILABLE: i32 = 14;
 
 /// What etcd says to whom it does not know; it may have asked for nobody's name until now.
 pub(super) const NOBODY: &str = "user name is empty";
@@ -37,7 +38,7 @@ const BROKEN: &[(&str, &str)] = &[
 pub(super) enum Failure {
     /// It never left this machine: nothing was done, another member may be asked.
     Unsent(String),
-    /// One side does not trust the other's certificate: nothing was done, another member may have a better one.
+    /// One side does not trust the other's certificate. Another member may have a better one.
     Untrusted(String),
     /// It was refused because of the token alone: nothing was done, a new token may help.
     Token(String),
@@ -52,18 +53,19 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// What happened to the connection.
-    fn of_transport(source: &(dyn Error + 'static)) -> Self {
+    /// What happened to the connection. The stub's code tells whether there ever was one: an error of the system has
+    /// this code only while connecting. Later the same error says nothing about what the server has done.
+    fn of_transport(code: i32, source: &(dyn Error + 'static)) -> Self {
         let message = chain(source);
-        let io = causes(source).filter_map(|cause| cause.downcast_ref());
-        let kinds: Vec<ErrorKind> = io.map(std::io::Error::kind).collect();
-        let has = |expected: &[ErrorKind]| kinds.iter().any(|kind| expected.contains(kind));
-        // What TLS says of certificates, ours or theirs, has this kind.
-        if has(&[ErrorKind::InvalidData]) {
-            return Self::Untrusted(format!("{message}: check ca_file, cert_file and key_file"));
+        let mut system = causes(source).filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+        match system.next().map(std::io::Error::kind) {
+            // What TLS says of certificates, ours or theirs, has this kind.
+            Some(ErrorKind::InvalidData) => {
+                Self::Untrusted(format!("{message}: check ca_file, cert_file and key_file"))
+            }
+            Some(_) if code == UNAVAILABLE => Self::Unsent(message),
+            _ => Self::Away(message),
         }
-        let is_unsent = has(&[ErrorKind::ConnectionRefused, ErrorKind::HostUnreachable, ErrorKind::NetworkUnreachable]);
-        if is_unsent { Self::Unsent(message) } else { Self::Away(message) }
     }
 
     /// Why the server ended a watch.
@@ -88,7 +90,7 @@ impl Failure {
 
     /// Whether it is certain that nothing was done, so that the request may be sent again.
     pub fn is_harmless(&self) -> bool {
-        matches!(self, Self::Unsent(_) | Self::Untrusted(_) | Self::Token(_))
+        matches!(self, Self::Unsent(_) | Self::Token(_))
     }
 
     /// The same as the store's error.
@@ -129,7 +131,7 @@ impl From<etcd_client::Error> for Failure {
         };
         // What comes from the server has no source.
         if let Some(source) = status.source() {
-            return Self::of_transport(source);
+            return Self::of_transport(status.code() as i32, source);
         }
         let message = status.message();
         Self::said(message).unwrap_or_else(|| match status.code() as i32 {
