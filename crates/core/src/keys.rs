@@ -55,9 +55,14 @@ impl Keys {
         format!("{}halt", self.image(track))
     }
 
+    /// The marks of all tracks that the registry was asked within the check period.
+    pub fn all_checked(&self) -> String {
+        format!("{}/checked/", self.prefix)
+    }
+
     /// A leased mark that the registry was asked within the check period.
     pub fn checked(&self, track: &Track) -> String {
-        format!("{}/checked/{}", self.prefix, text(&track.to_string()))
+        format!("{}{}", self.all_checked(), text(&track.to_string()))
     }
 
     /// The track that a key below [`Keys::images`] speaks of, and the fact's name.

@@ -115,8 +115,10 @@ impl StoreWatch {
             Some((_, "resolver")) if is_put => None,
             Some((track, _)) => Some(Wake::Track(track)),
             None => {
+                // A mark that ends is a check that is due; the timer alone would find it up to an hour later.
+                let is_due = !is_put && key.starts_with(&keys.all_checked());
                 let concerns_all = key == keys.pause() || key.starts_with(&keys.all_verdicts());
-                concerns_all.then_some(Wake::All)
+                (is_due || concerns_all).then_some(Wake::All)
             }
         }
     }
