@@ -2,6 +2,7 @@
 
 pub mod ambient;
 pub mod callback;
+mod claims;
 pub mod cli;
 pub mod config;
 pub mod control;

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use deployer_core::backoff::Backoff;
 use deployer_core::node::{Claimant, Sign, claimant};
-use deployer_core::slot::{self, Claim};
 use deployer_core::store::{Compare, LeaseId, Revision, Txn};
 use tokio_util::sync::CancellationToken;
 
+use crate::claims;
 use crate::ledger::{Read, decode};
 use crate::publish;
 use crate::store::StoreError;
@@ -110,27 +110,16 @@ pub async fn register(world: &World) -> Result<Option<LeaseId>, StoreError> {
         world.store.revoke(LeaseId(left.value.lease)).await?;
     }
     publish::begin(world).await?;
-    drop_claims_left_behind(world).await?;
+    end_dead_claims(world).await?;
     world.presence.send_replace(Presence { lease: Some((lease, outcome.revision)), trouble: None });
     tracing::info!(node = settings.node, "registered in the store");
     world.bell.notify_one();
     Ok(Some(lease))
 }
 
-/// Claims of this node without a journal were left by a daemon that lost its state, or was killed between the end of a
-/// replacement and the release. Nobody else is this node: the state directory is locked, and the name is taken.
-async fn drop_claims_left_behind(world: &World) -> Result<(), StoreError> {
-    let journals = world.journals.all().map_err(|error| StoreError::Broken(error.to_string()))?;
-    for entry in world.store.list(&world.keys.locks()).await?.0 {
-        let Some((scope, number)) = world.keys.slot_of(&entry.key) else { continue };
-        let claim: Read<Claim> = decode(entry.clone())?;
-        let is_ours = claim.value.node == world.settings.node && claim.value.boot != world.settings.boot;
-        if is_ours && !journals.iter().any(|journal| journal.txn == claim.value.txn) {
-            tracing::warn!(slot = format!("{scope}/{number}"), "a claim of this node without a journal is dropped");
-            world.store.txn(slot::remove_unmoved(&world.keys, &scope, number, &entry)).await?;
-        }
-    }
-    Ok(())
+async fn end_dead_claims(world: &World) -> Result<(), StoreError> {
+    let (entries, _) = world.store.list(&world.keys.locks()).await?;
+    claims::end_dead(world, &entries).await.map(drop)
 }
 
 /// Gives signs until the lease has ended. A store that does not answer may still keep the lease.
@@ -138,7 +127,8 @@ async fn keep(world: &World, lease: LeaseId) {
     loop {
         tokio::time::sleep(SIGN).await;
         match world.store.keep_alive(lease).await {
-            Ok(()) => trouble(world, None),
+            // Where nobody waits for a slot, nobody else would end what its holder left.
+            Ok(()) => trouble(world, end_dead_claims(world).await.err().map(|error| error.to_string())),
             Err(StoreError::LeaseGone) => {
                 absent(world, "the lease has ended; it is granted anew".to_owned());
                 return;

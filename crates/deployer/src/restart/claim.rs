@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::line::{Interest, Line, Service, signs, still_fetching};
 use super::slot::{claim_of, leave_turn, superseded, take_turn};
+use crate::claims;
 use crate::failpoint;
 use crate::ledger::{self, Ledger};
 use crate::store::StoreError;
@@ -130,7 +131,7 @@ async fn try_claim(
     patience: &mut Patience,
 ) -> Result<Result<Token, Stay>, StoreError> {
     let facts = &replacement.facts;
-    if end_dead_claims(world, &facts.scope, line).await? {
+    if claims::end_dead(world, &line.entries).await? {
         return Ok(Err(Stay::Moment));
     }
     let mut service = Service::read(world, facts, line).await?;
@@ -191,34 +192,6 @@ async fn obstacle(
     let since = *patience.fetching.get_or_insert_with(Instant::now);
     let late = still_fetching(world, facts, &signs).await?.filter(|_| since.elapsed() < BARRIER);
     Ok(late.map(|node| format!("waiting for {node} to have the image")))
-}
-
-/// Ends claims whose holders are gone, where that is allowed: what a daemon before this one left, and what others left
-/// before their fence. Whether anything was done.
-async fn end_dead_claims(world: &World, scope: &str, line: &Line) -> Result<bool, StoreError> {
-    let mut is_done = false;
-    for (number, (entry, claim)) in &line.claims {
-        let is_own = claim.node == world.settings.node && claim.boot != world.settings.boot;
-        let txn = if is_own && !has_journal(world, claim)? {
-            Some(slot::remove_unmoved(&world.keys, scope, *number, entry))
-        } else {
-            slot::reap(&world.keys, scope, *number, entry, line.holds.contains(number))
-        };
-        if let Some(txn) = txn {
-            tracing::warn!(
-                slot = format!("{scope}/{number}"),
-                node = claim.node,
-                "the claim of a holder that is gone ends"
-            );
-            is_done |= world.store.txn(txn).await?.succeeded;
-        }
-    }
-    Ok(is_done)
-}
-
-fn has_journal(world: &World, claim: &Claim) -> Result<bool, StoreError> {
-    let journals = world.journals.all().map_err(|error| StoreError::Broken(error.to_string()))?;
-    Ok(journals.iter().any(|journal| journal.txn == claim.txn))
 }
 
 /// Draws a ticket if there is none yet, and says what to wait for.

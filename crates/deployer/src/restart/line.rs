@@ -22,8 +22,8 @@ pub struct Line {
     pub revision: Revision,
     /// The slots that are taken, with the claim as it was written.
     pub claims: BTreeMap<u32, (Entry, Claim)>,
-    /// The slots whose holders live.
-    pub holds: BTreeSet<u32>,
+    /// All of it as it was listed, for the ending of dead claims.
+    pub entries: Vec<Entry>,
     /// Those who wait, in the order of their turns.
     pub waiting: Vec<Drawn>,
 }
@@ -33,14 +33,12 @@ impl Line {
     pub async fn read(world: &World, scope: &str) -> Result<Self, StoreError> {
         let keys = &world.keys;
         let (entries, revision) = world.store.list(&keys.scope(scope)).await?;
-        let mut line = Self { revision, claims: BTreeMap::new(), holds: BTreeSet::new(), waiting: Vec::new() };
+        let mut line = Self { revision, claims: BTreeMap::new(), entries: entries.clone(), waiting: Vec::new() };
         let (mut tickets, mut deferrals) = (Vec::new(), BTreeMap::new());
         for entry in entries {
             if let Some((_, slot)) = keys.slot_of(&entry.key) {
                 let claim: Read<Claim> = decode(entry.clone())?;
                 line.claims.insert(slot, (entry, claim.value));
-            } else if let Some(slot) = slot_in(&entry.key, &keys.holds(scope)) {
-                line.holds.insert(slot);
             } else if entry.key.starts_with(&keys.queue(scope)) {
                 let revision = entry.create_revision;
                 let ticket: Read<Ticket> = decode(entry)?;
@@ -58,10 +56,6 @@ impl Line {
     pub fn place(&self, node: &str, container: &str) -> Option<usize> {
         self.waiting.iter().position(|drawn| drawn.ticket.node == node && drawn.ticket.container == container)
     }
-}
-
-fn slot_in(key: &str, prefix: &str) -> Option<u32> {
-    key.strip_prefix(prefix)?.parse().ok()
 }
 
 /// A service as the cluster sees it.
