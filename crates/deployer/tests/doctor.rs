@@ -12,7 +12,6 @@ use std::thread;
 
 use common::BINARY;
 use deployer_testkit::{Daemon, Engine, Hook, Scene};
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// A daemon with two hooks, and a folder of logins that nobody else writes to.
@@ -105,13 +104,12 @@ fn a_daemon_that_is_gone_is_missed_and_its_files_are_looked_at() {
 
 #[test]
 fn a_daemon_that_hangs_is_told_from_one_that_is_gone() {
-    let patient = Patient::new();
-    let pid = Pid::from_raw(patient.daemon.pid().cast_signed()).expect("a pid");
-    kill_process(pid, Signal::STOP).expect("it is ours");
+    let mut patient = Patient::new();
+    patient.daemon.process().freeze();
     patient.check("daemon", &[], "problem no answer from STATE/deployer.sock: ");
     patient.check("state", &[], "problem STATE/ is in use by a deployer that does not answer");
     patient.check("listener", &[], "problem no answer from ");
-    kill_process(pid, Signal::CONT).expect("it is ours");
+    patient.daemon.process().thaw();
     patient.check("daemon", &[], "ok ");
 }
 

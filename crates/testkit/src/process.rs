@@ -11,8 +11,13 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::wait::wait_until;
+
 /// How much of a child's log a failing test prints; the end is what tells.
 const LOG_TAIL_LINES: usize = 80;
+
+/// From a SIGSTOP until it has reached every thread, on a machine with much else to do.
+const FREEZES_WITHIN: Duration = Duration::from_secs(10);
 
 /// A running child. Dropping it kills it and waits for it; in a panic its log is printed as well.
 pub struct Process {
@@ -61,9 +66,20 @@ impl Process {
         }
     }
 
-    /// Stops it as SIGSTOP does: it runs no further, and nobody is told.
+    /// Stops it as SIGSTOP does: it runs no further, and nobody is told. A signal takes effect a while after it was
+    /// sent, so this waits until the last thread stands still.
+    ///
+    /// # Panics
+    ///
+    /// When one of them still runs after some seconds.
+    #[track_caller]
     pub fn freeze(&mut self) {
         self.signal(Signal::STOP);
+        let threads = format!("/proc/{}/task", self.child.id());
+        wait_until(FREEZES_WITHIN, &format!("{} to stand still", self.name), || {
+            let running = states_of(&threads).into_iter().filter(|state| !matches!(state, 'T' | 'Z')).count();
+            if running == 0 { Ok(()) } else { Err(format!("{running} threads run")) }
+        });
     }
 
     /// Lets it go on after [`Process::freeze`].
@@ -161,6 +177,14 @@ fn spawn_from_lasting_thread(command: Command) -> Spawned {
     let (reply, answer) = mpsc::channel();
     spawner.send((command, reply)).expect("the spawner's inbox is never closed");
     answer.recv().expect("the spawner answers every job")
+}
+
+/// The state of each thread below a `/proc/<pid>/task`, as a letter of proc(5).
+fn states_of(threads: &str) -> Vec<char> {
+    let stats = fs::read_dir(threads).into_iter().flatten().flatten().map(|thread| thread.path().join("stat"));
+    // The name of the program stands before it in brackets, and may hold brackets itself.
+    let state = |stat: PathBuf| fs::read_to_string(stat).ok()?.rsplit_once(") ")?.1.chars().next();
+    stats.filter_map(state).collect()
 }
 
 fn append_to(path: &Path) -> Stdio {

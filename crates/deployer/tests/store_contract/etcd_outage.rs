@@ -9,7 +9,6 @@ use deployer_core::store::{Change, Txn};
 use deployer_testkit::{self as testkit, EtcdCluster, EtcdOptions};
 use futures_util::join;
 use futures_util::stream::{BoxStream, StreamExt};
-use rustix::process::Signal;
 use tokio::time::{Instant, timeout};
 
 use crate::contract::{Opened, absent, done, get, grant, next, revision_of};
@@ -46,14 +45,14 @@ async fn a_frozen_server_is_noticed_by_calls_and_watches_and_healed_from() {
     let store = &opened.store;
     let before = done(store, Txn::new().put("/t/a".into(), &1)).await;
     let mut changes = store.watch("/t/", before).await.expect("a watch");
-    opened.with_etcd(|etcd| etcd.process().signal(Signal::STOP));
+    opened.with_etcd(|etcd| etcd.process().freeze());
     let (told, ended) = join!(timeout(CALL_NOTICES, store.get("/t/a")), end_of(&mut changes));
     assert_eq!(told.expect("noticed").map_err(|error| error.kind()), Err("away"));
     assert_eq!(ended.kind(), "away", "{ended}");
     let opening = timeout(CALL_NOTICES, store.watch("/t/", before)).await.expect("noticed");
     assert_eq!(opening.map(drop).map_err(|error| error.kind()), Err("away"));
 
-    opened.with_etcd(|etcd| etcd.process().signal(Signal::CONT));
+    opened.with_etcd(|etcd| etcd.process().thaw());
     again(|| store.get("/t/a")).await;
     let mut changes = store.watch("/t/", before).await.expect("a watch");
     let written = done(store, Txn::new().put("/t/a".into(), &2)).await;
@@ -99,7 +98,7 @@ async fn a_member_that_hangs_is_left_for_another() {
     let (mut cluster, store) = three();
     let before = done(&store, Txn::new().put("/t/a".into(), &1)).await;
     let mut changes = store.watch("/t/", before).await.expect("a watch");
-    cluster.member(0).process().signal(Signal::STOP);
+    cluster.member(0).process().freeze();
     let told = timeout(CALL_NOTICES, store.get("/t/a")).await.expect("noticed");
     assert_eq!(told.map_err(|error| error.kind()), Err("away"));
     // It may have been the leader.
@@ -118,7 +117,7 @@ async fn without_a_quorum_nothing_is_promised() {
     let before = done(&store, Txn::new().put("/t/a".into(), &1)).await;
     let mut changes = store.watch("/t/", before).await.expect("a watch");
     for index in [1, 2] {
-        cluster.member(index).process().signal(Signal::STOP);
+        cluster.member(index).process().freeze();
     }
     // The member that lives could tell what it knew, and is asked before it knows that it is alone.
     let condition = Txn::new().when(absent("/t/b"));
@@ -130,7 +129,7 @@ async fn without_a_quorum_nothing_is_promised() {
     let ended = end_of(&mut changes).await;
     assert_eq!(ended.kind(), "away", "{ended}");
     for index in [1, 2] {
-        cluster.member(index).process().signal(Signal::CONT);
+        cluster.member(index).process().thaw();
     }
     again(|| store.get("/t/a")).await;
     assert_eq!(done(&store, Txn::new().put("/t/a".into(), &2)).await, before + 1);
