@@ -134,6 +134,11 @@ impl Keys {
         format!("{}{}/{}", self.queue(scope), text(node), text(container))
     }
 
+    /// Whether a key below [`Keys::locks`] is a ticket.
+    pub fn is_ticket(&self, key: &str) -> bool {
+        key.strip_prefix(&self.locks()).is_some_and(|rest| rest.split('/').nth(1) == Some("queue"))
+    }
+
     /// The rollouts of a scope that gave way to others.
     pub fn deferrals(&self, scope: &str) -> String {
         format!("{}deferred/", self.scope(scope))
@@ -157,6 +162,12 @@ impl Keys {
     /// One instance: a container's name on a node.
     pub fn instance(&self, service: &str, node: &str, container: &str) -> String {
         format!("{}{}/{}", self.instances(service), text(node), text(container))
+    }
+
+    /// The service that a key of an instance speaks of; `None` for any other key.
+    pub fn service_of(&self, key: &str) -> Option<String> {
+        let (service, _) = key.strip_prefix(&self.all_instances())?.split_once('/')?;
+        String::from_utf8(URL_SAFE_NO_PAD.decode(service).ok()?).ok()
     }
 
     /// What the nodes say of every service's instances.
@@ -223,9 +234,17 @@ mod tests {
     }
 
     #[test]
+    fn a_ticket_is_told_from_the_other_keys_of_its_scope() {
+        let keys = Keys::new("/deployer");
+        assert!(keys.is_ticket(&keys.ticket("all", "node-a", "web")));
+        assert!(!keys.is_ticket(&keys.claim("queue", 0)) && !keys.is_ticket(&keys.hold("all", 0)));
+    }
+
+    #[test]
     fn no_name_leaves_its_place() {
         let keys = Keys::new("/deployer");
         let key = keys.instance("a/../b", "../node", "web");
         assert!(key.starts_with(&keys.all_instances()) && key.matches('/').count() == 5, "{key}");
+        assert_eq!(keys.service_of(&key).as_deref(), Some("a/../b"));
     }
 }

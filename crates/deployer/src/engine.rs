@@ -90,6 +90,17 @@ impl EngineError {
     }
 }
 
+/// Absence as an answer.
+///
+/// # Errors
+/// Every other error as it was.
+pub fn if_found<T>(outcome: Result<T, EngineError>) -> Result<Option<T>, EngineError> {
+    match outcome {
+        Err(EngineError::NotFound { .. }) => Ok(None),
+        outcome => outcome.map(Some),
+    }
+}
+
 /// Why a registry's answer, asked through the engine, is not a digest.
 #[derive(Clone, Debug, Error)]
 pub enum ResolveError {
@@ -220,8 +231,10 @@ pub enum HttpProbe {
 /// A container engine. Calls address containers by full ID; all are bounded in time.
 #[async_trait]
 pub trait Engine: Send + Sync {
-    /// Negotiates the API version and introduces the engine.
+    /// Introduces the engine.
     async fn info(&self) -> Result<EngineInfo, EngineError>;
+    /// The API version in use, as in [`EngineInfo`]; mostly without asking.
+    async fn api(&self) -> Result<(u32, u32), EngineError>;
     /// Every container, running or not.
     async fn containers(&self) -> Result<Vec<ContainerSummary>, EngineError>;
     /// The raw inspection of one container, by ID or name.

@@ -1,5 +1,7 @@
 //! What the store says of a track, read and written in the project's words.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use deployer_core::image::{Digest, Track};
 use deployer_core::record::{Halt, Opinion, Pending, Record, Verdict, Verdicts};
 use deployer_core::slot::Grounds;
@@ -144,6 +146,24 @@ pub async fn verdicts(world: &World, service: &str) -> Result<(Verdicts, Vec<(Di
         }
     }
     Ok((verdicts, revisions))
+}
+
+/// The verdicts of every service of a track, on whichever node it runs.
+///
+/// # Errors
+/// [`StoreError`] if the store does not answer.
+pub async fn verdicts_everywhere(world: &World, track: &Track) -> Result<BTreeMap<String, Verdicts>, StoreError> {
+    let services: BTreeSet<String> = {
+        let instances = world.instances.borrow();
+        let of_track = instances.iter().flatten().filter(|(_, instance)| instance.image == *track);
+        of_track.filter_map(|(key, _)| world.keys.service_of(key)).collect()
+    };
+    let mut all = BTreeMap::new();
+    for service in services {
+        let (verdicts, _) = verdicts(world, &service).await?;
+        all.insert(service, verdicts);
+    }
+    Ok(all)
 }
 
 /// What a decision to deploy a digest rests on.

@@ -49,6 +49,12 @@ impl Words {
         self.add(world.keys.fetched_by(&view.track, node), Said::Leased(json(&fetched(view))));
     }
 
+    /// Whether all of it was said already.
+    pub fn is_said(&self, world: &World) -> bool {
+        let memory = world.memory();
+        self.0.iter().all(|(key, word)| memory.said.0.get(key) == Some(word))
+    }
+
     /// Says again of a container in the middle of its replacement what was said last: for a moment nothing has its name.
     pub fn repeat(&mut self, world: &World, service: &str, container: &str) {
         let node = &world.settings.node;

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::{EngineError, PullError, PullProgress};
+use crate::engine::{PullError, PullProgress, if_found};
 use crate::keep;
 use crate::situation::TrackView;
 use crate::survey::Survey;
@@ -106,8 +106,10 @@ async fn fetch(world: &World, track: &Track, digest: &Digest, running_image: &st
     };
     world.engine.pull(&reference, &progress).await?;
     let name = format!("{}@{digest}", track.name().familiar());
-    let image = world.engine.image(&name).await?;
-    if let Some(mismatch) = platform_mismatch(world, &image, running_image).await? {
+    let (image, running) = tokio::join!(world.engine.image(&name), world.engine.image(running_image));
+    let image = image?;
+    let running = if_found(running)?;
+    if let Some(mismatch) = platform_mismatch(&image, running.as_ref()) {
         // Engine 20.10 takes a foreign image without a word. Kept, it would count as "here".
         world.engine.untag(&name).await?;
         return Err(PullError::Platform { image: reference.to_string(), message: mismatch });
@@ -117,22 +119,12 @@ async fn fetch(world: &World, track: &Track, digest: &Digest, running_image: &st
     Ok(())
 }
 
-/// Why an image is for another platform than the one that runs, if it is.
-///
-/// # Errors
-/// [`EngineError`] if the running image cannot be inspected for another reason than being gone.
-pub async fn platform_mismatch(
-    world: &World,
-    image: &Value,
-    running_image: &str,
-) -> Result<Option<String>, EngineError> {
-    let running = match world.engine.image(running_image).await {
-        Err(EngineError::NotFound { .. }) => return Ok(None),
-        running => running?,
-    };
+/// Why an image is for another platform than the one that runs, if it is. Without the running one nobody can tell.
+pub fn platform_mismatch(image: &Value, running: Option<&Value>) -> Option<String> {
+    let running = running?;
     let field = |image: &Value, name: &str| image.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let differs = |name: &str| {
-        let (new, old) = (field(image, name), field(&running, name));
+        let (new, old) = (field(image, name), field(running, name));
         !new.is_empty() && !old.is_empty() && new != old
     };
     let platform = |image: &Value| {
@@ -140,5 +132,5 @@ pub async fn platform_mismatch(
         parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/")
     };
     let is_foreign = ["Os", "Architecture", "Variant"].into_iter().any(differs);
-    Ok(is_foreign.then(|| format!("it is for {}, this machine runs {}", platform(image), platform(&running))))
+    is_foreign.then(|| format!("it is for {}, this machine runs {}", platform(image), platform(running)))
 }

@@ -170,6 +170,10 @@ impl Engine for StandIn {
         Ok(EngineInfo { product: word(), version: word(), api: (1, 41), os: word(), architecture: word() })
     }
 
+    async fn api(&self) -> Result<(u32, u32), EngineError> {
+        Ok((1, 41))
+    }
+
     async fn containers(&self) -> Result<Vec<ContainerSummary>, EngineError> {
         self.call("containers", "")?;
         let summary = |container: &Value| ContainerSummary {

@@ -4,6 +4,7 @@ mod common;
 
 use common::{REPOSITORY, SOON, Stage};
 use deployer_testkit::{AppImage, Behaviour, docker, wait_until};
+use serde_json::Value;
 
 #[test]
 fn a_push_is_deployed_and_so_are_the_second_and_the_third() {
@@ -43,6 +44,7 @@ fn a_rollback_stays_through_hooks_and_a_restart_and_retry_undoes_it() {
     stage.wait_for_digest(web.name(), &second);
     assert_eq!(stage.daemon.cli(["rollback", &stage.image()]).code, Some(0));
     stage.wait_for_digest(web.name(), &first);
+    assert_eq!(history(&stage), ["2 hook rolled back good", "1 adopted target good"]);
     for _ in 0..3 {
         assert_eq!(stage.registry.retag(REPOSITORY, "latest", "latest"), second, "the registry notifies again");
         wait_until(SOON, "the hook to be served", || {
@@ -58,6 +60,25 @@ fn a_rollback_stays_through_hooks_and_a_restart_and_retry_undoes_it() {
     assert_eq!(stage.daemon.cli(["retry", &stage.image()]).code, Some(0));
     stage.wait_for_digest(web.name(), &second);
     stage.assert_settled(&web, "v2");
+}
+
+/// The history as it is told to programs: place, source, and what became of it.
+fn history(stage: &Stage) -> Vec<String> {
+    let told = stage.daemon.cli(["history", &stage.image(), "-o", "json"]);
+    let told: Value = serde_json::from_str(&told.stdout).expect("JSON");
+    let lines = |list: &str| told[list].as_array().cloned().unwrap_or_default();
+    let line = |version: &Value| {
+        let mut line = format!("{} {}", version["seq"], version["source"].as_str().unwrap_or_default());
+        for (word, holds) in [
+            (" target", version["seq"] == told["target"]),
+            (" rolled back", version["withdrawn"] == true),
+            (" good", lines("verdicts").iter().any(|v| v["digest"] == version["digest"] && v["verdict"] == "good")),
+        ] {
+            line.push_str(if holds { word } else { "" });
+        }
+        line
+    };
+    lines("versions").iter().map(line).collect()
 }
 
 #[test]

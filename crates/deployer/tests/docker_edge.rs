@@ -3,7 +3,9 @@
 mod common;
 
 use std::io::{Read, Write};
+use std::iter::repeat;
 use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -23,18 +25,28 @@ fn track(registry: &Registry, tag: &str) -> Track {
     Track::parse(&registry.image(common::REPOSITORY, tag)).expect("a track")
 }
 
-/// A server that gives every connection the same bytes and closes.
+/// An engine that gives the same answer to everything.
 fn canned(answer: &'static [u8]) -> Docker {
+    scripted(vec![answer]).0
+}
+
+/// An engine that gives these answers in turn, the last of them from then on, and what it was asked.
+fn scripted(answers: Vec<&'static [u8]>) -> (Docker, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("bound");
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&asked);
     thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
+        let last = *answers.last().expect("an answer");
+        for (mut stream, answer) in listener.incoming().flatten().zip(answers.into_iter().chain(repeat(last))) {
             let mut request = [0; 4096];
-            let _ = stream.read(&mut request);
+            let read = stream.read(&mut request).unwrap_or_default();
+            let text = String::from_utf8_lossy(&request[..read]);
+            log.lock().expect("no panic").push(text.lines().next().unwrap_or_default().to_owned());
             let _ = stream.write_all(answer);
         }
     });
-    Docker::new(Endpoint::Tcp(address.to_string()))
+    (Docker::new(Endpoint::Tcp(address.to_string())), asked)
 }
 
 #[tokio::test]
@@ -113,19 +125,40 @@ async fn moving_a_tag_is_seen_as_an_event() {
 
 #[tokio::test]
 async fn an_engine_that_is_too_old_is_told_so() {
-    let body = b"HTTP/1.1 200 OK\r\nContent-Length: 58\r\n\r\n{\"Version\":\"18.09.1\",\"ApiVersion\":\"1.39\",\"Os\":\"linux\"    }";
-    let error = canned(body).info().await.expect_err("too old").to_string();
-    assert!(error.contains("18.09.1") && error.contains("1.41"), "{error}");
+    let ping = b"HTTP/1.1 200 OK\r\nApi-Version: 1.39\r\nContent-Length: 2\r\n\r\nOK";
+    let error = canned(ping).info().await.expect_err("too old").to_string();
+    assert!(error.contains("1.39") && error.contains("1.41"), "{error}");
 }
 
 #[tokio::test]
 async fn nonsense_and_a_broken_connection_are_errors_and_no_panic() {
     let nonsense = canned(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello").info().await;
     assert!(matches!(nonsense, Err(EngineError::Nonsense { .. })), "{nonsense:?}");
-    let cut = canned(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{\"Version\":").info().await;
+    let cut = canned(b"HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nContent-Length: 500\r\n\r\n{\"Version\":").info().await;
     assert!(matches!(cut, Err(EngineError::Unreachable { .. })), "{cut:?}");
     let silent = canned(b"").info().await;
     assert!(matches!(silent, Err(EngineError::Unreachable { .. })), "{silent:?}");
     let absent = Docker::new(Endpoint::Unix("/nowhere/docker.sock".into())).info().await;
     assert!(absent.expect_err("nobody there").to_string().contains("unix:///nowhere/docker.sock"));
+}
+
+#[tokio::test]
+async fn the_version_is_settled_once_and_anew_after_the_engine_was_away() {
+    const NEW: &[u8] = b"HTTP/1.1 200 OK\r\nApi-Version: 1.43\r\nContent-Length: 0\r\n\r\n";
+    const OLD: &[u8] = b"HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nContent-Length: 0\r\n\r\n";
+    let (engine, asked) = scripted(vec![NEW, NEW, NEW, b"", OLD]);
+    engine.start("a").await.expect("started");
+    engine.start("b").await.expect("started");
+    assert_eq!(engine.start("c").await.map_err(|error| error.kind()), Err("unreachable"));
+    engine.start("d").await.expect("started");
+    let asked = asked.lock().expect("no panic").join("\n");
+    let expected = [
+        "GET /_ping HTTP/1.1",
+        "POST /v1.43/containers/a/start HTTP/1.1",
+        "POST /v1.43/containers/b/start HTTP/1.1",
+        "POST /v1.43/containers/c/start HTTP/1.1",
+        "GET /_ping HTTP/1.1",
+        "POST /v1.41/containers/d/start HTTP/1.1",
+    ];
+    assert_eq!(asked, expected.join("\n"));
 }

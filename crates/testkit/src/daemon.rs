@@ -297,6 +297,15 @@ impl Daemon {
         request.send(&Address::Tcp(self.address.clone()))
     }
 
+    /// Asks how it is, as a load balancer does.
+    ///
+    /// # Errors
+    ///
+    /// When the daemon does not answer.
+    pub fn health(&self) -> std::io::Result<Response> {
+        Request::new("GET", "/healthz").send(&Address::Tcp(self.address.clone()))
+    }
+
     #[track_caller]
     fn wait_until_it_listens(&mut self) {
         let file = self.state.join("listen");

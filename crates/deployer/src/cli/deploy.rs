@@ -57,13 +57,16 @@ async fn follow(socket: &Path, image: &str, answer: crate::wire::Answer) -> Resu
 
 /// How the deployment ended, if it has.
 fn end(track: &TrackStatus) -> Option<Result<(), Ended>> {
-    let managed = || track.containers.iter().filter(|container| container.state != "unmanaged");
+    // Of a node that is away nothing is known; when it returns it catches up by itself.
+    let is_left_alone = |state: &str| matches!(state, "unmanaged" | "unknown");
+    let managed = || track.containers.iter().filter(|container| !is_left_alone(&container.state));
     let halted = managed().find(|container| container.state == "failed_here");
     if track.pending && track.trouble.is_some() {
         return Some(Err(Ended::Failed(track.trouble.clone().unwrap_or_default())));
     }
     if let Some(container) = halted {
-        return Some(Err(Ended::Failed(format!("{} failed here: {}", container.name, container.reason))));
+        let (name, node, reason) = (&container.name, &container.node, &container.reason);
+        return Some(Err(Ended::Failed(format!("{name} failed on {node}: {reason}"))));
     }
     // Nobody asks the registry for containers that are left alone, and the notification waits until that changes.
     if let Some(container) = track.containers.first().filter(|_| managed().all(|c| c.state == "held_back"))

@@ -7,6 +7,7 @@ mod config;
 mod deploy;
 mod doctor;
 mod events;
+mod history;
 mod plan;
 mod say;
 mod status;
@@ -33,9 +34,9 @@ pub struct Cli {
 enum Command {
     /// Run the daemon on this machine
     Run(Flags),
-    /// Show tracks, versions, verdicts and containers
+    /// Show nodes, tracks, versions, verdicts and containers
     Status(Output),
-    /// Show what the update stage would do for each container, and why
+    /// Show what the update stage would do for each container of this machine, and why
     Plan(Output),
     /// Ask the registry about an image now, and follow the deployment to its end
     Deploy {
@@ -44,6 +45,13 @@ enum Command {
         /// How long to wait for the end
         #[arg(long, default_value = "10m", value_parser = deploy::parse_patience)]
         timeout: std::time::Duration,
+    },
+    /// Show the versions of an image, the newest first, and what became of each
+    History {
+        /// The image with its tag
+        image: String,
+        #[command(flatten)]
+        output: Output,
     },
     /// Take the running version back and deploy the one before it
     Rollback {
@@ -138,6 +146,7 @@ impl Cli {
             Command::Status(output) => status::show(&self.socket, output.output).await,
             Command::Plan(output) => plan::show(&self.socket, output.output).await,
             Command::Deploy { image, timeout } => deploy::deploy(&self.socket, &image, timeout).await,
+            Command::History { image, output } => history::show(&self.socket, &image, output.output).await,
             Command::Rollback { image } => client::ask(&self.socket, "rollback", &image).await,
             Command::Retry { image } => client::ask(&self.socket, "retry", &image).await,
             Command::Pause { reason } => client::ask(&self.socket, "pause", &reason).await,

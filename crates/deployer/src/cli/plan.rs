@@ -1,4 +1,4 @@
-//! `deployer plan`: what the update stage's own function says of each container.
+//! `deployer plan`: what the update stage's own function says of each container of this machine.
 
 use std::path::Path;
 
@@ -8,7 +8,11 @@ use crate::status::Status;
 
 /// Shows the plan.
 pub async fn show(socket: &Path, format: Format) -> Result<(), Ended> {
-    let status: Status = client::get(socket, "/v1/status").await?;
+    let mut status: Status = client::get(socket, "/v1/status").await?;
+    for track in &mut status.tracks {
+        track.containers.retain(|container| container.node == status.node);
+    }
+    status.tracks.retain(|track| !track.containers.is_empty());
     if format == Format::Json {
         return say::line(&json(&status.tracks)?);
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use comfy_table::{Table, presets};
 
 use super::{Ended, Format, client, say};
-use crate::status::{Status, TrackStatus};
+use crate::status::{ClaimStatus, Status, TrackStatus, VersionStatus};
 
 /// Shows what the daemon knows.
 pub async fn show(socket: &Path, format: Format) -> Result<(), Ended> {
@@ -22,20 +22,51 @@ pub fn json(value: &impl serde::Serialize) -> Result<String, Ended> {
 }
 
 fn text(status: &Status) -> String {
-    let mut text = String::new();
+    let mut parts = Vec::new();
     if status.paused {
-        text.push_str("paused: no replacement starts until `deployer resume`\n");
+        parts.push("paused: no replacement starts until `deployer resume`".to_owned());
     }
+    if status.nodes.len() > 1 {
+        parts.push(nodes(status));
+    }
+    if status.tracks.is_empty() {
+        parts.push("no container is managed here; label one with deployer.enable=true".to_owned());
+    } else {
+        parts.push(tracks(status));
+        parts.push(containers(status));
+    }
+    parts.extend(status.claims.iter().map(claim));
+    parts.join("\n\n")
+}
+
+fn nodes(status: &Status) -> String {
+    let mut nodes = table(&["NODE", "STATE", "VERSION", "SINCE"]);
+    for node in &status.nodes {
+        let since = node.at.map_or_else(|| "-".to_owned(), ago);
+        let version = if node.version.is_empty() { "-" } else { &node.version };
+        nodes.add_row([node.name.as_str(), node.state.as_str(), version, since.as_str()]);
+    }
+    nodes.to_string()
+}
+
+fn tracks(status: &Status) -> String {
     let mut tracks = table(&["IMAGE", "NEWEST", "TARGET", "NOTE"]);
-    let mut containers = table(&["CONTAINER", "IMAGE", "DIGEST", "STATE", "REASON"]);
     for track in &status.tracks {
-        let version = |version: &Option<crate::status::VersionStatus>| match version {
+        let version = |version: &Option<VersionStatus>| match version {
             Some(version) => format!("{} {}", version.seq, short(&version.digest)),
             None => "-".to_owned(),
         };
         tracks.add_row([track.image.clone(), version(&track.record), version(&track.target), note(track)]);
+    }
+    tracks.to_string()
+}
+
+fn containers(status: &Status) -> String {
+    let mut containers = table(&["NODE", "CONTAINER", "IMAGE", "DIGEST", "STATE", "REASON"]);
+    for track in &status.tracks {
         for container in &track.containers {
             containers.add_row([
+                container.node.as_str(),
                 container.name.as_str(),
                 track.image.as_str(),
                 container.digest.as_deref().map_or("-", short),
@@ -44,18 +75,16 @@ fn text(status: &Status) -> String {
             ]);
         }
     }
-    if status.tracks.is_empty() {
-        text.push_str("no container is managed here; label one with deployer.enable=true\n");
-        return text;
-    }
-    text.push_str(&format!("{tracks}\n\n{containers}"));
-    for claim in &status.claims {
-        text.push_str(&format!(
-            "\n\nslot {} is held by {} for {} ({}); if that node is gone for good: deployer unlock {} --i-know",
-            claim.slot, claim.node, claim.container, claim.phase, claim.slot
-        ));
-    }
-    text
+    containers.to_string()
+}
+
+fn claim(claim: &ClaimStatus) -> String {
+    let ClaimStatus { slot, node, container, phase, at, .. } = claim;
+    format!(
+        "slot {slot} is held by {node} for {container} ({phase}, {}); if that node is gone for good: \
+         deployer unlock {slot} --i-know",
+        ago(*at)
+    )
 }
 
 fn note(track: &TrackStatus) -> String {
@@ -70,6 +99,16 @@ fn note(track: &TrackStatus) -> String {
     }
     notes.extend(track.trouble.clone());
     notes.join("; ")
+}
+
+/// How long ago Unix seconds were, in one unit, as docker and kubectl say it.
+pub fn ago(at: i64) -> String {
+    match jiff::Timestamp::now().as_second().saturating_sub(at).max(0) {
+        seconds @ 0..120 => format!("{seconds} s ago"),
+        seconds @ 120..7_200 => format!("{} min ago", seconds / 60),
+        seconds @ 7_200..172_800 => format!("{} h ago", seconds / 3_600),
+        seconds => format!("{} d ago", seconds / 86_400),
+    }
 }
 
 /// A table without lines, as docker and kubectl print them.

@@ -9,7 +9,9 @@ use deployer_core::store::Txn;
 use thiserror::Error;
 
 use super::Ask;
+use crate::ledger::{Ledger, verdicts_everywhere};
 use crate::situation::TrackView;
+use crate::status::{self, History};
 use crate::store::StoreError;
 use crate::survey::Survey;
 use crate::update::{LookError, try_again};
@@ -62,22 +64,28 @@ pub async fn deploy(world: &World, ask: Ask) -> Result<String, ActionError> {
     Ok(format!("asked the registry about {track}"))
 }
 
+/// Tells what the registry said of a track, and what became of it.
+pub async fn history(world: &World, ask: Ask) -> Result<History, ActionError> {
+    Ok(status::history(world, &registered(world, &ask.of)?).await?)
+}
+
 /// Withdraws the target, so that the entry before it becomes the target.
 pub async fn rollback(world: &World, ask: Ask) -> Result<String, ActionError> {
     let track = registered(world, &ask.of)?;
     for _ in 0..TRIES_MAX {
-        let view = view(world, &track).await?;
-        let (Some(record), Some(target)) = (&view.ledger.record, target(&view)) else {
+        let ledger = ledger(world, &track).await?;
+        let record = ledger.record.as_ref().map(|record| &record.value);
+        let verdicts = verdicts_everywhere(world, &track).await?;
+        let (Some(record), Some(target)) = (record, status::target(record, &verdicts)) else {
             return Err(ActionError::Mistake(format!("{track} has no version to go back from")));
         };
-        let verdicts = view.decisions.first().map(|decision| decision.verdicts.clone()).unwrap_or_default();
-        let withdrawn = record.value.with_withdrawn(target.seq, true);
-        let next = withdrawn.as_ref().and_then(|record| record.target(&verdicts)).cloned();
+        let withdrawn = record.with_withdrawn(target.seq, true);
+        let next = status::target(withdrawn.as_ref(), &verdicts).cloned();
         let (Some(withdrawn), Some(next)) = (withdrawn, next) else {
             let text = format!("{track} has no version before {}; push one, or deploy another tag", target.seq);
             return Err(ActionError::Mistake(text));
         };
-        if view.ledger.write_record(world, &track, &withdrawn).await? {
+        if ledger.write_record(world, &track, &withdrawn).await? {
             world.account.tell("rollback", &track, format!("version {} withdrawn", target.seq));
             let text = format!(
                 "version {} of {track} withdrawn; going back to version {} ({})",
@@ -95,32 +103,26 @@ pub async fn rollback(world: &World, ask: Ask) -> Result<String, ActionError> {
 pub async fn retry(world: &World, ask: Ask) -> Result<String, ActionError> {
     let track = registered(world, &ask.of)?;
     for _ in 0..TRIES_MAX {
-        let view = view(world, &track).await?;
-        let Some(record) = &view.ledger.record else {
+        let ledger = ledger(world, &track).await?;
+        let Some(record) = &ledger.record else {
             return Err(ActionError::Mistake(format!("{track} has no version yet")));
         };
         let Some(newest) = record.value.newest().cloned() else { return Err(contended(&track)) };
         if let Some(restored) = record.value.with_withdrawn(newest.seq, false)
-            && !view.ledger.write_record(world, &track, &restored).await?
+            && !ledger.write_record(world, &track, &restored).await?
         {
             continue;
         }
-        let bad = view.decisions.iter().filter(|decision| decision.verdicts.is_bad(&newest.digest));
-        let lift = bad.fold(Txn::new(), |txn, decision| {
-            let key = world.keys.verdict(&decision.service, &newest.digest);
-            if txn.then.iter().any(|write| matches!(write, deployer_core::store::Write::Delete(known) if *known == key))
-            {
-                txn
-            } else {
-                txn.delete(key)
-            }
-        });
+        let verdicts = verdicts_everywhere(world, &track).await?;
+        let bad = verdicts.iter().filter(|(_, verdicts)| verdicts.is_bad(&newest.digest));
+        let lift = bad.fold(Txn::new(), |txn, (service, _)| txn.delete(world.keys.verdict(service, &newest.digest)));
         // The nodes that halted the rollout see that somebody lifted it, and try again.
-        let lift = if view.ledger.halt.is_some() { lift.delete(world.keys.halt(&track)) } else { lift };
+        let lift = if ledger.halt.is_some() { lift.delete(world.keys.halt(&track)) } else { lift };
         if !lift.then.is_empty() {
             world.store.txn(lift).await?;
         }
-        try_again(world, &view);
+        let survey = Survey::take(world).await.map_err(LookError::from)?;
+        try_again(world, &TrackView::of(world, &survey, &track, Answer::NotAsked).await?);
         world.bell.notify_one();
         world.account.tell("retry", &track, format!("version {} is tried again", newest.seq));
         return Ok(format!("version {} of {track} ({}) is tried again", newest.seq, newest.digest.short()));
@@ -162,16 +164,9 @@ fn registered(world: &World, image: &str) -> Result<Track, ActionError> {
     }
 }
 
-async fn view(world: &World, track: &Track) -> Result<TrackView, ActionError> {
-    let survey = Survey::take(world).await.map_err(LookError::from)?;
-    let mut view = TrackView::of(world, &survey, track, Answer::NotAsked).await?;
-    // What a person decides serves no notification: one that waits for the registry goes on waiting.
-    view.ledger.pending = None;
-    Ok(view)
-}
-
-fn target(view: &TrackView) -> Option<deployer_core::record::Version> {
-    view.decisions.iter().find_map(|decision| decision.target.clone())
+/// What a person decides serves no notification: one that waits for the registry goes on waiting.
+async fn ledger(world: &World, track: &Track) -> Result<Ledger, StoreError> {
+    Ok(Ledger { pending: None, ..Ledger::read(world, track).await? })
 }
 
 fn contended(track: &Track) -> ActionError {
@@ -183,7 +178,6 @@ mod tests {
     use deployer_core::record::{Record, Source};
 
     use super::*;
-    use crate::ledger::Ledger;
     use crate::stand_in::{container, digest, fixture, track};
 
     #[tokio::test]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{Json, State};
+use axum::extract::{Json, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
-use crate::status::{Status, status};
+use crate::status::status;
 use crate::world::World;
 
 pub use actions::ActionError;
@@ -47,6 +47,7 @@ struct Shared {
 pub fn router(world: Arc<World>, shutdown: CancellationToken) -> Router {
     Router::new()
         .route("/v1/status", get(show_status))
+        .route("/v1/history", get(show_history))
         .route("/v1/events", get(follow))
         .route("/v1/deploy", post(async |State(s): State<Shared>, Json(ask)| act(actions::deploy(&s.world, ask).await)))
         .route(
@@ -65,19 +66,21 @@ pub fn router(world: Arc<World>, shutdown: CancellationToken) -> Router {
 }
 
 fn act(outcome: Result<String, ActionError>) -> Response {
-    match outcome {
-        Ok(text) => Json(Said { text }).into_response(),
-        Err(error) => (error.status(), Json(Said { text: error.to_string() })).into_response(),
-    }
+    answer(outcome.map(|text| Said { text }))
 }
 
 async fn show_status(State(shared): State<Shared>) -> Response {
-    match status(&shared.world).await {
-        Ok(status) => Json::<Status>(status).into_response(),
-        Err(error) => {
-            let text = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
-            (StatusCode::SERVICE_UNAVAILABLE, Json(Said { text })).into_response()
-        }
+    answer(status(&shared.world).await.map_err(ActionError::from))
+}
+
+async fn show_history(State(shared): State<Shared>, Query(ask): Query<Ask>) -> Response {
+    answer(actions::history(&shared.world, ask).await)
+}
+
+fn answer<T: Serialize>(outcome: Result<T, ActionError>) -> Response {
+    match outcome {
+        Ok(value) => Json(value).into_response(),
+        Err(error) => (error.status(), Json(Said { text: error.to_string() })).into_response(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Versions, requests and errors: what every call shares.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -62,7 +62,6 @@ impl<'a> Request<'a> {
 #[serde(rename_all = "PascalCase", default)]
 struct Version {
     version: String,
-    api_version: String,
     os: String,
     arch: String,
     components: Vec<Component>,
@@ -79,43 +78,51 @@ impl Client {
         Self { endpoint, api: Arc::default() }
     }
 
-    /// Asks the engine who it is, and settles the API version anew.
+    /// Asks the engine who it is.
     pub async fn info(&self) -> Result<EngineInfo, EngineError> {
-        let what = "ask the engine's version";
-        let answer = self.send_to("/version".to_owned(), Request::new(Method::GET, String::new(), what)).await?;
-        let version: Version = self.json(what, answer, CALL_LIMIT).await?;
-        let api = self.negotiate(&version)?;
+        let version: Version =
+            self.read(Request::new(Method::GET, "/version".to_owned(), "ask the engine's version")).await?;
+        let api = self.api().await?;
         let is_podman = version.components.iter().any(|component| component.name.contains("Podman"));
         let product = if is_podman { "podman" } else { "docker" }.to_owned();
         Ok(EngineInfo { product, version: version.version, api, os: version.os, architecture: version.arch })
     }
 
-    fn negotiate(&self, version: &Version) -> Result<(u32, u32), EngineError> {
-        let newest = parse_api(&version.api_version).ok_or_else(|| EngineError::Nonsense {
-            what: "ask the engine's version".to_owned(),
-            message: format!("ApiVersion is '{}'", version.api_version),
+    /// The version that calls are made in, settled by `/_ping` (the header `Api-Version`) with the first call, and with
+    /// the first after the engine was away: another version may have come back.
+    pub async fn api(&self) -> Result<(u32, u32), EngineError> {
+        let settled = *self.settled();
+        if let Some(api) = settled {
+            return Ok(api);
+        }
+        let what = "ask the engine for its API version";
+        let answer = self.send_to("/_ping".to_owned(), Request::new(Method::GET, String::new(), what)).await?;
+        let newest = answer.headers.get("Api-Version").and_then(|version| version.to_str().ok()).unwrap_or_default();
+        let api = self.negotiate(newest)?;
+        *self.settled() = Some(api);
+        Ok(api)
+    }
+
+    fn negotiate(&self, newest: &str) -> Result<(u32, u32), EngineError> {
+        let known = parse_api(newest).ok_or_else(|| EngineError::Nonsense {
+            what: format!("ask the engine at {} for its API version", self.endpoint),
+            message: format!("it says '{newest}'; is this a container engine?"),
         })?;
-        if newest < API_OLDEST {
+        if known < API_OLDEST {
             return Err(EngineError::Refused {
                 what: format!("use the engine at {}", self.endpoint),
                 status: 400,
                 message: format!(
-                    "it is version {} with API {}.{}; deployer needs API {}.{} (Docker Engine 20.10) or later",
-                    version.version, newest.0, newest.1, API_OLDEST.0, API_OLDEST.1
+                    "it has API {newest}; deployer needs API {}.{} (Docker Engine 20.10) or later",
+                    API_OLDEST.0, API_OLDEST.1
                 ),
             });
         }
-        let api = newest.min(API_NEWEST);
-        *self.api.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(api);
-        Ok(api)
+        Ok(known.min(API_NEWEST))
     }
 
-    async fn api(&self) -> Result<(u32, u32), EngineError> {
-        let settled = *self.api.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        match settled {
-            Some(api) => Ok(api),
-            None => Ok(self.info().await?.api),
-        }
+    fn settled(&self) -> MutexGuard<'_, Option<(u32, u32)>> {
+        self.api.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends a call below the negotiated version and gives back an answer of 2xx or 304.
@@ -184,8 +191,9 @@ impl Client {
         }
     }
 
-    /// An error of the connection in the engine's terms.
+    /// An error of the connection in the engine's terms. Another engine may be behind the next connection.
     pub fn wire_error(&self, what: &str, error: WireError) -> EngineError {
+        *self.settled() = None;
         let what = what.to_owned();
         match error {
             WireError::Timeout(limit) => EngineError::Timeout { what, limit },
@@ -212,8 +220,7 @@ mod tests {
     #[track_caller]
     fn check(engine: &str, expected: Result<(u32, u32), &str>) {
         let client = Client::new(Endpoint::Tcp("127.0.0.1:1".into()));
-        let version = Version { version: "x".into(), api_version: engine.into(), ..Version::default() };
-        let outcome = client.negotiate(&version).map_err(|error| error.kind());
+        let outcome = client.negotiate(engine).map_err(|error| error.kind());
         assert_eq!(outcome, expected, "{engine}");
     }
 

@@ -55,6 +55,10 @@ impl Engine for Docker {
         self.client.info().await
     }
 
+    async fn api(&self) -> Result<(u32, u32), EngineError> {
+        self.client.api().await
+    }
+
     async fn containers(&self) -> Result<Vec<ContainerSummary>, EngineError> {
         containers::list(&self.client).await
     }

@@ -50,9 +50,10 @@ pub fn router(hooks: Vec<Hook>, sink: Sink, callbacks: mpsc::Sender<Callback>, a
 
 /// The name in the head tells `doctor` that it is not another program which answers here.
 fn health(shared: &Shared) -> Response {
-    let answer = match shared.sink.is_ready() {
-        true => (StatusCode::OK, axum::Json(json!({"status": "ok"}))).into_response(),
-        false => away("the engine or the store was not heard yet"),
+    let answer = match shared.sink.trouble() {
+        None => (StatusCode::OK, axum::Json(json!({"status": "ok"}))).into_response(),
+        // Not 200: whoever spreads hooks over several nodes asks here which of them takes any.
+        Some(trouble) => unavailable(&json!({"status": "degraded", "error": trouble})),
     };
     ([(header::SERVER, SERVER)], answer).into_response()
 }
@@ -139,6 +140,9 @@ fn ignored(passed: &[Passed]) -> Vec<Value> {
 }
 
 fn away(why: &str) -> Response {
-    (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, RETRY_AFTER)], axum::Json(json!({"error": why})))
-        .into_response()
+    unavailable(&json!({"error": why}))
+}
+
+fn unavailable(body: &Value) -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, RETRY_AFTER)], axum::Json(body)).into_response()
 }

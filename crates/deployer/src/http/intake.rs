@@ -13,6 +13,7 @@ use deployer_core::webhook::Notice;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::presence::Presence;
 use crate::store::StoreError;
 use crate::world::World;
 
@@ -24,6 +25,7 @@ const WAITING_MAX: usize = 4096;
 pub struct Sink {
     queue: mpsc::Sender<Waiting>,
     registered: watch::Receiver<Option<BTreeSet<Track>>>,
+    presence: watch::Receiver<Presence>,
 }
 
 struct Waiting {
@@ -43,9 +45,12 @@ pub struct Accepted {
 pub struct Refused;
 
 impl Sink {
-    /// Whether hooks can be taken.
-    pub fn is_ready(&self) -> bool {
-        self.registered.borrow().is_some()
+    /// Why hooks cannot be taken now, if so.
+    pub fn trouble(&self) -> Option<String> {
+        if self.registered.borrow().is_none() {
+            return Some("the engine or the store was not heard yet".to_owned());
+        }
+        self.presence.borrow().trouble.as_ref().map(|trouble| format!("the store is away: {trouble}"))
     }
 
     /// Makes the notices that concern this cluster durable.
@@ -84,8 +89,8 @@ impl Intake {
     /// Both ends.
     pub fn new(world: Arc<World>) -> (Sink, Self) {
         let (sender, queue) = mpsc::channel(WAITING_MAX);
-        let registered = world.registered.subscribe();
-        (Sink { queue: sender, registered }, Self { world, queue })
+        let (registered, presence) = (world.registered.subscribe(), world.presence.subscribe());
+        (Sink { queue: sender, registered, presence }, Self { world, queue })
     }
 
     /// Works until shutdown.

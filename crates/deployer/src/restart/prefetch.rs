@@ -18,7 +18,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::observe;
-use crate::engine::EngineError;
+use crate::engine::{EngineError, if_found};
 use crate::keep;
 use crate::pull::platform_mismatch;
 use crate::situation::{Decision, TrackView};
@@ -89,14 +89,23 @@ pub async fn prefetch(
         return Err(PrefetchError::NoTarget);
     };
     let summary = &decision.container.summary;
-    // State and restart policy change under one ID, so the survey's inspection is not enough here.
-    let container = world.engine.container(&summary.id).await?;
-    let new_image = world.engine.image(new_image_id).await?;
-    let old_image = absent_is_none(world.engine.image(&summary.image_id).await)?;
-    if let Some(mismatch) = platform_mismatch(world, &new_image, &summary.image_id).await? {
+    // Asked for side by side: the container runs an old version meanwhile. Its state and restart policy change under
+    // one ID, so the survey's inspection is not enough here. The look at the machine comes last because it blocks, and
+    // the engine works meanwhile.
+    let (container, new_image, old_image, changes, api, supervisors) = tokio::join!(
+        world.engine.container(&summary.id),
+        world.engine.image(new_image_id),
+        world.engine.image(&summary.image_id),
+        world.engine.changes(&summary.id),
+        world.engine.api(),
+        async { Supervisors::look_here() },
+    );
+    let (container, new_image, changes, api) = (container?, new_image?, changes?, api?);
+    let old_image = if_found(old_image)?;
+    if let Some(mismatch) = platform_mismatch(&new_image, old_image.as_ref()) {
         return Err(PrefetchError::Platform(mismatch));
     }
-    let owner = owner(&container, &Supervisors::look_here().of(&container));
+    let owner = owner(&container, &supervisors.of(&container));
     if let Some(reason) = owner.reason() {
         world.memory().owners.insert(summary.id.clone(), owner);
         return Err(PrefetchError::Foreign(reason));
@@ -104,8 +113,7 @@ pub async fn prefetch(
     let policy = decision.container.policy.clone()?;
     let grace = policy.stop_timeout.or_else(|| grace_of(&container)).ok_or(PrefetchError::EndlessStop)?;
     refuse_if_provider(&container, survey.containers.iter().map(|other| &*other.inspection))?;
-    refuse_injected_files(world, &container, old_image.as_ref()).await?;
-    let api = world.engine.info().await?.api;
+    refuse_injected_files(world, &container, old_image.as_ref(), &changes).await?;
     let labels = BTreeMap::from([(DIGEST.to_owned(), target.digest.to_string())]);
     let image = decision.container.config_image.as_str();
     let remembered = UserFields::remembered(&container, old_image.as_ref());
@@ -162,22 +170,19 @@ fn tag_to_go_back_to(survey: &Survey, track: &Track, new_image: &str, old_image:
     Some(if image.id == new_image { old_image.to_owned() } else { image.id.clone() })
 }
 
-fn absent_is_none(outcome: Result<Value, EngineError>) -> Result<Option<Value>, EngineError> {
-    match outcome {
-        Err(EngineError::NotFound { .. }) => Ok(None),
-        outcome => outcome.map(Some),
-    }
-}
-
 /// Refuses a container into which files were put, since its successor would silently lack them.
-async fn refuse_injected_files(world: &World, container: &Value, image: Option<&Value>) -> Result<(), PrefetchError> {
+async fn refuse_injected_files(
+    world: &World,
+    container: &Value,
+    image: Option<&Value>,
+    changes: &[String],
+) -> Result<(), PrefetchError> {
     let id = container.get("Id").and_then(Value::as_str).unwrap_or_default();
-    let changes = world.engine.changes(id).await?;
     let mut files = Vec::new();
-    for path in files_to_look_at(container, &changes) {
+    for path in files_to_look_at(container, changes) {
         files.extend(world.engine.file(id, &path).await?);
     }
-    let paths = injected_files(container, image, &changes, &files);
+    let paths = injected_files(container, image, changes, &files);
     if paths.is_empty() { Ok(()) } else { Err(Refusal::FilesInjected { paths }.into()) }
 }
 

@@ -26,6 +26,7 @@ use resolve::Asked;
 
 use crate::engine::EngineError;
 use crate::ledger::Ledger;
+use crate::publish::Words;
 use crate::situation::TrackView;
 use crate::store::StoreError;
 use crate::survey::Survey;
@@ -196,10 +197,21 @@ async fn look_at(
             resolve::ask_again(world, &view, Backoff::REGISTRY);
             answer = Answer::NotAsked;
         } else {
+            tell_others(world, &survey, &view);
             return hand_out(&view, pulls, replacements).await;
         }
     }
     Ok(())
+}
+
+/// Asks for a look at everything if the others should hear something new of this track. That look alone speaks, so that
+/// nothing older is said after something newer.
+fn tell_others(world: &World, survey: &Survey, view: &TrackView) {
+    let mut words = Words::default();
+    words.tell(world, survey, view);
+    if !words.is_said(world) {
+        world.bell.notify_one();
+    }
 }
 
 /// A full channel makes this stage wait, and its wakes gather as dirty keys: nothing is lost.

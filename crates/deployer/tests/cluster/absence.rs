@@ -16,6 +16,10 @@ fn a_node_off_during_three_pushes_goes_straight_to_the_newest() {
         digest = fleet.push(version);
         fleet.wait_on([0, 1], &digest);
     }
+    fleet.wait_until_seen_from(0, ["current", "current", "unknown"]);
+    let status = fleet.wait_until_known(1, "the nodes", |_| true);
+    let nodes: Vec<_> = status["nodes"].as_array().into_iter().flatten().map(|node| &node["state"]).collect();
+    assert_eq!(nodes, ["ready", "ready", "stopped"], "{status}");
     let asked = fleet.cluster.tag_requests();
     fleet.daemon(2).restart();
     fleet.wait_for(&digest);

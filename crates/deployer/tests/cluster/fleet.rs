@@ -101,6 +101,15 @@ impl Fleet {
         }
     }
 
+    /// Waits until a node shows the states of all nodes' containers, in their order.
+    #[track_caller]
+    pub fn wait_until_seen_from(&self, node: usize, states: [&str; 3]) {
+        let expected: Vec<Option<String>> = states.map(|state| Some(state.to_owned())).to_vec();
+        self.wait_until_known(node, &format!("{states:?}"), |status| {
+            NODES.map(|other| self.state(status, other)).collect::<Vec<_>>() == expected
+        });
+    }
+
     /// Waits until every node knows that a digest is bad, and nothing is under way.
     #[track_caller]
     pub fn wait_for_bad(&self, digest: &str) {
@@ -110,7 +119,7 @@ impl Fleet {
         }
     }
 
-    /// The state of a node's container, as that node says.
+    /// The state of a node's container in what some node knows.
     pub fn state(&self, status: &Value, node: usize) -> Option<String> {
         let containers = status["tracks"][0]["containers"].as_array()?;
         let is_it = |container: &&Value| {

@@ -37,6 +37,16 @@ impl Fleet {
         self.cluster.etcd.as_ref().expect("the fleet has an etcd").leader()
     }
 
+    /// Waits until a node says so of itself.
+    #[track_caller]
+    fn wait_for_health(&self, node: usize, status: u16, word: &str) {
+        wait_until(LONG, &format!("node {} to be {word}", node + 1), || {
+            let health = self.cluster.nodes[node].daemon.health().map_err(|error| error.to_string())?;
+            let is_so = health.status == status && health.text().contains(&format!("\"status\":\"{word}\""));
+            if is_so { Ok(()) } else { Err(format!("{} {}", health.status, health.text())) }
+        });
+    }
+
     /// What the registry would say of a push, said to a node's hook.
     fn call_hook(&self, node: usize) -> Result<u16, String> {
         let node = &self.cluster.nodes[node];
@@ -101,6 +111,7 @@ fn survives_two_members(away: Away) {
             Ok(503) => Ok(()),
             other => Err(format!("{other:?}")),
         });
+        fleet.wait_for_health(node, 503, "degraded");
     }
     wait_until(LONG, "a minute to pass", || {
         for node in [0, 2] {
@@ -114,6 +125,7 @@ fn survives_two_members(away: Away) {
     }
     fleet.wait_for(&digest);
     fleet.assert_settled("v2");
+    NODES.for_each(|node| fleet.wait_for_health(node, 200, "ok"));
     fleet.assert_never_two_down(sampler);
 }
 

@@ -14,6 +14,7 @@ fn a_push_through_any_one_node_is_on_all_and_the_registry_is_asked_once() {
         let version = format!("through {}", node + 1);
         let digest = fleet.push(&version);
         fleet.wait_for(&digest);
+        NODES.for_each(|other| fleet.wait_until_seen_from(other, ["current"; 3]));
         fleet.assert_settled(&version);
         assert_eq!(fleet.cluster.tag_requests() - asked, 1, "the registry was asked once for {version}");
     }

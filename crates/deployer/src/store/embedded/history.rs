@@ -9,10 +9,10 @@ use deployer_core::store::{Change, Revision};
 
 /// Changes kept; the oldest revisions are forgotten beyond it. A reader that lists again every time it is told
 /// to could only starve if this many changes came while it lists.
-pub(super) const HISTORY_CHANGES_MAX: usize = 4096;
+pub(super) const HISTORY_CHANGES_MAX: usize = 1024;
 
 /// Bytes of keys and values kept, with the same effect; the newest revision stays whatever its size.
-pub(super) const HISTORY_BYTES_MAX: usize = 2 * 1024 * 1024;
+pub(super) const HISTORY_BYTES_MAX: usize = 512 * 1024;
 
 /// Changes that a watch takes out at once, rounded up to whole revisions, so that a copy for a reader that
 /// begins far back stays small.

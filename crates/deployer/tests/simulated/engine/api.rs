@@ -33,6 +33,10 @@ impl Engine for SimulatedEngine {
         self.call("info", |_| Ok(info)).await
     }
 
+    async fn api(&self) -> Result<(u32, u32), EngineError> {
+        self.call("api", |_| Ok((1, 41))).await
+    }
+
     async fn containers(&self) -> Result<Vec<ContainerSummary>, EngineError> {
         let summary = |(id, container): (&String, &Container)| ContainerSummary {
             id: id.clone(),

@@ -1,0 +1,96 @@
+//! This node's own containers, as the engine and the decision have them.
+
+use deployer_core::plan::{Answer, Known, LocalTag, Naming, Obstacle, Ownership, Situation, Target, Trigger, decide};
+
+use super::{ContainerStatus, TrackStatus};
+use crate::situation::{Decision, TrackView};
+use crate::survey::{Survey, Surveyed};
+use crate::world::World;
+
+/// The containers of a track.
+pub fn containers(world: &World, survey: &Survey, view: &TrackView) -> Vec<ContainerStatus> {
+    view.decisions.iter().map(|decision| container(world, survey, view, decision)).collect()
+}
+
+/// Containers that are opted in and name no tag. They have no track, and whoever opted them in should see why nothing
+/// happens: each image stands in the place of one.
+pub fn pinned(world: &World, survey: &Survey) -> Vec<TrackStatus> {
+    let row = decide(&Situation {
+        naming: Naming::Pinned,
+        ownership: Ownership::Managed,
+        local_tag: LocalTag::Known,
+        trigger: Trigger::None,
+        answer: Answer::NotAsked,
+        known: Known::No,
+        target: Target::None,
+        obstacle: Obstacle::None,
+    });
+    let mut tracks: Vec<TrackStatus> = Vec::new();
+    let is_pinned = |container: &&Surveyed| {
+        world.settings.manage.includes(&container.summary.labels) && container.track().is_none()
+    };
+    for container in survey.containers.iter().filter(is_pinned) {
+        let line = ContainerStatus {
+            node: world.settings.node.clone(),
+            name: container.summary.name.clone(),
+            id: container.summary.id.clone(),
+            image_id: container.summary.image_id.clone(),
+            digest: None,
+            state: "unmanaged".to_owned(),
+            reason: row.state.to_owned(),
+            row: format!("{}: {}", row.name, row.consequence),
+            service: String::new(),
+        };
+        match tracks.iter_mut().find(|track| track.image == container.config_image) {
+            Some(track) => track.containers.push(line),
+            None => tracks.push(TrackStatus {
+                image: container.config_image.clone(),
+                record: None,
+                target: None,
+                pending: false,
+                trouble: None,
+                verdicts: Vec::new(),
+                containers: vec![line],
+            }),
+        }
+    }
+    tracks
+}
+
+fn container(world: &World, survey: &Survey, view: &TrackView, decision: &Decision) -> ContainerStatus {
+    let summary = &decision.container.summary;
+    let doing = world.memory().replacing.get(&summary.name).cloned();
+    let (state, reason) = match doing {
+        Some(doing) if doing.starts_with("waiting for") => ("waiting", doing),
+        Some(doing) => ("replacing", doing),
+        None => state_of(world, view, decision),
+    };
+    ContainerStatus {
+        node: world.settings.node.clone(),
+        name: summary.name.clone(),
+        id: summary.id.clone(),
+        image_id: summary.image_id.clone(),
+        digest: survey.digests_of(&view.track, &summary.image_id).first().map(ToString::to_string),
+        state: state.to_owned(),
+        reason,
+        row: format!("{}: {}", decision.row.name, decision.row.consequence),
+        service: decision.service.clone(),
+    }
+}
+
+/// How a container is, in a word, while nothing is being done to it, and why.
+pub fn state_of(world: &World, view: &TrackView, decision: &Decision) -> (&'static str, String) {
+    let is_target = decision.target_image.as_ref() == Some(&decision.container.summary.image_id);
+    let because = || if decision.note.is_empty() { decision.row.state.to_owned() } else { decision.note.clone() };
+    match decision.row.name {
+        "pinned" | "not_managed" | "foreign" => ("unmanaged", because()),
+        "refused" | "local_build" | "no_version" | "halted" => ("held_back", because()),
+        "failed_here" => ("failed_here", because()),
+        "unavailable" if decision.trouble(world, &view.track).is_some() => ("failed_here", because()),
+        "absent" | "unavailable" => ("pulling", because()),
+        "nothing_to_do" if is_target && decision.note.is_empty() => ("current", String::new()),
+        "nothing_to_do" => ("held_back", because()),
+        "hook" | "first_sight" | "moved_by_hand" | "check" if is_target => ("current", because()),
+        _ => ("stale", because()),
+    }
+}
