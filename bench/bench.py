@@ -23,6 +23,7 @@ IDLE_CONTAINERS = 50
 LOAD_SECONDS = 8
 BINARY = Path("target/release/deployer")
 LOAD = Path("target/release/examples/hook_load")
+ROLLOUTS = Path("target/debug/examples/rollout_cost")
 ID = secrets.token_hex(4)
 SERVE = "trap 'exit 0' TERM; /bin/busybox httpd -p 8080 -h /www; /bin/busybox sleep 1000000 & wait"
 
@@ -132,9 +133,20 @@ class Bench:
         self.daemon = self.start("deployer", str(BINARY), "run", "--config", str(self.folder / "deployer.toml"),
                                  "--state-dir", str(state), "--listen", "127.0.0.1:0", "--node", "bench",
                                  "--manage", f"labeled={ID}")
-        wait_until("deployer", 20, (state / "listen").exists)
-        self.address = (state / "listen").read_text().strip()
-        wait_until("deployer to be ready", 20, lambda: self.get("/healthz") == 200)
+        wait_until("deployer to be ready", 20, lambda: self.is_ready(state / "listen"))
+
+    def restart_daemon(self):
+        self.daemon.send_signal(signal.SIGTERM)
+        self.daemon.wait(30)
+        self.start_daemon()
+
+    def is_ready(self, listen):
+        """The address changes with every start, and the file is there before the daemon is ready."""
+        try:
+            self.address = listen.read_text().strip()
+            return self.get("/healthz") == 200
+        except OSError:
+            return False
 
     def get(self, path):
         connection = http.client.HTTPConnection(self.address, timeout=5)
@@ -239,19 +251,34 @@ class Bench:
         self.record("hooks_p99", half["p99_ms"], "ms", 50, "2,500 a second, counted from when each was due")
 
     def measure_idle(self):
+        """Of a daemon that was started beside its containers; a burst of hooks is measured by itself."""
         for number in range(IDLE_CONTAINERS):
             docker("run", "--detach", "--network=none", "--label", f"deployer-bench={ID}", "--label",
                    f"deployer.enable={ID}", "--name", f"idle-{ID}-{number}", f"{self.registry}/bench/web-{ID}:latest")
-        time.sleep(10)  # until what the new containers set off has died down
+        self.record("memory_after_hooks", self.resident(), "MB resident", 25, "the daemon that took the hooks above")
+        self.restart_daemon()
+        time.sleep(10)  # until what the start set off has died down
         stat = Path(f"/proc/{self.daemon.pid}/stat")
         ticks = lambda: sum(map(int, stat.read_text().rsplit(")", 1)[1].split()[11:13]))
         before = ticks()
         time.sleep(IDLE_SECONDS)
         share = (ticks() - before) / os.sysconf("SC_CLK_TCK") / IDLE_SECONDS * 100
-        status = Path(f"/proc/{self.daemon.pid}/status").read_text()
-        resident = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
         self.record("idle_cpu", share, "% of a core", 0.1, f"{IDLE_CONTAINERS} containers, {IDLE_SECONDS} s")
-        self.record("idle_memory", resident / 1000, "MB resident", 15, f"{IDLE_CONTAINERS} containers")
+        self.record("idle_memory", self.resident(), "MB resident", 15, f"{IDLE_CONTAINERS} containers")
+
+    def resident(self):
+        status = Path(f"/proc/{self.daemon.pid}/status").read_text()
+        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) / 1000
+
+    def measure_rollouts(self):
+        """Over three hosts; the example makes and removes them by itself."""
+        told = json.loads(subprocess.run([str(ROLLOUTS), str(BINARY)], check=True, stdout=subprocess.PIPE).stdout)
+        for name, unit, target, against in (
+                ("hand_over_ms", "ms", 20, "from a slot given back to the next one's taking it, between hosts"),
+                ("known_ms", "ms", 50, "hook to the last of three nodes acting on it, beyond the registry's answer"),
+                ("mixed_ratio", "ratio", 1.1, "the sum of the three replacements"),
+                ("writes", "writes", 12, "etcd's revisions per node and rollout")):
+            self.record(f"cluster_{name}", told[name], unit, target, against, told["rollouts"])
 
     def clean_up(self):
         for child in reversed(self.children):
@@ -285,6 +312,7 @@ def main():
             bench.measure_replacement()
             bench.measure_hooks()
             bench.measure_idle()
+            bench.measure_rollouts()
             bench.record("binary_size", BINARY.stat().st_size / 1e6, "MB", 12, "release build, stripped")
         except Exception:
             log = bench.folder / "deployer.log"

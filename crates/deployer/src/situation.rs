@@ -1,5 +1,7 @@
 //! From what was seen to a [`Situation`], and the decision for each container of a track.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use deployer_core::image::{Digest, Track};
 use deployer_core::plan::{
     Answer, Known, LocalTag, Naming, Obstacle, Ownership, Row, Situation, Target, Trigger, decide,
@@ -7,6 +9,7 @@ use deployer_core::plan::{
 use deployer_core::record::{Verdicts, Version};
 use deployer_core::slot::Grounds;
 use deployer_core::store::Revision;
+use futures_util::future::try_join_all;
 use tokio::time::Instant;
 
 use crate::ledger::{self, Ledger};
@@ -71,13 +74,18 @@ impl TrackView {
         track: &Track,
         answer: Answer,
     ) -> Result<Self, crate::store::StoreError> {
-        let ledger = Ledger::read(world, track).await?;
-        let mut decisions = Vec::new();
-        for container in survey.containers.iter().filter(|container| container.track().as_ref() == Some(track)) {
-            let service = container.service(track);
-            let (verdicts, revisions) = ledger::verdicts(world, &service).await?;
-            decisions.push(decision(world, survey, track, &ledger, container, verdicts, &revisions, answer));
-        }
+        let containers: Vec<&Surveyed> =
+            survey.containers.iter().filter(|container| container.track().as_ref() == Some(track)).collect();
+        let services: BTreeSet<String> = containers.iter().map(|container| container.service(track)).collect();
+        // Side by side: over a network each of them is a round trip.
+        let verdicts = try_join_all(services.iter().map(|service| ledger::verdicts(world, service)));
+        let (ledger, verdicts) = tokio::try_join!(Ledger::read(world, track), verdicts)?;
+        let verdicts: BTreeMap<&String, _> = services.iter().zip(verdicts).collect();
+        let decide = |container: &&Surveyed| {
+            let (verdicts, revisions) = verdicts[&container.service(track)].clone();
+            decision(world, survey, track, &ledger, container, verdicts, &revisions, answer)
+        };
+        let decisions = containers.iter().map(decide).collect();
         Ok(Self { track: track.clone(), ledger, decisions })
     }
 }

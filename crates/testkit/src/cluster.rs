@@ -3,10 +3,13 @@
 //! The registry and every member of etcd have one address, on whichever host it is used: each host reaches them through
 //! a [`Forward`] of its own, and can be cut off from either by its packet filter.
 
+use std::io;
 use std::panic;
 use std::path::Path;
 use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
+
+use serde_json::json;
 
 use crate::config::Hook;
 use crate::container::{Container, RunningContainer};
@@ -111,6 +114,24 @@ impl Cluster {
     #[track_caller]
     pub fn push(&self, version: &str, behaviour: Behaviour) -> String {
         AppImage::new(version).behaviour(behaviour).push(&self.scene, &self.registry, REPOSITORY, TAG)
+    }
+
+    /// Tells a node what the registry would of a push, and gives back the status of its answer.
+    ///
+    /// # Errors
+    ///
+    /// When the node does not answer.
+    pub fn call_hook(&self, node: usize, digest: &str) -> io::Result<u16> {
+        let node = &self.nodes[node];
+        let target = json!({
+            "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
+            "repository": REPOSITORY,
+            "tag": TAG,
+            "digest": digest,
+        });
+        let event = json!({ "action": "push", "target": target, "request": { "host": self.registry.push_address() } });
+        let answer = node.daemon.post(&node.hook, &json!({ "events": [event] }).to_string())?;
+        Ok(answer.status)
     }
 
     /// The name of the image that is pushed.

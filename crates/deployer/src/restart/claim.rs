@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use deployer_core::node::Sign;
 use deployer_core::queue::{TICKETS_MAX, Ticket};
+use deployer_core::record::Verdicts;
 use deployer_core::replacement::{Event, Facts, Replacement};
 use deployer_core::slot::{self, Claim, ClaimPhase, Entrant, Token};
 use deployer_core::store::Txn;
@@ -77,12 +79,23 @@ async fn wait_in_line(
         if shutdown.is_cancelled() {
             return Ok(superseded("shutting down"));
         }
-        let line = Line::read(world, &replacement.facts.scope).await?;
+        // Side by side: a slot stands free for as long as this takes.
+        let facts = &mut replacement.facts;
+        let (line, ledger, (verdicts, revisions)) = tokio::try_join!(
+            Line::read(world, &facts.scope),
+            Ledger::read(world, &facts.track),
+            ledger::verdicts(world, &facts.service),
+        )?;
+        let lost = lost_grounds(world, facts, &ledger, &verdicts);
+        if lost.is_none() {
+            facts.grounds = ledger::grounds(&ledger, &facts.service, &facts.digest, &revisions);
+            facts.is_first &= !verdicts.is_good(&facts.digest);
+        }
         if let Some(token) = own_claim(world, replacement, &line) {
             replacement.token = Some(token);
             return Ok(Event::Done);
         }
-        if let Some(gone) = lost_grounds(world, replacement).await? {
+        if let Some(gone) = lost {
             return Ok(superseded(&gone));
         }
         let stay = match try_claim(world, replacement, &line, &mut patience).await? {
@@ -134,7 +147,9 @@ async fn try_claim(
     if claims::end_dead(world, &line.entries).await? {
         return Ok(Err(Stay::Moment));
     }
-    let mut service = Service::read(world, facts, line).await?;
+    // What only the one whose turn it is needs is asked for with the rest: mostly somebody's turn is why one looks.
+    let (service, signs, survey) = tokio::join!(Service::read(world, facts, line), signs(world), Survey::take(world));
+    let (mut service, signs) = (service?, signs?);
     let slots = world.settings.scope.slots(facts.limit, service.standings.len());
     let place = line.place(&world.settings.node, &facts.container);
     let free = (0..slots).filter(|slot| !line.claims.contains_key(slot)).nth(place.unwrap_or(line.waiting.len()));
@@ -143,7 +158,7 @@ async fn try_claim(
         say_for_whom(world, facts, line, place);
         return take_ticket(world, facts, line, place, &service).await;
     };
-    if let Some(obstacle) = obstacle(world, replacement, &mut service, patience).await? {
+    if let Some(obstacle) = obstacle(world, replacement, &mut service, &signs, survey.ok(), patience).await? {
         say(world, facts, obstacle);
         give_way(world, facts, line, patience).await?;
         return take_ticket(world, facts, line, place, &service).await;
@@ -164,6 +179,8 @@ async fn obstacle(
     world: &World,
     replacement: &Replacement,
     service: &mut Service,
+    signs: &[Sign],
+    survey: Option<Survey>,
     patience: &mut Patience,
 ) -> Result<Option<String>, StoreError> {
     let facts = &replacement.facts;
@@ -173,9 +190,7 @@ async fn obstacle(
     if let Some(other) = take_turn(world, &replacement.txn) {
         return Ok(Some(format!("waiting for replacement {other} on this machine")));
     }
-    let (signs, survey) = tokio::join!(signs(world), Survey::take(world));
-    let Ok(survey) = survey else { return Ok(Some("waiting for the engine".to_owned())) };
-    let signs = signs?;
+    let Some(survey) = survey else { return Ok(Some("waiting for the engine".to_owned())) };
     let scope = world.settings.scope.word();
     if let Some(other) = signs.iter().find(|sign| sign.scope != scope) {
         let text =
@@ -190,7 +205,7 @@ async fn obstacle(
         return Ok(None);
     }
     let since = *patience.fetching.get_or_insert_with(Instant::now);
-    let late = still_fetching(world, facts, &signs).await?.filter(|_| since.elapsed() < BARRIER);
+    let late = still_fetching(world, facts, signs).await?.filter(|_| since.elapsed() < BARRIER);
     Ok(late.map(|node| format!("waiting for {node} to have the image")))
 }
 
@@ -263,20 +278,13 @@ fn say(world: &World, facts: &Facts, text: String) {
 
 /// Why there is nothing to wait for any more, if so. That the digest was found good meanwhile, or a halt of another
 /// version ended, takes no ground away.
-async fn lost_grounds(world: &World, replacement: &mut Replacement) -> Result<Option<String>, StoreError> {
-    let facts = &mut replacement.facts;
-    let ledger = Ledger::read(world, &facts.track).await?;
-    let (verdicts, revisions) = ledger::verdicts(world, &facts.service).await?;
+fn lost_grounds(world: &World, facts: &Facts, ledger: &Ledger, verdicts: &Verdicts) -> Option<String> {
     if ledger.is_paused {
-        return Ok(Some("the cluster was paused".to_owned()));
+        return Some("the cluster was paused".to_owned());
     }
     if ledger.record_revision() != facts.grounds.record || verdicts.is_bad(&facts.digest) {
-        return Ok(Some("a newer decision stands".to_owned()));
+        return Some("a newer decision stands".to_owned());
     }
-    if let Some(halt) = ledger.standing_halt(world, &facts.track, facts.seq) {
-        return Ok(Some(format!("halted by trouble on {}: {}", halt.node, halt.reason)));
-    }
-    facts.grounds = ledger::grounds(&ledger, &facts.service, &facts.digest, &revisions);
-    facts.is_first &= !verdicts.is_good(&facts.digest);
-    Ok(None)
+    let halt = ledger.standing_halt(world, &facts.track, facts.seq)?;
+    Some(format!("halted by trouble on {}: {}", halt.node, halt.reason))
 }

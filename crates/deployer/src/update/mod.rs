@@ -197,15 +197,17 @@ async fn look_at(
             resolve::ask_again(world, &view, Backoff::REGISTRY);
             answer = Answer::NotAsked;
         } else {
-            tell_others(world, &survey, &view);
+            if !wants(Action::Pull) && !wants(Action::Replace) {
+                tell_others(world, &survey, &view);
+            }
             return hand_out(&view, pulls, replacements).await;
         }
     }
     Ok(())
 }
 
-/// Asks for a look at everything if the others should hear something new of this track. That look alone speaks, so that
-/// nothing older is said after something newer.
+/// Asks for a look at everything if the others should hear something new of this track; where something is to be done,
+/// its end leads to one anyway. That look alone speaks, so that nothing older is said after something newer.
 fn tell_others(world: &World, survey: &Survey, view: &TrackView) {
     let mut words = Words::default();
     words.tell(world, survey, view);

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use deployer_core::replacement::Phase;
 use deployer_testkit::{RunningContainer, wait_until};
-use serde_json::json;
 
 use crate::fleet::{Fleet, LONG, NODES};
 
@@ -45,21 +44,6 @@ impl Fleet {
             let is_so = health.status == status && health.text().contains(&format!("\"status\":\"{word}\""));
             if is_so { Ok(()) } else { Err(format!("{} {}", health.status, health.text())) }
         });
-    }
-
-    /// What the registry would say of a push, said to a node's hook.
-    fn call_hook(&self, node: usize) -> Result<u16, String> {
-        let node = &self.cluster.nodes[node];
-        let target = json!({
-            "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
-            "repository": "acme/web",
-            "tag": "latest",
-            "digest": self.containers[0].digest()?,
-        });
-        let event =
-            json!({ "action": "push", "target": target, "request": { "host": self.cluster.registry.push_address() } });
-        let answer = node.daemon.post(&node.hook, &json!({ "events": [event] }).to_string());
-        answer.map(|answer| answer.status).map_err(|error| error.to_string())
     }
 }
 
@@ -107,7 +91,7 @@ fn survives_two_members(away: Away) {
     fleet.release(1);
     fleet.containers[1].wait_for_version("v2", LONG);
     for node in NODES {
-        wait_until(LONG, "hooks to be turned away", || match fleet.call_hook(node) {
+        wait_until(LONG, "hooks to be turned away", || match fleet.cluster.call_hook(node, &digest) {
             Ok(503) => Ok(()),
             other => Err(format!("{other:?}")),
         });
