@@ -17,7 +17,7 @@ import threading
 import time
 from pathlib import Path
 
-RUNS = 12
+RUNS = 20
 IDLE_SECONDS = 60
 IDLE_CONTAINERS = 50
 LOAD_SECONDS = 8

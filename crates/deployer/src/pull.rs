@@ -58,7 +58,7 @@ impl Pull {
                     if let Err(error) = outcome {
                         tracing::warn!(image = %track, error = &error as &dyn std::error::Error, "pull again later");
                     }
-                    self.world.bell.notify_one();
+                    self.world.ring_for(track);
                 }
                 track = self.tracks.recv() => match track {
                     Some(track) => dirty.mark(track),

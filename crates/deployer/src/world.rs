@@ -66,7 +66,7 @@ pub struct World {
     pub account: Account,
     /// The journals of replacements under way.
     pub journals: Journals,
-    /// Rings when a stage has changed something that the update stage should look at.
+    /// Rings when a stage has changed something that the update stage should look at; see [`World::ring_for`].
     pub bell: Notify,
     /// Every node's instances by key, as the store watch last saw them; `None` until it has listed them once.
     pub instances: watch::Sender<Option<BTreeMap<String, Instance>>>,
@@ -143,6 +143,8 @@ pub struct Memory {
     pub tracks: Option<BTreeSet<Track>>,
     /// What this node has said in the store.
     pub said: Words,
+    /// Tracks for which the bell was rung.
+    pub rung: BTreeSet<Track>,
     /// Inspections of containers, whose settings never change under one ID.
     pub inspections: BTreeMap<String, Arc<Value>>,
     /// Whose each container was when it was first seen, by container ID.
@@ -186,6 +188,12 @@ impl World {
             registered: watch::Sender::new(None),
             memory: Mutex::default(),
         }
+    }
+
+    /// Rings the bell for a look at everything, and at once for one at this track.
+    pub fn ring_for(&self, track: Track) {
+        self.memory().rung.insert(track);
+        self.bell.notify_one();
     }
 
     /// The memory. Never held across a wait.

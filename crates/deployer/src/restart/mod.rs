@@ -28,6 +28,7 @@ use crate::engine::EngineError;
 use crate::failpoint;
 use crate::keep;
 use crate::situation::{Decision, TrackView};
+use crate::supervision::Supervisors;
 use crate::survey::Survey;
 use crate::update::LookError;
 use crate::world::{Transition, Trouble, World};
@@ -117,14 +118,16 @@ impl Restart {
 
 /// Decides again, and replaces the container if that is still what should be done.
 async fn replace(world: &World, container: &str, shutdown: &CancellationToken) -> Result<(), LookError> {
-    let survey = Survey::take(world).await?;
+    // The look at the machine blocks, and comes second so that the engine works meanwhile.
+    let (survey, supervisors) = tokio::join!(Survey::take(world), async { Supervisors::look_here() });
+    let survey = survey?;
     let found = survey.containers.iter().find(|seen| seen.summary.name == container);
     let Some(track) = found.and_then(crate::survey::Surveyed::track) else { return Ok(()) };
     let view = TrackView::of(world, &survey, &track, Answer::NotAsked).await?;
     let stale =
         |decision: &&Decision| decision.container.summary.name == container && decision.row.action == Action::Replace;
     let Some(decision) = view.decisions.iter().find(stale) else { return Ok(()) };
-    match prefetch::prefetch(world, &survey, &view, decision).await {
+    match prefetch::prefetch(world, &survey, &supervisors, &view, decision).await {
         Ok(facts) => {
             let replacement = Replacement::new(world.ambient.hex(8), facts);
             carry_through(world, replacement, shutdown).await;

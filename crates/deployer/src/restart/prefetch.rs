@@ -80,6 +80,7 @@ impl PrefetchError {
 pub async fn prefetch(
     world: &World,
     survey: &Survey,
+    supervisors: &Supervisors,
     view: &TrackView,
     decision: &Decision,
 ) -> Result<Facts, PrefetchError> {
@@ -89,16 +90,14 @@ pub async fn prefetch(
         return Err(PrefetchError::NoTarget);
     };
     let summary = &decision.container.summary;
-    // Asked for side by side: the container runs an old version meanwhile. Its state and restart policy change under
-    // one ID, so the survey's inspection is not enough here. The look at the machine comes last because it blocks, and
-    // the engine works meanwhile.
-    let (container, new_image, old_image, changes, api, supervisors) = tokio::join!(
+    // Side by side: an old version runs meanwhile. State and restart policy change under one ID, so the survey's
+    // inspection is not enough here.
+    let (container, new_image, old_image, changes, api) = tokio::join!(
         world.engine.container(&summary.id),
         world.engine.image(new_image_id),
         world.engine.image(&summary.image_id),
         world.engine.changes(&summary.id),
         world.engine.api(),
-        async { Supervisors::look_here() },
     );
     let (container, new_image, changes, api) = (container?, new_image?, changes?, api?);
     let old_image = if_found(old_image)?;

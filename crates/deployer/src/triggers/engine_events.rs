@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use deployer_core::backoff::Backoff;
 use deployer_core::image::Track;
+use deployer_core::replacement::is_transitional;
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
 
@@ -90,6 +91,10 @@ impl EngineEvents {
             return None;
         }
         if event.kind == "container" {
+            // What a replacement does to its own containers is nothing to look at before its end, which rings the bell.
+            if event.attributes.get("name").is_some_and(|name| is_transitional(name)) {
+                return None;
+            }
             let is_ours = self.world.settings.manage.includes(&event.attributes);
             let track = event.attributes.get("image").and_then(|image| Track::of_container(image).ok());
             // The set of instances may have changed, so it is not the track alone that needs a look.
@@ -104,6 +109,8 @@ impl EngineEvents {
             return None;
         }
         match named().find_map(|name| Track::parse(name).ok()) {
+            // The end of a pull under way rings the bell for its track.
+            Some(track) if self.world.memory().pulling.contains_key(&track) => None,
             Some(track) => self.is_registered(&track).then_some(Wake::Track(track)),
             None => (event.action == "load").then_some(Wake::All),
         }

@@ -113,7 +113,11 @@ impl Update {
                     Some(Wake::Track(track)) => dirty.mark(Some(track)),
                     None => return,
                 },
-                () = self.world.bell.notified() => dirty.mark(None),
+                () = self.world.bell.notified() => {
+                    let rung = std::mem::take(&mut self.world.memory().rung);
+                    rung.into_iter().for_each(|track| dirty.mark(Some(track)));
+                    dirty.mark(None);
+                }
                 () = wait_for(alarm) => {}
             }
         }
