@@ -16,7 +16,7 @@ use toml::Spanned;
 
 use crate::http::Hook;
 use crate::wire::Endpoint;
-use etcd::EtcdConfig;
+pub use etcd::EtcdConfig;
 use place::{Document, Setting};
 
 mod certificates;

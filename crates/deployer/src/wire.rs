@@ -52,6 +52,14 @@ impl Endpoint {
         }
     }
 
+    /// Whom a request is for (RFC 9112, 3.2). A socket has no name; servers there take any.
+    fn host(&self) -> &str {
+        match self {
+            Self::Unix(_) => "localhost",
+            Self::Tcp(address) => address,
+        }
+    }
+
     async fn connect(&self) -> std::io::Result<Box<dyn Connection>> {
         Ok(match self {
             Self::Unix(path) => Box::new(UnixStream::connect(path).await?),
@@ -129,7 +137,7 @@ pub struct Call<'a> {
 pub async fn send(endpoint: &Endpoint, call: Call<'_>, limit: Duration) -> Result<Answer, WireError> {
     let exchange = async {
         let io = endpoint.connect().await.map_err(WireError::Connect)?;
-        send_over(io, "deployer", call).await
+        send_over(io, endpoint.host(), call).await
     };
     tokio::time::timeout(limit, exchange).await.unwrap_or(Err(WireError::Timeout(limit)))
 }

@@ -4,13 +4,13 @@ mod common;
 
 use std::io::{Read, Write};
 use std::iter::repeat;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use deployer::docker::Docker;
-use deployer::engine::{Engine, EngineError, PullError, ResolveError};
+use deployer::engine::{Engine, EngineError, HttpProbe, PullError, ResolveError};
 use deployer::wire::Endpoint;
 use deployer_core::image::{Digest, Track};
 use deployer_testkit::{AppImage, Registry, RegistryOptions, Scene, docker};
@@ -30,8 +30,13 @@ fn canned(answer: &'static [u8]) -> Docker {
     scripted(vec![answer]).0
 }
 
-/// An engine that gives these answers in turn, the last of them from then on, and what it was asked.
+/// An engine that gives these answers in turn, the last of them from then on, and the heads of what it was asked.
 fn scripted(answers: Vec<&'static [u8]>) -> (Docker, Arc<Mutex<Vec<String>>>) {
+    let (address, asked) = server(answers);
+    (Docker::new(Endpoint::Tcp(address.to_string())), asked)
+}
+
+fn server(answers: Vec<&'static [u8]>) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("bound");
     let asked = Arc::new(Mutex::new(Vec::new()));
@@ -41,12 +46,11 @@ fn scripted(answers: Vec<&'static [u8]>) -> (Docker, Arc<Mutex<Vec<String>>>) {
         for (mut stream, answer) in listener.incoming().flatten().zip(answers.into_iter().chain(repeat(last))) {
             let mut request = [0; 4096];
             let read = stream.read(&mut request).unwrap_or_default();
-            let text = String::from_utf8_lossy(&request[..read]);
-            log.lock().expect("no panic").push(text.lines().next().unwrap_or_default().to_owned());
+            log.lock().expect("no panic").push(String::from_utf8_lossy(&request[..read]).into_owned());
             let _ = stream.write_all(answer);
         }
     });
-    (Docker::new(Endpoint::Tcp(address.to_string())), asked)
+    (address, asked)
 }
 
 #[tokio::test]
@@ -151,7 +155,8 @@ async fn the_version_is_settled_once_and_anew_after_the_engine_was_away() {
     engine.start("b").await.expect("started");
     assert_eq!(engine.start("c").await.map_err(|error| error.kind()), Err("unreachable"));
     engine.start("d").await.expect("started");
-    let asked = asked.lock().expect("no panic").join("\n");
+    let asked = asked.lock().expect("no panic");
+    let asked: Vec<&str> = asked.iter().filter_map(|head| head.lines().next()).collect();
     let expected = [
         "GET /_ping HTTP/1.1",
         "POST /v1.43/containers/a/start HTTP/1.1",
@@ -160,5 +165,13 @@ async fn the_version_is_settled_once_and_anew_after_the_engine_was_away() {
         "GET /_ping HTTP/1.1",
         "POST /v1.41/containers/d/start HTTP/1.1",
     ];
-    assert_eq!(asked, expected.join("\n"));
+    assert_eq!(asked, expected);
+}
+
+#[tokio::test]
+async fn a_probe_names_the_host_that_it_asks() {
+    let (address, asked) = server(vec![b"HTTP/1.1 204 No Content\r\n\r\n"]);
+    assert_eq!(real().http_get(address, "/up", common::SOON).await, HttpProbe::Status(204));
+    let asked = asked.lock().expect("no panic").join("").to_lowercase();
+    assert!(asked.contains(&format!("\r\nhost: {address}\r\n")), "{asked}");
 }

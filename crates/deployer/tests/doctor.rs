@@ -11,7 +11,7 @@ use std::process::{Command, Output};
 use std::thread;
 
 use common::BINARY;
-use deployer_testkit::{Daemon, Engine, Hook, Scene};
+use deployer_testkit::{Daemon, Engine, Etcd, Hook, Scene};
 use serde_json::Value;
 
 /// A daemon with two hooks, and a folder of logins that nobody else writes to.
@@ -100,6 +100,16 @@ fn a_daemon_that_is_gone_is_missed_and_its_files_are_looked_at() {
     lock.try_lock().expect("nobody else holds it");
     patient.check("state", &[], "problem STATE/ is in use by a deployer that does not answer");
     patient.check("store", &[], "warning only the daemon can tell");
+}
+
+#[test]
+fn etcd_is_asked_where_no_daemon_speaks_for_it() {
+    let mut patient = Patient::new();
+    patient.daemon.stop();
+    let mut etcd = Etcd::start();
+    patient.check("store", &["--etcd", &etcd.url()], "ok etcd answers");
+    etcd.process().kill_9();
+    patient.check("store", &["--etcd", &etcd.url()], &format!("problem the store does not answer: {}: ", etcd.url()));
 }
 
 #[test]

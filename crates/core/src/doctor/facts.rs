@@ -18,7 +18,7 @@ pub struct Facts {
     /// The daemon on its socket.
     pub daemon: Daemon,
     /// The embedded store, where the daemon cannot be asked.
-    pub store: StoreFile,
+    pub store: Store,
     /// What answers where hooks are taken.
     pub listener: Listener,
     /// The clocks.
@@ -166,19 +166,23 @@ pub enum Daemon {
     },
 }
 
-/// The file of the embedded store.
+/// The store, where no daemon speaks for it.
 #[derive(Clone, Debug)]
-pub enum StoreFile {
+pub enum Store {
     /// It was not looked at: the daemon has it open, or it is not ours to read.
     Unknown,
-    /// There is none yet.
+    /// The embedded one has no file yet.
     Absent,
-    /// It opens.
+    /// Its file opens.
     Sound,
-    /// It was not closed, and has to be repaired.
+    /// Its file was not closed, and has to be repaired.
     Unfinished,
-    /// It does not open.
+    /// Its file does not open.
     Broken(String),
+    /// etcd, which let this installation read what is below its prefix.
+    Shared,
+    /// etcd, which did not, and why.
+    Away(String),
 }
 
 /// What answers where hooks are taken.

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 pub use facts::{
     Away, Clock, Daemon, Engine, EngineFacts, Facts, Health, Helper, Listener, Lock, Logins, Route, Settings, StateDir,
-    StoreFile,
+    Store,
 };
 
 /// How bad a finding is.

@@ -1,6 +1,6 @@
 //! deployer itself: its settings, its folder, the daemon, and what senders of hooks meet.
 
-use super::{Daemon, Finding, Health, Listener, Lock, Route, Settings, StateDir, StoreFile};
+use super::{Daemon, Finding, Health, Listener, Lock, Route, Settings, StateDir, Store};
 
 pub fn configuration(settings: &Settings) -> Finding {
     let Settings { file, is_there, .. } = settings;
@@ -72,16 +72,18 @@ pub fn daemon(settings: &Settings, daemon: &Daemon, version: &str) -> Vec<Findin
     std::iter::once(answer).chain(elsewhere).collect()
 }
 
-pub fn store(file: &StoreFile, daemon: &Daemon) -> Finding {
+pub fn store(file: &Store, daemon: &Daemon) -> Finding {
     match (daemon, file) {
         (Daemon::Answers { .. }, _) => Finding::ok("store", "it answers the daemon"),
-        (_, StoreFile::Unknown) => {
+        (_, Store::Unknown) => {
             Finding::warning("store", "only the daemon can tell").hint("see what is said of the daemon")
         }
-        (_, StoreFile::Absent) => Finding::ok("store", "there is none yet; deployer run makes it"),
-        (_, StoreFile::Sound) => Finding::ok("store", "its file opens"),
-        (_, StoreFile::Unfinished) => Finding::ok("store", "its file was not closed; deployer run repairs it"),
-        (_, StoreFile::Broken(message)) => Finding::problem("store", message.clone()),
+        (_, Store::Absent) => Finding::ok("store", "there is none yet; deployer run makes it"),
+        (_, Store::Sound) => Finding::ok("store", "its file opens"),
+        (_, Store::Unfinished) => Finding::ok("store", "its file was not closed; deployer run repairs it"),
+        (_, Store::Broken(message)) => Finding::problem("store", message.clone()),
+        (_, Store::Shared) => Finding::ok("store", "etcd answers"),
+        (_, Store::Away(message)) => Finding::problem("store", message.clone()).hint("see docs/usage/etcd.md"),
     }
 }
 

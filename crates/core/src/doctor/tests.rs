@@ -24,7 +24,7 @@ fn sound() -> Facts {
         logins: Logins::Here { file: "/root/.docker/config.json".to_owned(), helpers: Vec::new() },
         state_dir: ("/var/lib/deployer".to_owned(), state_dir),
         daemon: Daemon::Answers { version: "1.2.3".to_owned() },
-        store: StoreFile::Unknown,
+        store: Store::Unknown,
         listener: Listener { address: Some("192.0.2.1:7380".parse().expect("an address")), health: Health::Ready },
         clock: Clock { is_synchronised: Some(true), engine_ahead: Some(0) },
     }
@@ -75,7 +75,7 @@ fn a_first_look_before_anything_was_started_says_what_to_do_in_order() {
     facts.logins = Logins::Absent;
     facts.state_dir.1 = StateDir::Missing;
     facts.daemon = Daemon::Absent;
-    facts.store = StoreFile::Absent;
+    facts.store = Store::Absent;
     facts.listener = Listener { address: Some("127.0.0.1:7380".parse().expect("an address")), health: Health::Nobody };
     facts.clock = Clock { is_synchronised: None, engine_ahead: None };
     insta::assert_snapshot!(print(&facts).join("\n"), @r#"
@@ -280,7 +280,7 @@ fn check_line(word: &str, change: impl FnOnce(&mut Facts), expected: &str) {
 }
 
 #[test]
-fn without_a_daemon_the_stores_file_speaks_for_itself() {
+fn without_a_daemon_the_store_speaks_for_itself() {
     let check = |store, expected: &str| {
         check_line(
             "store",
@@ -291,11 +291,13 @@ fn without_a_daemon_the_stores_file_speaks_for_itself() {
             expected,
         );
     };
-    check(StoreFile::Absent, "ok store there is none yet; deployer run makes it");
-    check(StoreFile::Sound, "ok store its file opens");
-    check(StoreFile::Unfinished, "ok store its file was not closed; deployer run repairs it");
-    check(StoreFile::Broken("it is damaged".to_owned()), "problem store it is damaged");
-    check(StoreFile::Unknown, "warning store only the daemon can tell; see what is said of the daemon");
+    check(Store::Absent, "ok store there is none yet; deployer run makes it");
+    check(Store::Sound, "ok store its file opens");
+    check(Store::Unfinished, "ok store its file was not closed; deployer run repairs it");
+    check(Store::Broken("it is damaged".to_owned()), "problem store it is damaged");
+    check(Store::Shared, "ok store etcd answers");
+    check(Store::Away("no answer".to_owned()), "problem store no answer; see docs/usage/etcd.md");
+    check(Store::Unknown, "warning store only the daemon can tell; see what is said of the daemon");
 }
 
 #[test]

@@ -175,9 +175,11 @@ fn contended(track: &Track) -> ActionError {
 
 #[cfg(test)]
 mod tests {
-    use deployer_core::record::{Record, Source};
+    use deployer_core::availability::Instance;
+    use deployer_core::record::{Opinion, Record, Source};
 
     use super::*;
+    use crate::ledger::write_verdict;
     use crate::stand_in::{container, digest, fixture, track};
 
     #[tokio::test]
@@ -196,5 +198,30 @@ mod tests {
         let ledger = Ledger::read(world, &track()).await.expect("read");
         assert_eq!(ledger.record.map(|record| record.value), Some(record));
         assert!(ledger.pending.is_some());
+    }
+    /// What is asked of a node whose machine has no container of the track.
+    #[tokio::test]
+    async fn a_track_that_only_other_nodes_run_is_rolled_back_and_tried_again_from_here() {
+        let fixture = fixture().await;
+        let world = &fixture.world;
+        world.registered.send_replace(Some([track()].into()));
+        let elsewhere = Instance { node: "b".into(), image: track(), container: "web".into(), off: false };
+        let key = world.keys.instance("shop", "b", "web");
+        world.instances.send_replace(Some([(key, elsewhere)].into()));
+        let record =
+            Record::adopt(Some(&digest('1')), &digest('2'), Source::Hook, 0).advanced(digest('3'), Source::Hook, 0);
+        world.store.txn(Txn::new().put(world.keys.record(&track()), &record)).await.expect("stored");
+        write_verdict(world, "shop", &digest('3'), Opinion::Bad, "it exits").await.expect("stored");
+        let of = || Ask { of: track().to_string() };
+        let seen = async || {
+            let history = history(world, of()).await.expect("known");
+            let withdrawn: Vec<u64> = history.versions.iter().filter(|v| v.withdrawn).map(|v| v.seq).collect();
+            (history.target, withdrawn, history.verdicts.len())
+        };
+        assert_eq!(seen().await, (Some(2), vec![], 1), "the bad one is passed over");
+        rollback(world, of()).await.expect("rolled back");
+        assert_eq!(seen().await, (Some(1), vec![2], 1));
+        retry(world, of()).await.expect("tried again");
+        assert_eq!(seen().await, (Some(3), vec![2], 0), "the verdict is lifted");
     }
 }

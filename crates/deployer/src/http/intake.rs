@@ -47,10 +47,11 @@ pub struct Refused;
 impl Sink {
     /// Why hooks cannot be taken now, if so.
     pub fn trouble(&self) -> Option<String> {
-        if self.registered.borrow().is_none() {
-            return Some("the engine or the store was not heard yet".to_owned());
+        if let Some(trouble) = &self.presence.borrow().trouble {
+            return Some(trouble.clone());
         }
-        self.presence.borrow().trouble.as_ref().map(|trouble| format!("the store is away: {trouble}"))
+        let is_unheard = self.registered.borrow().is_none();
+        is_unheard.then(|| "the engine or the store was not heard yet".to_owned())
     }
 
     /// Makes the notices that concern this cluster durable.

@@ -1,9 +1,11 @@
-//! What a node misses while it is off, and a hook that nobody got.
+//! What a node misses while it is off or another bears its name, and a hook that nobody got.
 
+use std::fs;
 use std::time::{Duration, Instant};
 
-use deployer_testkit::wait_until;
+use deployer_testkit::{Daemon, wait_until};
 
+use crate::common::BINARY;
 use crate::fleet::{Fleet, LONG, NODES};
 
 #[test]
@@ -29,6 +31,43 @@ fn a_node_off_during_three_pushes_goes_straight_to_the_newest() {
     fleet.cluster.never_two_down(&samples).expect("one at a time");
     assert_eq!(samples.versions(&fleet.cluster.nodes[2].name), ["v1", "v4"]);
     assert_eq!(samples.versions(&fleet.cluster.nodes[0].name), ["v1", "v2", "v3", "v4"]);
+}
+
+#[test]
+fn a_node_that_lost_its_state_catches_up_from_the_record() {
+    let mut fleet = Fleet::new();
+    fleet.daemon(2).kill_9();
+    fs::remove_dir_all(fleet.daemon(2).state_directory()).expect("it had one");
+    let asked = fleet.cluster.tag_requests();
+    let digest = fleet.push("v2");
+    // Its lease has to end before a daemon that cannot prove to be the same takes its name.
+    fleet.daemon(2).restart();
+    fleet.wait_for(&digest);
+    fleet.assert_settled("v2");
+    assert_eq!(fleet.cluster.tag_requests() - asked, 1, "only the push had anybody ask");
+}
+
+#[test]
+fn a_second_daemon_of_the_same_name_waits_until_the_first_is_gone() {
+    let mut fleet = Fleet::new();
+    let first = fleet.cluster.nodes[0].name.clone();
+    let members = fleet.cluster.etcd.as_ref().expect("the fleet has an etcd").urls().join(",");
+    let elsewhere = Daemon::builder(BINARY, &fleet.cluster.scene).on(&fleet.cluster.nodes[1].host).node(&first);
+    let prefix = fleet.key("");
+    let twin = elsewhere.argument("--etcd").argument(&members).argument("--etcd-prefix").argument(&prefix).start();
+    let health = |expected: u16, word: &str| {
+        wait_until(LONG, word, || {
+            let health = twin.health().map_err(|error| error.to_string())?;
+            let is_so = health.status == expected && health.text().contains(word);
+            if is_so { Ok(()) } else { Err(format!("{} {}", health.status, health.text())) }
+        });
+    };
+    health(503, &format!("another daemon is registered as node {first}"));
+    let digest = fleet.push("v2");
+    fleet.wait_for(&digest);
+    health(503, &format!("another daemon is registered as node {first}"));
+    fleet.daemon(0).stop();
+    health(200, "ok");
 }
 
 /// The period of the check in this test, which is a day unless told otherwise.

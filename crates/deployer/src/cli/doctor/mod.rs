@@ -52,7 +52,7 @@ async fn gather(flags: &Flags, config: &Config, socket_asked: &Path) -> Facts {
         machine::is_clock_synchronised(),
     );
     let state_dir = service::state_dir(&config.state_dir, &daemon);
-    let store = service::store(&config.state_dir, &state_dir, &daemon);
+    let store = service::store(config, &state_dir, &daemon).await;
     Facts {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         settings: Settings {

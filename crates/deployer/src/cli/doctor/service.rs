@@ -7,18 +7,21 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use bytes::Bytes;
-use deployer_core::doctor::{Daemon, Health, Listener, Lock, StateDir, StoreFile};
+use deployer_core::doctor::{Daemon, Health, Listener, Lock, StateDir, Store};
+use deployer_core::keys::Keys;
 use hyper::{HeaderMap, Method, StatusCode, header};
 use rustix::fs::{Access, access};
 use serde_json::Value;
 
 use super::LIMIT;
-use crate::config::{Config, STORE};
+use crate::config::{Config, EtcdConfig, STORE};
 use crate::control::Said;
 use crate::daemon::state_dir::{is_locked, read_address};
 use crate::http::SERVER;
 use crate::status::Status;
+use crate::store::Store as _;
 use crate::store::embedded::{Found, inspect};
+use crate::store::etcd::Etcd;
 use crate::wire::{self, Call, Endpoint, WireError};
 
 /// The daemon on its socket.
@@ -72,19 +75,36 @@ pub fn state_dir(path: &Path, daemon: &Daemon) -> StateDir {
     }
 }
 
-/// The embedded store, where neither a daemon nor another user's permissions stand before it.
-pub fn store(folder: &Path, found: &StateDir, daemon: &Daemon) -> StoreFile {
+/// The store, where neither a daemon nor another user's permissions stand before it.
+pub async fn store(config: &Config, found: &StateDir, daemon: &Daemon) -> Store {
+    let folder = &config.state_dir;
+    if let (Some(etcd), false) = (&config.etcd, matches!(daemon, Daemon::Answers { .. })) {
+        return shared(etcd).await;
+    }
     match (daemon, found) {
-        (Daemon::Absent, StateDir::Missing) => StoreFile::Absent,
+        (Daemon::Absent, StateDir::Missing) => Store::Absent,
         (Daemon::Absent, StateDir::There { is_writable: true, lock: Lock::Free, .. }) => {
             match inspect(&folder.join(STORE)) {
-                Ok(Found::Nothing) => StoreFile::Absent,
-                Ok(Found::Unfinished) => StoreFile::Unfinished,
-                Ok(Found::Sound) => StoreFile::Sound,
-                Err(error) => StoreFile::Broken(error.to_string()),
+                Ok(Found::Nothing) => Store::Absent,
+                Ok(Found::Unfinished) => Store::Unfinished,
+                Ok(Found::Sound) => Store::Sound,
+                Err(error) => Store::Broken(error.to_string()),
             }
         }
-        _ => StoreFile::Unknown,
+        _ => Store::Unknown,
+    }
+}
+
+/// etcd, asked as the daemon asks it.
+async fn shared(etcd: &EtcdConfig) -> Store {
+    let keys = Keys::new(&etcd.prefix);
+    match tokio::time::timeout(LIMIT, Etcd::new(etcd.settings.clone()).get(&keys.pause())).await {
+        Ok(Ok(_)) => Store::Shared,
+        Ok(Err(error)) => Store::Away(error.to_string()),
+        Err(_) => {
+            let endpoints = etcd.settings.endpoints.join(", ");
+            Store::Away(format!("{endpoints}: no answer within {} s", LIMIT.as_secs()))
+        }
     }
 }
 
