@@ -142,7 +142,11 @@ fn another_program_on_the_address_is_told_from_deployer() {
 fn an_engine_that_is_not_there_and_settings_that_are_wrong_are_problems() {
     let patient = Patient::new();
     patient.check("engine", &["--docker", "unix:///nobody/is/here"], "problem there is no unix:///nobody/is/here");
-    patient.check("engine", &["--docker", "tcp://127.0.0.1:9"], "problem ask the engine's version: cannot reach");
+    patient.check(
+        "engine",
+        &["--docker", "tcp://127.0.0.1:9"],
+        "problem ask the engine for its API version: cannot reach",
+    );
     let socket = patient.state("dead.sock");
     drop(std::os::unix::net::UnixListener::bind(&socket).expect("a socket"));
     let address = format!("unix://{}", socket.display());

@@ -213,6 +213,9 @@ async fn look_at(
 /// Asks for a look at everything if the others should hear something new of this track; where something is to be done,
 /// its end leads to one anyway. That look alone speaks, so that nothing older is said after something newer.
 fn tell_others(world: &World, survey: &Survey, view: &TrackView) {
+    if survey.running(world, &view.track).next().is_none() {
+        return;
+    }
     let mut words = Words::default();
     words.tell(world, survey, view);
     if !words.is_said(world) {

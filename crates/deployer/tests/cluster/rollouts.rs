@@ -21,6 +21,24 @@ fn a_push_through_any_one_node_is_on_all_and_the_registry_is_asked_once() {
     fleet.assert_never_two_down(sampler);
 }
 
+#[test]
+fn deploy_ends_when_the_last_node_runs_it_and_says_why_it_failed_on_another() {
+    let mut fleet = Fleet::new();
+    fleet.cluster.notify(&[]);
+    let digest = fleet.push("v2");
+    let image = fleet.cluster.image();
+    let deployed = fleet.cluster.nodes[1].daemon.cli(["deploy", &image]);
+    assert_eq!(deployed.code, Some(0), "{deployed:?}");
+    let running = fleet.containers.iter().map(|container| container.digest());
+    assert!(running.clone().all(|running| running.as_deref() == Ok(&digest)), "{:?}", running.collect::<Vec<_>>());
+    let bad = fleet.cluster.push("bad", Behaviour::ExitsAtOnce);
+    let failed = fleet.cluster.nodes[2].daemon.cli(["deploy", &image]);
+    assert_eq!(failed.code, Some(1), "{failed:?}");
+    assert!(failed.stderr.contains("exited with code 1"), "it says why: {failed:?}");
+    fleet.wait_for_bad(&bad);
+    fleet.assert_settled("v2");
+}
+
 /// Pushes come faster than rollouts end, and after a while slower: a rollout is overtaken, one is not.
 #[test]
 fn twenty_pushes_in_a_row_end_with_the_last_on_all() {
