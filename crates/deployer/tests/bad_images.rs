@@ -46,7 +46,7 @@ fn an_image_that_is_never_healthy_is_put_back() {
 /// With the windows as they are by default: five seconds stable, watched for thirty more.
 #[test]
 fn an_image_that_dies_after_fifteen_seconds_is_put_back() {
-    let stage = Stage::new();
+    let mut stage = Stage::new();
     stage.push("v1");
     let defaults = deployer_testkit::Container::new(&stage.scene, "web")
         .image(&stage.image())
@@ -57,6 +57,10 @@ fn an_image_that_dies_after_fifteen_seconds_is_put_back() {
     let verdict = stage.wait_for_bad(&digest);
     assert!(verdict["reason"].to_string().contains("exited"), "{verdict}");
     stage.assert_settled(&web, "v1");
+    stage.daemon.stop();
+    stage.daemon.restart();
+    stage.wait_for_state(web.name(), "current");
+    assert!(bad_verdict(&stage.track(), &digest).is_some(), "the verdict survives a restart");
 }
 
 /// Trouble of this machine: the old one serves, nothing is held against the digest, and it is not tried again

@@ -228,6 +228,7 @@ fn track_status(
     let retry = world.memory().asked.get(&view.track).cloned();
     let mut containers = here::containers(world, survey, view);
     containers.extend(elsewhere.containers(world, &view.track, target));
+    containers.sort_by(|a, b| (&a.node, &a.name).cmp(&(&b.node, &b.name)));
     TrackStatus {
         image: view.track.to_string(),
         record: record.and_then(Record::newest).map(version_status),
