@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use deployer_testkit::{Daemon, wait_until};
 
 use crate::common::BINARY;
-use crate::fleet::{Fleet, LONG, NODES};
+use crate::fleet::{Fleet, LONG, NODES, wait_for_health};
 
 #[test]
 fn a_node_off_during_three_pushes_goes_straight_to_the_newest() {
@@ -55,19 +55,13 @@ fn a_second_daemon_of_the_same_name_waits_until_the_first_is_gone() {
     let elsewhere = Daemon::builder(BINARY, &fleet.cluster.scene).on(&fleet.cluster.nodes[1].host).node(&first);
     let prefix = fleet.key("");
     let twin = elsewhere.argument("--etcd").argument(&members).argument("--etcd-prefix").argument(&prefix).start();
-    let health = |expected: u16, word: &str| {
-        wait_until(LONG, word, || {
-            let health = twin.health().map_err(|error| error.to_string())?;
-            let is_so = health.status == expected && health.text().contains(word);
-            if is_so { Ok(()) } else { Err(format!("{} {}", health.status, health.text())) }
-        });
-    };
-    health(503, &format!("another daemon is registered as node {first}"));
+    let refusal = format!("another daemon is registered as node {first}");
+    wait_for_health(&twin, 503, &refusal);
     let digest = fleet.push("v2");
     fleet.wait_for(&digest);
-    health(503, &format!("another daemon is registered as node {first}"));
+    wait_for_health(&twin, 503, &refusal);
     fleet.daemon(0).stop();
-    health(200, "ok");
+    wait_for_health(&twin, 200, "ok");
 }
 
 /// The period of the check in this test, which is a day unless told otherwise.

@@ -22,6 +22,16 @@ pub const NODES: Range<usize> = 0..3;
 /// The word that every container is named by.
 const WEB: &str = "web";
 
+/// Waits until a daemon answers so at `/healthz`, with this in its text.
+#[track_caller]
+pub fn wait_for_health(daemon: &Daemon, status: u16, said: &str) {
+    wait_until(LONG, &format!("/healthz to say {said}"), || {
+        let health = daemon.health().map_err(|error| error.to_string())?;
+        let is_so = health.status == status && health.text().contains(said);
+        if is_so { Ok(()) } else { Err(format!("{} {}", health.status, health.text())) }
+    });
+}
+
 /// Three nodes, whose containers deploy within a second or two each.
 pub struct Fleet {
     pub cluster: Cluster,

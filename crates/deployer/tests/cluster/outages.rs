@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use deployer_core::replacement::Phase;
 use deployer_testkit::{RunningContainer, wait_until};
 
-use crate::fleet::{Fleet, LONG, NODES};
+use crate::fleet::{Fleet, LONG, NODES, wait_for_health};
 
 /// How a process is taken away, and brought back.
 #[derive(Clone, Copy, Debug)]
@@ -34,16 +34,6 @@ impl Fleet {
 
     fn leader(&self) -> usize {
         self.cluster.etcd.as_ref().expect("the fleet has an etcd").leader()
-    }
-
-    /// Waits until a node says so of itself.
-    #[track_caller]
-    fn wait_for_health(&self, node: usize, status: u16, word: &str) {
-        wait_until(LONG, &format!("node {} to be {word}", node + 1), || {
-            let health = self.cluster.nodes[node].daemon.health().map_err(|error| error.to_string())?;
-            let is_so = health.status == status && health.text().contains(&format!("\"status\":\"{word}\""));
-            if is_so { Ok(()) } else { Err(format!("{} {}", health.status, health.text())) }
-        });
     }
 }
 
@@ -95,7 +85,7 @@ fn survives_two_members(away: Away) {
             Ok(503) => Ok(()),
             other => Err(format!("{other:?}")),
         });
-        fleet.wait_for_health(node, 503, "degraded");
+        wait_for_health(&fleet.cluster.nodes[node].daemon, 503, "degraded");
     }
     wait_until(LONG, "a minute to pass", || {
         for node in [0, 2] {
@@ -109,7 +99,7 @@ fn survives_two_members(away: Away) {
     }
     fleet.wait_for(&digest);
     fleet.assert_settled("v2");
-    NODES.for_each(|node| fleet.wait_for_health(node, 200, "ok"));
+    fleet.cluster.nodes.iter().for_each(|node| wait_for_health(&node.daemon, 200, "ok"));
     fleet.assert_never_two_down(sampler);
 }
 
