@@ -189,7 +189,7 @@ fn obstacle(
         world.memory().failed_here.get(&key).cloned()
     });
     let halt = target.and_then(|target| ledger.standing_halt(world, track, target.seq));
-    if !container.is_meant_to_run() {
+    if !container.is_meant_to_run() && !world.memory().owed.includes(&container.summary.id) {
         let state = &container.summary.state;
         (Obstacle::NotMeantToRun, format!("its state is {state}: it is left as it is"))
     } else if ledger.is_paused {

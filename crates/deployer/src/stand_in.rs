@@ -118,6 +118,7 @@ pub fn replacement() -> Replacement {
         container: "web".into(),
         predecessor: "old".into(),
         predecessor_ran: true,
+        predecessor_was_down: false,
         new_image: "sha256:new".into(),
         tag_before: Some("sha256:old".into()),
         restart_policy: json!({"Name": "always"}),

@@ -22,6 +22,7 @@ use crate::happening::Account;
 use crate::journal::Journals;
 use crate::presence::Presence;
 use crate::publish::Words;
+use crate::restart::Owed;
 use crate::store::Store;
 
 /// Changes of the store that wait for a slow listener; beyond it that one takes everything for changed.
@@ -137,6 +138,8 @@ pub struct Memory {
     pub replacing: BTreeMap<String, String>,
     /// Replacements under way, by container name: for a moment no container has it.
     pub transitions: BTreeMap<String, Transition>,
+    /// Containers that have to run and did not, when their replacement ended.
+    pub owed: Owed,
     /// The replacement on this node that has a slot, or is about to take one: one at a time, whatever the scope.
     pub on_slot: Option<String>,
     /// The tracks that run here; `None` until the engine was listed once.

@@ -5,14 +5,15 @@ use std::time::Duration;
 use deployer_core::gate::Gate;
 use deployer_core::policy::{REPLACES, TXN};
 use deployer_core::record::Opinion;
-use deployer_core::replacement::{Act, Event, Failure, Phase, Replacement};
+use deployer_core::replacement::{Act, Event, Failure, Replacement};
 use deployer_core::successor::changeable;
 use serde_json::{Value, json};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
-use super::{claim, observe, slot};
-use crate::engine::EngineError;
+use super::observe::Watched;
+use super::{claim, observe, slot, way_back};
+use crate::engine::{EngineError, if_found};
 use crate::ledger;
 use crate::store::StoreError;
 use crate::world::World;
@@ -22,9 +23,7 @@ const PORT_TRIES_MAX: u32 = 3;
 /// Tries to remove a container that the engine will not give up, such as one with a busy mount.
 const REMOVAL_TRIES_MAX: u32 = 5;
 /// The pause between such tries.
-const PAUSE: Duration = Duration::from_secs(1);
-/// Lines of a failed candidate's log that are kept.
-const LAST_WORDS_LINES: u32 = 20;
+pub const PAUSE: Duration = Duration::from_secs(1);
 
 /// Refusals in a row after which an act on the way back is given up: about a minute.
 pub const REFUSALS_MAX: u32 = 12;
@@ -50,6 +49,11 @@ pub async fn carry_out(
     act: Act,
     shutdown: &CancellationToken,
 ) -> Result<Event, ActError> {
+    if act.goes_back()
+        && let Some(gone) = way_back::nothing_to_go_back_to(world, replacement).await?
+    {
+        return Ok(gone);
+    }
     match act {
         Act::Claim => Ok(claim::claim(world, replacement, shutdown).await?),
         Act::Fence => match changed_meanwhile(world, replacement).await? {
@@ -59,31 +63,30 @@ pub async fn carry_out(
         Act::Release => Ok(slot::release(world, replacement).await?),
         Act::MoveTag => or_back(move_tag(world, replacement, Some(&replacement.facts.new_image.clone())).await),
         Act::Create => or_back(create(world, replacement).await),
-        Act::DisarmPredecessor => or_back(set_policy(world, replacement, &json!({"Name": "no"})).await),
+        Act::DisarmPredecessor => or_back(disarm_predecessor(world, replacement).await),
         Act::StopPredecessor => or_back(stop(world, replacement, &replacement.facts.predecessor).await),
-        Act::SwapNames => or_back(swap_names(world, replacement).await),
-        Act::StartCandidate => or_back(start_candidate(world, replacement).await),
+        Act::SwapNames => swap_names(world, replacement).await,
+        Act::StartCandidate => start_candidate(world, replacement).await,
         Act::ObserveCandidate => observe_candidate(world, replacement).await,
         Act::Approve => approve(world, replacement).await,
         Act::RemovePredecessor => remove_predecessor(world, replacement).await,
-        Act::StopCandidate => stop_candidate(world, replacement).await,
-        Act::SwapNamesBack => done(absent_is_done(swap_names_back(world, replacement).await)),
-        Act::StartPredecessor => done(absent_is_done(start_predecessor(world, replacement).await)),
-        Act::MoveTagBack => done(move_tag_back(world, replacement).await),
-        Act::RearmPredecessor => done(rearm(world, replacement).await),
-        Act::ObservePredecessor => observe_predecessor(world, replacement).await,
-        Act::Condemn => condemn(world, replacement).await,
-        Act::RemoveCandidate => done(remove_candidate(world, replacement).await),
+        Act::StopCandidate => done(way_back::stop_candidate(world, replacement).await),
+        Act::SwapNamesBack => done(way_back::swap_names_back(world, replacement).await),
+        Act::RearmPredecessor => done(way_back::rearm(world, replacement).await),
+        Act::StartPredecessor => done(way_back::start_predecessor(world, replacement).await),
+        Act::MoveTagBack => done(way_back::move_tag_back(world, replacement).await),
+        Act::ObservePredecessor => way_back::observe_predecessor(world, replacement).await,
+        Act::Condemn => way_back::condemn(world, replacement).await.map(|()| Event::Done),
+        Act::RemoveCandidate => done(way_back::remove_candidate(world, replacement).await),
     }
 }
 
 /// What an act on the way back comes to when the engine goes on refusing it, for a person may have removed or
-/// renamed what it needs: trying for ever would hold the slot. `None`: try again. The predecessor's start is never
-/// given up: until it runs, nothing serves.
+/// renamed what it needs: trying for ever would hold the slot. `None`: try again. A predecessor that does not start has
+/// failed its control, and is owed: it is started again and again, without the slot.
 pub fn given_up(replacement: &Replacement, act: Act, error: &ActError, failures: u32) -> Option<Event> {
     let is_refused = matches!(error, ActError::Engine(error) if !error.is_ambiguous());
-    let may_end = replacement.phase.is_return() && act != Act::StartPredecessor;
-    let is_over = is_refused && failures >= REFUSALS_MAX && may_end;
+    let is_over = is_refused && failures >= REFUSALS_MAX && replacement.phase.is_return();
     is_over.then_some(if act == Act::ObservePredecessor { Event::Control(false) } else { Event::Done })
 }
 
@@ -102,11 +105,10 @@ fn or_back(outcome: Result<(), EngineError>) -> Result<Event, ActError> {
     }
 }
 
-fn absent_is_done(outcome: Result<(), EngineError>) -> Result<(), EngineError> {
-    match outcome {
-        Err(EngineError::NotFound { .. }) => Ok(()),
-        outcome => outcome,
-    }
+/// Whether a container is not there any more. An engine answers 404 for other things that are missing, too, such as the
+/// network of a container that is started: so the container itself is asked for.
+pub async fn is_gone(world: &World, id: &str) -> Result<bool, EngineError> {
+    Ok(if_found(world.engine.container(id).await)?.is_none())
 }
 
 /// What a person did to the predecessor while the slot was waited for, which may take long: what was stopped then
@@ -127,12 +129,13 @@ async fn changed_meanwhile(world: &World, replacement: &Replacement) -> Result<O
     } else if is_changed {
         Some("the container's networks or limits were changed".to_owned())
     } else {
-        (facts.predecessor_ran && !runs).then(|| "the container was stopped".to_owned())
+        let is_stopped = facts.predecessor_ran && !facts.predecessor_was_down && !runs;
+        is_stopped.then(|| "the container was stopped".to_owned())
     })
 }
 
 /// The repository's tag, moved and remembered, so that this node does not take its own hand for another's.
-async fn move_tag(world: &World, replacement: &Replacement, image: Option<&String>) -> Result<(), EngineError> {
+pub async fn move_tag(world: &World, replacement: &Replacement, image: Option<&String>) -> Result<(), EngineError> {
     let track = &replacement.facts.track;
     match image {
         Some(image) => world.engine.tag(image, &track.name().to_string(), track.tag().as_str()).await?,
@@ -140,19 +143,6 @@ async fn move_tag(world: &World, replacement: &Replacement, image: Option<&Strin
     }
     world.memory().local_tags.insert(track.clone(), image.cloned());
     Ok(())
-}
-
-/// A tag that no longer names the candidate's image was moved by somebody else since, and is left to them.
-async fn move_tag_back(world: &World, replacement: &Replacement) -> Result<(), EngineError> {
-    if replacement.reached < Phase::Fenced {
-        return Ok(());
-    }
-    match world.engine.image(&replacement.facts.track.familiar()).await {
-        Ok(tagged) if text(&tagged, "/Id") == replacement.facts.new_image => {}
-        Ok(_) | Err(EngineError::NotFound { .. }) => return Ok(()),
-        Err(error) => return Err(error),
-    }
-    absent_is_done(move_tag(world, replacement, replacement.facts.tag_before.as_ref()).await)
 }
 
 /// Creates the candidate, or finds the one that was created before a crash, and makes sure of its image: between
@@ -193,28 +183,16 @@ async fn create(world: &World, replacement: &mut Replacement) -> Result<(), Engi
     Ok(())
 }
 
-fn text(value: &Value, pointer: &str) -> String {
+pub fn text(value: &Value, pointer: &str) -> String {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
-async fn set_policy(world: &World, replacement: &Replacement, policy: &Value) -> Result<(), EngineError> {
-    world.engine.set_restart_policy(&replacement.facts.predecessor, policy).await
-}
-
-/// Before the act that disarms it the policy may have been changed by a person, and is still that person's.
-async fn rearm(world: &World, replacement: &Replacement) -> Result<(), EngineError> {
-    if replacement.reached < Phase::Created {
-        return Ok(());
-    }
-    absent_is_done(set_policy(world, replacement, &replacement.facts.restart_policy).await)
-}
-
-async fn stop(world: &World, replacement: &Replacement, id: &str) -> Result<(), EngineError> {
+pub async fn stop(world: &World, replacement: &Replacement, id: &str) -> Result<(), EngineError> {
     world.engine.stop(id, Duration::from_millis(replacement.facts.grace_ms)).await
 }
 
 /// Gives a container a name, unless it has it.
-async fn name(world: &World, id: &str, wanted: &str) -> Result<(), EngineError> {
+pub async fn name(world: &World, id: &str, wanted: &str) -> Result<(), EngineError> {
     let container = world.engine.container(id).await?;
     if text(&container, "/Name").trim_start_matches('/') == wanted {
         return Ok(());
@@ -222,34 +200,28 @@ async fn name(world: &World, id: &str, wanted: &str) -> Result<(), EngineError> 
     world.engine.rename(id, wanted).await
 }
 
-async fn swap_names(world: &World, replacement: &Replacement) -> Result<(), EngineError> {
-    name(world, &replacement.facts.predecessor, &replacement.predecessor_name()).await?;
-    match &replacement.candidate {
-        Some(candidate) => name(world, candidate, &replacement.facts.container).await,
-        None => Ok(()),
+async fn swap_names(world: &World, replacement: &Replacement) -> Result<Event, ActError> {
+    let given = name(world, &replacement.facts.predecessor, &replacement.predecessor_name()).await;
+    let given = if replacement.has_no_way_back { if_found(given).map(drop) } else { given };
+    let (Ok(()), Some(candidate)) = (&given, &replacement.candidate) else { return or_back(given) };
+    match name(world, candidate, &replacement.facts.container).await {
+        // A container that somebody made meanwhile has the name; it is not for us to take it away.
+        Err(error @ EngineError::Conflict { .. }) if replacement.has_no_way_back => {
+            Ok(Event::Failed(Failure::Superseded(error.to_string())))
+        }
+        outcome => or_back(outcome),
     }
 }
 
-async fn swap_names_back(world: &World, replacement: &Replacement) -> Result<(), EngineError> {
-    if !replacement.may_have_stopped_predecessor() {
-        return Ok(());
-    }
-    if let Some(candidate) = &replacement.candidate {
-        absent_is_done(name(world, candidate, &replacement.candidate_name()).await)?;
-    }
-    match name(world, &replacement.facts.predecessor, &replacement.facts.container).await {
-        // Somebody made another container of that name: serving under the old name is better than not at all.
-        Err(error @ EngineError::Conflict { .. }) => {
-            tracing::error!(container = replacement.predecessor_name(), error = %error, "it keeps this name");
-            Ok(())
-        }
-        outcome => absent_is_done(outcome),
-    }
+/// What is not there any more needs no policy where there is no way back to it.
+async fn disarm_predecessor(world: &World, replacement: &Replacement) -> Result<(), EngineError> {
+    let disarmed = world.engine.set_restart_policy(&replacement.facts.predecessor, &json!({"Name": "no"})).await;
+    if replacement.has_no_way_back { if_found(disarmed).map(drop) } else { disarmed }
 }
 
 /// Starts the candidate. A port may be released a moment after its holder stopped.
-async fn start_candidate(world: &World, replacement: &Replacement) -> Result<(), EngineError> {
-    let Some(candidate) = &replacement.candidate else { return Ok(()) };
+async fn start_candidate(world: &World, replacement: &Replacement) -> Result<Event, ActError> {
+    let Some(candidate) = &replacement.candidate else { return Ok(Event::Done) };
     let mut tries = 1;
     loop {
         match world.engine.start(candidate).await {
@@ -257,7 +229,11 @@ async fn start_candidate(world: &World, replacement: &Replacement) -> Result<(),
                 tries += 1;
                 tokio::time::sleep(PAUSE).await;
             }
-            outcome => return outcome,
+            // Something that it needs is missing, and would be the next time.
+            Err(error @ EngineError::NotFound { .. }) if !is_gone(world, candidate).await? => {
+                return Ok(Event::Failed(Failure::Node(error.to_string())));
+            }
+            outcome => return or_back(outcome),
         }
     }
 }
@@ -268,15 +244,24 @@ async fn observe_candidate(world: &World, replacement: &Replacement) -> Result<E
         return Ok(Event::Failed(Failure::Interrupted("the candidate is unknown".to_owned())));
     };
     let gate = if facts.is_first { Gate::with_monitor(facts.gate.clone()) } else { Gate::new(facts.gate.clone()) };
-    Ok(match observe::watch(world, facts, candidate, gate).await? {
-        Ok(()) => Event::Done,
-        Err(reason) => Event::Failed(Failure::Candidate(reason)),
+    let watched = match observe::watch(world, facts, candidate, gate).await {
+        Err(error) if !error.is_ambiguous() => return Ok(Event::Failed(Failure::Node(error.to_string()))),
+        watched => watched?,
+    };
+    Ok(match watched {
+        Watched::Passed => Event::Done,
+        Watched::Failed(reason) => Event::Failed(Failure::Candidate(reason)),
+        Watched::Gone => Event::Failed(Failure::ByHand("the new container was removed by somebody".to_owned())),
+        Watched::EngineReturned => Event::EngineReturned,
     })
 }
 
 async fn approve(world: &World, replacement: &Replacement) -> Result<Event, ActError> {
     let facts = &replacement.facts;
-    if facts.is_first {
+    if replacement.failure.is_some() {
+        // It stays because there is nothing else, which is no reason to call it good.
+        way_back::halt(world, replacement, false).await?;
+    } else if facts.is_first {
         let reason = format!("{} passed the gate", facts.container);
         ledger::write_verdict(world, &facts.service, &facts.digest, Opinion::Good, &reason).await?;
     }
@@ -299,64 +284,4 @@ async fn remove_predecessor(world: &World, replacement: &Replacement) -> Result<
         }
         tokio::time::sleep(PAUSE).await;
     }
-}
-
-async fn stop_candidate(world: &World, replacement: &mut Replacement) -> Result<Event, ActError> {
-    // A crash may have come between the creation and the note of its ID.
-    if replacement.candidate.is_none() {
-        match world.engine.container(&replacement.candidate_name()).await {
-            Ok(candidate) => replacement.candidate = Some(text(&candidate, "/Id")),
-            Err(EngineError::NotFound { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    if let Some(candidate) = replacement.candidate.clone() {
-        if matches!(replacement.failure, Some(Failure::Candidate(_))) {
-            let words = world.engine.log_tail(&candidate, LAST_WORDS_LINES).await.unwrap_or_default();
-            for line in words.lines() {
-                tracing::info!(container = replacement.facts.container, "candidate said: {line}");
-            }
-            replacement.last_words = words;
-        }
-        absent_is_done(stop(world, replacement, &candidate).await)?;
-    }
-    Ok(Event::Done)
-}
-
-/// What a person stopped before the replacement did stays stopped.
-async fn start_predecessor(world: &World, replacement: &Replacement) -> Result<(), EngineError> {
-    if !replacement.may_have_stopped_predecessor() || !replacement.facts.predecessor_ran {
-        return Ok(());
-    }
-    absent_is_done(world.engine.start(&replacement.facts.predecessor).await)
-}
-
-async fn observe_predecessor(world: &World, replacement: &Replacement) -> Result<Event, ActError> {
-    let facts = &replacement.facts;
-    if !replacement.may_have_stopped_predecessor() {
-        return Ok(Event::Control(true));
-    }
-    let outcome = observe::watch(world, facts, &facts.predecessor, Gate::new(facts.gate.clone())).await?;
-    Ok(Event::Control(outcome.is_ok()))
-}
-
-async fn condemn(world: &World, replacement: &Replacement) -> Result<Event, ActError> {
-    let facts = &replacement.facts;
-    let (verdicts, _) = ledger::verdicts(world, &facts.service).await?;
-    let is_good = verdicts.is_good(&facts.digest);
-    if let Some(reason) = replacement.charge(is_good) {
-        ledger::write_verdict(world, &facts.service, &facts.digest, Opinion::Bad, reason).await?;
-    } else if let Some(reason) = replacement.trouble(is_good) {
-        super::note_failed_here(world, replacement, reason);
-        // Before the slot is given back, or the next node would try the same.
-        ledger::halt(world, &facts.track, facts.seq, reason).await?;
-    }
-    Ok(Event::Done)
-}
-
-async fn remove_candidate(world: &World, replacement: &Replacement) -> Result<(), EngineError> {
-    let Some(candidate) = &replacement.candidate else { return Ok(()) };
-    // An engine that was restarted meanwhile has started it again, if its restart policy is "always".
-    stop(world, replacement, candidate).await?;
-    world.engine.remove(candidate).await
 }

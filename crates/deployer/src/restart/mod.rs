@@ -8,9 +8,11 @@ mod acts;
 mod claim;
 mod line;
 mod observe;
+mod owed;
 mod prefetch;
 mod recovery;
 mod slot;
+mod way_back;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +24,7 @@ use deployer_core::replacement::{Act, Event, Failure, Phase, Replacement};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::EngineError;
@@ -33,6 +36,7 @@ use crate::survey::Survey;
 use crate::update::LookError;
 use crate::world::{Transition, Trouble, World};
 
+pub use owed::Owed;
 pub use recovery::recover_with_engine;
 
 /// Containers that wait for their slot at once on one machine; more wait as dirty keys.
@@ -71,13 +75,28 @@ impl Restart {
             if shutdown.is_cancelled() && jobs.is_empty() {
                 return;
             }
+            let owed = self.world.memory().owed.next();
+            let is_due = async |due: Option<(Instant, String)>| match due {
+                Some((due, container)) => {
+                    tokio::time::sleep_until(due).await;
+                    container
+                }
+                None => std::future::pending().await,
+            };
             tokio::select! {
                 biased;
                 Some(container) = jobs.next() => {
                     dirty.done(&container);
-                    self.world.memory().replacing.remove(&container);
-                    self.world.memory().transitions.remove(&container);
+                    let mut memory = self.world.memory();
+                    memory.replacing.remove(&container);
+                    if !memory.owed.has(&container) {
+                        memory.transitions.remove(&container);
+                    }
+                    drop(memory);
                     self.world.bell.notify_one();
+                }
+                container = is_due(owed), if !shutdown.is_cancelled() && jobs.len() < WAITING_MAX => {
+                    dirty.mark(container);
                 }
                 () = shutdown.cancelled(), if !shutdown.is_cancelled() => {}
                 container = self.containers.recv(), if !shutdown.is_cancelled() => match container {
@@ -98,6 +117,10 @@ impl Restart {
     ) -> futures_util::future::BoxFuture<'static, String> {
         let world = Arc::clone(&self.world);
         Box::pin(async move {
+            let left = match left {
+                Some(replacement) => Some(replacement),
+                None => owed::due(&world, &container).await,
+            };
             match left {
                 Some(replacement) => carry_through(&world, replacement, &shutdown).await,
                 None => {
@@ -173,8 +196,13 @@ async fn take_steps(world: &World, mut replacement: Replacement, shutdown: &Canc
     let mut failures = 0;
     while let Some((act, _)) = replacement.phase.next() {
         if let Err(error) = world.journals.write(&replacement) {
-            if replacement.phase.is_past_fence() {
+            if replacement.may_serve_nobody() {
                 tracing::error!(error = &error as &dyn std::error::Error, "the journal cannot be written; going on");
+            } else if replacement.phase.is_past_fence() {
+                // Nothing was stopped yet, and going back is free: going on, a crash would leave it down for good.
+                let failed = Event::Failed(Failure::Node(error.to_string()));
+                give_up(world, &mut replacement, failed, &error);
+                continue;
             } else {
                 note_failed_here(world, &replacement, &error.to_string());
                 abandon(world, &replacement).await;
@@ -193,6 +221,9 @@ async fn take_steps(world: &World, mut replacement: Replacement, shutdown: &Canc
                 if let Err(error) = replacement.apply(event) {
                     tracing::error!(error = %error, txn = replacement.txn, "replacement halted");
                     return;
+                }
+                if act == Act::Fence && !replacement.phase.is_return() {
+                    owed::hand_over(world, &replacement.facts.container).await;
                 }
             }
             Err(error) => {
@@ -229,7 +260,7 @@ async fn abandon(world: &World, replacement: &Replacement) {
 }
 
 /// Goes on without an act that the engine refuses for good, and says so.
-fn give_up(world: &World, replacement: &mut Replacement, event: Event, error: &acts::ActError) {
+fn give_up(world: &World, replacement: &mut Replacement, event: Event, error: &dyn std::error::Error) {
     let facts = &replacement.facts;
     let text = format!("given up: {error}; see to it by hand");
     world.account.tell_of("trouble", &facts.track, &facts.container, Some(replacement.phase.word()), text);
@@ -241,6 +272,12 @@ fn give_up(world: &World, replacement: &mut Replacement, event: Event, error: &a
 /// The end of a replacement: the journal goes last.
 async fn finish(world: &World, replacement: &Replacement) {
     let facts = &replacement.facts;
+    if owed::is_left_owing(world, replacement).await {
+        if let Err(error) = world.journals.write(replacement) {
+            tracing::error!(error = &error as &dyn std::error::Error, "the journal of what is owed is not the newest");
+        }
+        return;
+    }
     if let Err(error) = world.journals.close(&replacement.txn) {
         tracing::error!(error = &error as &dyn std::error::Error, "a finished journal stays behind");
     }
@@ -264,14 +301,17 @@ fn tell(world: &World, replacement: &Replacement, act: Act, event: &Event) {
         (Act::StopPredecessor, Event::Done) => "old one stopped".to_owned(),
         (Act::StartCandidate, Event::Done) => "candidate started, at the gate".to_owned(),
         (Act::ObserveCandidate, Event::Done) => "candidate passed the gate".to_owned(),
-        (Act::RemovePredecessor, Event::Done) => format!("now runs {digest}"),
-        (Act::StartPredecessor, Event::Done) if replacement.may_have_stopped_predecessor() => {
-            "old one started again".to_owned()
-        }
-        (Act::Condemn, Event::Done) => match replacement.charge(false) {
-            Some(reason) => format!("{digest} is bad: {reason}; the old one serves"),
-            None => format!("{digest} was not deployed; the old one serves"),
+        (Act::RemovePredecessor, Event::Done) if replacement.failure.is_none() => format!("now runs {digest}"),
+        (Act::RemovePredecessor, Event::Done) => format!("{digest} stays, though it failed: nothing else is left"),
+        (Act::StartPredecessor, Event::Done) if replacement.owes_a_start() => "old one started again".to_owned(),
+        (Act::Condemn, Event::Done) => match (replacement.charge(false), replacement.control) {
+            (Some(reason), _) => format!("{digest} is bad: {reason}; the old one serves"),
+            (None, Some(false)) => format!("{digest} was not deployed; the old one does not pass the same check"),
+            (None, _) if replacement.was_ended_by_hand() => format!("{digest} was not deployed; left stopped"),
+            (None, _) => format!("{digest} was not deployed; the old one serves"),
         },
+        (_, Event::PredecessorGone { .. }) => "the old one was removed by somebody; the new one stays".to_owned(),
+        (_, Event::EngineReturned) => "the engine was away; the new one is started again".to_owned(),
         (_, Event::Failed(failure)) => format!("going back: {}", failure.reason()),
         _ => return,
     };

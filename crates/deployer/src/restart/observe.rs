@@ -15,27 +15,60 @@ use crate::world::World;
 pub const PROBE_LIMIT: Duration = Duration::from_secs(2);
 /// The first pause between two looks; it grows to the longest, so that a fast start is seen at once.
 const PAUSE_FIRST: Duration = Duration::from_millis(25);
+/// Refusals in a row to show a container after which watching it ends: about half a minute.
+const MISSES_MAX: u32 = 60;
 /// The longest pause between two looks.
 const PAUSE_LONGEST: Duration = Duration::from_millis(500);
 
-/// Looks until the gate has judged. Gives back why it failed, if it did.
+/// What came of watching a container at its gate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Watched {
+    /// It may stay.
+    Passed,
+    /// It may not, for this reason.
+    Failed(String),
+    /// Somebody removed it.
+    Gone,
+    /// The engine was away meanwhile, and the container's process is not the one from before: what became of that one is
+    /// nobody's failure.
+    EngineReturned,
+}
+
+/// Looks until the gate has judged. An engine that does not answer is waited for, and the gate goes on where it was if
+/// the process has not changed.
 ///
 /// # Errors
-/// [`EngineError`] if the engine does not answer; the container counts as gone if it is not found.
-pub async fn watch(world: &World, facts: &Facts, id: &str, mut gate: Gate) -> Result<Result<(), String>, EngineError> {
+/// [`EngineError`] if the engine refuses to show the container time and again.
+pub async fn watch(world: &World, facts: &Facts, id: &str, mut gate: Gate) -> Result<Watched, EngineError> {
     let begun = Instant::now();
     let mut pause = PAUSE_FIRST;
+    let mut misses = 0;
+    let mut was_away = false;
+    let mut process = None;
     loop {
-        let container = match world.engine.container(id).await {
-            Err(EngineError::NotFound { .. }) => return Ok(Err("was removed by somebody".to_owned())),
-            container => container?,
-        };
-        let sample = sample(world, facts, &container).await;
-        let now_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        match gate.judge(now_ms, &sample) {
-            Judgement::Passed => return Ok(Ok(())),
-            Judgement::Failed(reason) => return Ok(Err(reason)),
-            Judgement::Wait(why) => drop(world.memory().replacing.insert(facts.container.clone(), why)),
+        match world.engine.container(id).await {
+            Err(EngineError::NotFound { .. }) => return Ok(Watched::Gone),
+            Err(error) if error.is_ambiguous() => was_away = true,
+            Err(error) => {
+                misses += 1;
+                if misses >= MISSES_MAX {
+                    return Err(error);
+                }
+            }
+            Ok(container) => {
+                misses = 0;
+                let sample = sample(world, facts, &container).await;
+                let before = process.get_or_insert_with(|| sample.started_at.clone());
+                if std::mem::take(&mut was_away) && (!sample.is_running || *before != sample.started_at) {
+                    return Ok(Watched::EngineReturned);
+                }
+                let now_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+                match gate.judge(now_ms, &sample) {
+                    Judgement::Passed => return Ok(Watched::Passed),
+                    Judgement::Failed(reason) => return Ok(Watched::Failed(reason)),
+                    Judgement::Wait(why) => drop(world.memory().replacing.insert(facts.container.clone(), why)),
+                }
+            }
         }
         tokio::time::sleep(pause).await;
         pause = pause.mul_f64(1.5).min(PAUSE_LONGEST);

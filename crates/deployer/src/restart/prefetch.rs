@@ -128,6 +128,7 @@ pub async fn prefetch(
     everything_exists(world, &successor).await?;
     keep_predecessors_image(world, survey, view, decision).await?;
     let ran = decision.container.is_meant_to_run();
+    let is_owed = world.memory().owed.includes(&summary.id);
     let ports = baseline(world, &container, &policy.tcp, ran).await;
     Ok(Facts {
         track: view.track.clone(),
@@ -136,7 +137,8 @@ pub async fn prefetch(
         seq: target.seq,
         container: summary.name.clone(),
         predecessor: summary.id.clone(),
-        predecessor_ran: ran,
+        predecessor_ran: ran || is_owed,
+        predecessor_was_down: is_owed && !ran,
         new_image: new_image_id.clone(),
         tag_before: tag_to_go_back_to(survey, &view.track, new_image_id, &summary.image_id),
         restart_policy: successor.restart_policy,

@@ -26,7 +26,7 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Brings every journal as far as the engine alone allows.
 ///
 /// # Errors
-/// [`JournalError`] if a journal cannot be read or written; the daemon must not start over it.
+/// [`JournalError`] if a journal cannot be read; the daemon must not start over it.
 pub async fn recover_with_engine(world: &World) -> Result<Vec<Replacement>, JournalError> {
     let mut left = Vec::new();
     for mut replacement in world.journals.all()? {
@@ -41,7 +41,10 @@ pub async fn recover_with_engine(world: &World) -> Result<Vec<Replacement>, Jour
         );
         let mut failures = 0;
         while let Some((act, _)) = replacement.phase.next().filter(|(act, _)| is_urgent(*act)) {
-            world.journals.write(&replacement)?;
+            // On a full disk a container that should serve is brought up all the same: everything here is repeatable.
+            if let Err(error) = world.journals.write(&replacement) {
+                tracing::error!(error = &error as &dyn std::error::Error, "the journal cannot be written; going on");
+            }
             failpoint::reached(&world.settings.state_dir, replacement.phase).await;
             match acts::carry_out(world, &mut replacement, act, &CancellationToken::new()).await {
                 Ok(event) => {
@@ -82,7 +85,7 @@ fn apply(replacement: &mut Replacement, event: Event) {
 }
 
 /// Decides where to go on, from what the engine shows.
-async fn settle(world: &World, replacement: &mut Replacement) {
+pub async fn settle(world: &World, replacement: &mut Replacement) {
     if replacement.candidate.is_none() {
         let name = replacement.candidate_name();
         replacement.candidate = look(world, &name).await.and_then(|c| Some(c.get("Id")?.as_str()?.to_owned()));
@@ -91,7 +94,8 @@ async fn settle(world: &World, replacement: &mut Replacement) {
         Some(id) => look(world, id).await,
         None => None,
     };
-    let mut predecessor_runs = look(world, &replacement.facts.predecessor).await.is_some_and(|c| runs(&c));
+    let predecessor = look(world, &replacement.facts.predecessor).await;
+    let mut predecessor_runs = predecessor.as_ref().is_some_and(runs);
     // A stop that was sent goes on without us; until its time is over nobody knows whether it was.
     if replacement.phase == Phase::PolicyOff {
         let patience = Duration::from_millis(replacement.facts.grace_ms) + STOP_MARGIN;
@@ -102,6 +106,7 @@ async fn settle(world: &World, replacement: &mut Replacement) {
         }
     }
     let seen = Seen {
+        predecessor_exists: predecessor.is_some(),
         predecessor_runs,
         candidate_exists: candidate.is_some(),
         candidate_runs: candidate.as_ref().is_some_and(runs),

@@ -21,32 +21,38 @@ fn returning() -> Replacement {
 #[tokio::test(start_paused = true)]
 async fn the_way_back_ends_though_somebody_removed_both_containers() {
     let fixture = fixture().await;
+    let by_hand = Some(Failure::ByHand("removed by somebody".into()));
     let shutdown = CancellationToken::new();
-    let way_back = carry_through(&fixture.world, returning(), &shutdown);
+    let way_back = carry_through(&fixture.world, Replacement { failure: by_hand, ..returning() }, &shutdown);
     tokio::time::timeout(Duration::from_secs(60), way_back).await.expect("it ends");
     assert_eq!(fixture.world.journals.all().expect("read"), []);
 }
 
-/// Until the old one runs, nothing serves: it is tried for ever. A shutdown does not wait for that; the journal stays,
-/// and the next start goes on.
+/// Until the old one runs, nothing serves: it is started again and again, without the slot that others wait for. A
+/// shutdown does not wait for that; the journal stays, and the next start goes on.
 #[tokio::test(start_paused = true)]
-async fn the_old_ones_start_is_never_given_up_and_holds_up_no_shutdown() {
+async fn an_old_one_that_does_not_start_is_owed_and_holds_up_neither_others_nor_a_shutdown() {
     let fixture = fixture().await;
     {
         let mut state = fixture.engine.state();
         state.containers = vec![container("old", "web.old-00c0ffee", "exited")];
         state.refused.insert("start", refused());
     }
+    let starts = || fixture.engine.state().calls.iter().filter(|call| *call == "start old").count();
     let shutdown = CancellationToken::new();
-    let mut way_back = Box::pin(carry_through(&fixture.world, returning(), &shutdown));
-    let waited = tokio::time::timeout(Duration::from_secs(3600), &mut way_back).await;
-    assert!(waited.is_err(), "it goes on trying");
+    let (_sender, containers) = mpsc::channel(9);
+    let restart = Restart { world: Arc::clone(&fixture.world), containers, left: vec![returning()] };
+    let mut stage = Box::pin(restart.run(shutdown.clone()));
+    let an_hour = Duration::from_secs(3600);
+    assert!(tokio::time::timeout(an_hour, &mut stage).await.is_err(), "the stage goes on");
+    let tried = starts();
+    let phases = || fixture.world.journals.all().expect("read").iter().map(|journal| journal.phase).collect::<Vec<_>>();
+    assert_eq!(phases(), [Phase::Returned], "the slot is given back, and the journal open");
+    assert!(tokio::time::timeout(an_hour, &mut stage).await.is_err(), "the stage goes on");
+    assert!(starts() > tried, "it goes on trying");
     shutdown.cancel();
-    tokio::time::timeout(Duration::from_secs(60), way_back).await.expect("it ends");
-    let calls = fixture.engine.state().calls.clone();
-    assert!(calls.contains(&"rename old".to_owned()), "{calls:?}");
-    let journals = fixture.world.journals.all().expect("read");
-    assert_eq!(journals.iter().map(|journal| journal.phase).collect::<Vec<_>>(), [Phase::NamesBack]);
+    tokio::time::timeout(Duration::from_secs(120), stage).await.expect("it ends");
+    assert_eq!(phases().len(), 1, "the next start goes on");
 }
 
 #[tokio::test(start_paused = true)]
@@ -147,6 +153,7 @@ async fn the_tag_goes_back_only_from_the_candidates_image() {
         let fixture = fixture().await;
         let repo_tags = vec!["registry.test/web:1".to_owned()];
         let image = ImageSummary { id: tagged.to_owned(), repo_tags, repo_digests: Vec::new() };
+        fixture.engine.state().containers = vec![container("old", "web", "running")];
         fixture.engine.state().images = vec![image];
         let shutdown = CancellationToken::new();
         acts::carry_out(&fixture.world, &mut returning(), Act::MoveTagBack, &shutdown).await.expect("done");
