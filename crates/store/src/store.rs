@@ -1,7 +1,7 @@
 //! What the stages ask of a store: the trait, its errors, and the limits of a transaction.
 //!
 //! The store is a revisioned map with the semantics of etcd v3, so that one machine and a cluster run the same
-//! code: the embedded store ([`embedded`]) and etcd differ in how far away they are, not in what they promise.
+//! code: the embedded store (`embedded`) and etcd differ in how far away they are, not in what they promise.
 //! This module knows keys and values as text and bytes only; what they mean is `deployer_core`'s business.
 
 use std::collections::BTreeSet;
