@@ -10,8 +10,8 @@ use deployer_engine::EngineError;
 use sha2::{Digest as _, Sha256};
 
 use crate::ledger::{self, Ledger};
+use crate::look::LookError;
 use crate::survey::Survey;
-use crate::update::LookError;
 use crate::world::World;
 
 /// Who brought an image here.

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use deployer_core::backoff::Backoff;
 use deployer_core::node::{Claimant, Sign, claimant};
-use deployer_core::store::{Compare, LeaseId, Revision, Txn};
+use deployer_core::store::{Compare, LeaseId, Txn};
 use deployer_store::StoreError;
 use tokio_util::sync::CancellationToken;
 
 use crate::claims;
 use crate::ledger::{Read, decode};
 use crate::publish;
-use crate::world::World;
+use crate::world::{Presence, World};
 
 /// How long others believe that this node lives after its last sign.
 pub const LEASE: Duration = Duration::from_secs(30);
@@ -24,15 +24,6 @@ const SIGN: Duration = Duration::from_secs(7);
 const TWIN: Duration = Duration::from_secs(1);
 /// How long the end of the daemon may take to tell the others. They find out by themselves, half a minute later.
 const FAREWELL: Duration = Duration::from_secs(5);
-
-/// Whether this node is registered, and how the store is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Presence {
-    /// The lease, and the revision of the sign that hangs on it.
-    pub lease: Option<(LeaseId, Revision)>,
-    /// Why the node is not registered, or the store not heard, for people.
-    pub trouble: Option<String>,
-}
 
 /// Registers this node and keeps it registered until shutdown, which is told to the others.
 pub async fn run(world: &World, shutdown: CancellationToken) {

@@ -2,8 +2,6 @@
 //!
 //! Instances last until the node withdraws them; the rest ends with the node's lease. Only what has changed is written.
 
-use std::collections::BTreeMap;
-
 use deployer_core::availability::{Fetched, Instance, Report};
 use deployer_core::image::Track;
 use deployer_core::plan::Target;
@@ -14,20 +12,8 @@ use serde_json::Value;
 use crate::ledger::{Read, decode};
 use crate::situation::{Decision, TrackView, state_of};
 use crate::survey::Survey;
+use crate::words::{Said, Words};
 use crate::world::World;
-
-/// A value, and whether it ends with the node's lease.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Said {
-    /// Until it is withdrawn.
-    Lasting(Value),
-    /// As long as the node lives.
-    Leased(Value),
-}
-
-/// What this node has to say, by key.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Words(BTreeMap<String, Said>);
 
 impl Words {
     /// Adds what there is to say of a track.

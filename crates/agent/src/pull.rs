@@ -18,9 +18,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::keep;
+use crate::look::LookError;
 use crate::situation::TrackView;
 use crate::survey::Survey;
-use crate::update::LookError;
 use crate::world::{Retry, World};
 
 /// Pulls at once. The engine itself limits the layers it fetches at a time.

@@ -13,6 +13,7 @@ use deployer_core::node::Identity;
 use deployer_core::ownership::Owner;
 use deployer_core::policy::Manage;
 use deployer_core::slot::Scope;
+use deployer_core::store::{LeaseId, Revision};
 use deployer_engine::Engine;
 use deployer_store::Store;
 use serde_json::Value;
@@ -21,8 +22,7 @@ use tokio::time::Instant;
 
 use crate::happening::Account;
 use crate::journal::Journals;
-use crate::presence::Presence;
-use crate::publish::Words;
+use crate::words::Words;
 
 /// Changes of the store that wait for a slow listener; beyond it that one takes everything for changed.
 const CHANGES_MAX: usize = 1024;
@@ -77,6 +77,15 @@ pub struct World {
     /// The tracks that some node runs; `None` until engine and store were listed once.
     pub registered: watch::Sender<Option<BTreeSet<Track>>>,
     memory: Mutex<Memory>,
+}
+
+/// Whether this node is registered, and how the store is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Presence {
+    /// The lease, and the revision of the sign that hangs on it.
+    pub lease: Option<(LeaseId, Revision)>,
+    /// Why the node is not registered, or the store not heard, for people.
+    pub trouble: Option<String>,
 }
 
 /// Why a version cannot be deployed to a container of this machine.

@@ -27,10 +27,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::failpoint;
 use crate::keep;
+use crate::look::LookError;
 use crate::situation::{Decision, TrackView};
 use crate::supervision::Supervisors;
 use crate::survey::Survey;
-use crate::update::LookError;
 use crate::world::{Transition, Trouble, World};
 
 pub use recovery::recover_with_engine;

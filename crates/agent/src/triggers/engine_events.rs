@@ -11,7 +11,7 @@ use deployer_engine::EngineEvent;
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
 
-use crate::update::Wake;
+use crate::look::Wake;
 use crate::world::World;
 
 /// Events remembered to tell a repeated one.

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 pub use engine_events::EngineEvents;
 pub use store_watch::StoreWatch;
 
-use crate::update::Wake;
+use crate::look::Wake;
 
 /// Wakes everything once a period: what every lost event is healed by.
 pub async fn timer(period: Duration, wakes: mpsc::Sender<Wake>) {

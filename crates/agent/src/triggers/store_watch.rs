@@ -10,8 +10,8 @@ use deployer_store::StoreError;
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
 
+use crate::look::Wake;
 use crate::publish;
-use crate::update::Wake;
 use crate::world::{Changed, World};
 
 /// How often everything is listed anew even if no change was missed, against a watch that says nothing and is believed.

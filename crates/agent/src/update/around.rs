@@ -7,11 +7,12 @@ use deployer_core::plan::{Action, Answer};
 use deployer_core::store::{Compare, Txn};
 use deployer_store::StoreError;
 
-use super::LookError;
 use crate::ledger;
-use crate::publish::{self, Words};
+use crate::look::LookError;
+use crate::publish;
 use crate::situation::TrackView;
 use crate::survey::Survey;
+use crate::words::Words;
 use crate::world::World;
 
 /// Looks at everything here, tells the others of it, and names the tracks for which something is to be done.

@@ -14,8 +14,6 @@ use deployer_core::dirty::Dirty;
 use deployer_core::image::Track;
 use deployer_core::plan::{Action, Answer};
 use deployer_core::record::Source;
-use deployer_engine::EngineError;
-use deployer_store::StoreError;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
@@ -27,34 +25,16 @@ use around::{look_around, remember_tag};
 use resolve::Asked;
 
 use crate::ledger::Ledger;
-use crate::publish::Words;
+use crate::look::{LookError, Wake};
 use crate::situation::TrackView;
 use crate::survey::Survey;
+use crate::words::Words;
 use crate::world::World;
 
 /// Looks under way at once. More wait as dirty keys, which cost nothing.
 const LOOKS_MAX: usize = 8;
 /// Rounds of asking the registry in one look, against a registry whose answers never settle.
 const ROUNDS_MAX: u32 = 5;
-/// Says that something may have changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Wake {
-    /// Anything.
-    All,
-    /// One track.
-    Track(Track),
-}
-
-/// Why a look could not be finished; it is tried again.
-#[derive(Debug, thiserror::Error)]
-pub enum LookError {
-    /// The engine does not answer.
-    #[error("the engine was not heard")]
-    Engine(#[from] EngineError),
-    /// The store does not answer.
-    #[error("the store was not heard")]
-    Store(#[from] StoreError),
-}
 
 /// The stage with its channels.
 pub struct Update {

@@ -12,9 +12,9 @@ use deployer_engine::ResolveError;
 use deployer_store::StoreError;
 use tokio::time::Instant;
 
-use super::LookError;
 use super::around::try_again;
 use crate::ledger::{Ledger, Read, Resolver};
+use crate::look::LookError;
 use crate::situation::TrackView;
 use crate::survey::Survey;
 use crate::world::{Retry, World};

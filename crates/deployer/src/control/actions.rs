@@ -2,9 +2,10 @@
 
 use axum::http::StatusCode;
 use deployer_agent::ledger::{Ledger, verdicts_everywhere};
+use deployer_agent::look::LookError;
 use deployer_agent::situation::TrackView;
 use deployer_agent::survey::Survey;
-use deployer_agent::update::{LookError, try_again};
+use deployer_agent::update::try_again;
 use deployer_agent::world::World;
 use deployer_core::image::Track;
 use deployer_core::plan::Answer;

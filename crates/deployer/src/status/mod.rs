@@ -7,9 +7,9 @@ mod here;
 use std::collections::{BTreeMap, BTreeSet};
 
 use deployer_agent::ledger::{Ledger, verdicts_everywhere};
+use deployer_agent::look::LookError;
 use deployer_agent::situation::TrackView;
 use deployer_agent::survey::Survey;
-use deployer_agent::update::LookError;
 use deployer_agent::world::World;
 use deployer_core::image::{Digest, Track};
 use deployer_core::plan::Answer;
