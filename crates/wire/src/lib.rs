@@ -1,7 +1,8 @@
 //! HTTP/1.1 over a Unix socket or TCP, one connection a request.
 //!
-//! The Docker edge and the command line both speak through this; it knows neither. A request's connection is
-//! driven by whoever reads its answer, so nothing is spawned, and dropping the answer closes the connection.
+//! The Docker edge, the callback and the command line speak through this. It knows none of them, nor anything else of
+//! deployer, so that edges which need it need not know each other. A request's connection is driven by whoever reads its
+//! answer, so nothing is spawned, and dropping the answer closes the connection.
 
 use std::fmt;
 use std::future::Future;
