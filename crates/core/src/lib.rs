@@ -1,8 +1,9 @@
 //! The decisions of deployer: pure functions and state machines.
 //!
 //! Nothing here waits, reads a clock, draws a random number, or speaks to anything outside; what is needed of
-//! the world is passed in. The crate `deployer` carries the decisions out.
+//! the world is passed in. The other crates carry the decisions out, and none of them is known here.
 
+pub mod ambient;
 pub mod availability;
 pub mod backoff;
 pub mod dirty;

@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
+use deployer_wire::{self as wire, Answer, Call, Endpoint, WireError};
 use hyper::Method;
 use serde::de::DeserializeOwned;
 
 use super::{Ended, say};
 use crate::control::{Ask, Said};
-use crate::wire::{self, Answer, Call, Endpoint, WireError};
 
 /// How long the daemon may take to answer.
 const LIMIT: Duration = Duration::from_secs(60);

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
+use deployer_agent::happening::Happening;
 use futures_util::StreamExt;
 
 use super::{Ended, Format, client, say};
-use crate::happening::Happening;
 
 /// Prints happenings until the daemon ends.
 pub async fn follow(socket: &Path, format: Format) -> Result<(), Ended> {

@@ -14,12 +14,12 @@ use axum::extract::{Json, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use deployer_agent::world::World;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 use crate::status::status;
-use crate::world::World;
 
 pub use actions::ActionError;
 

@@ -6,19 +6,17 @@ mod here;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use deployer_agent::ledger::{Ledger, verdicts_everywhere};
+use deployer_agent::look::LookError;
+use deployer_agent::situation::TrackView;
+use deployer_agent::survey::Survey;
+use deployer_agent::world::World;
 use deployer_core::image::{Digest, Track};
 use deployer_core::plan::Answer;
 use deployer_core::record::{Opinion, Record, Verdicts, Version};
 use serde::{Deserialize, Serialize};
 
-use crate::ledger::{Ledger, verdicts_everywhere};
-use crate::situation::TrackView;
-use crate::survey::Survey;
-use crate::update::LookError;
-use crate::world::World;
 use elsewhere::Elsewhere;
-
-pub use here::state_of;
 
 /// Everything that this node knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
