@@ -134,8 +134,9 @@ impl Gate {
     fn probe(&mut self, now_ms: u64, missing: Option<String>) -> Judgement {
         if let Some(missing) = missing {
             self.passes = 0;
-            if now_ms >= self.settings.timeout_ms.max(self.settings.stable_ms) {
-                let limit = self.settings.timeout_ms as f64 / 1000.0;
+            let limit_ms = self.settings.timeout_ms.max(self.settings.stable_ms);
+            if now_ms >= limit_ms {
+                let limit = limit_ms as f64 / 1000.0;
                 return Judgement::Failed(format!("not ready within {limit} s: {missing}"));
             }
             return Judgement::Wait(missing);
@@ -249,6 +250,13 @@ mod tests {
     }
 
     #[test]
+    fn the_limit_that_is_said_is_the_one_that_was_waited_for() {
+        let short = GateSettings { timeout_ms: 0, ..SETTINGS };
+        let reason = "not ready within 2 s: no answer on TCP port 80";
+        check(Gate::new(short), &every(500, 9_000, |_| silent()), Some((2_000, reason)));
+    }
+
+    #[test]
     fn health_must_be_healthy_and_unhealthy_ends_it_at_once() {
         let healthy_late =
             |now| Sample { health: if now < 4_000 { Health::Starting } else { Health::Healthy }, ..up() };
@@ -273,6 +281,27 @@ mod tests {
             _ => up(),
         };
         check(Gate::new(SETTINGS), &every(500, 90_000, paused), Some((61_500, "passed")));
+    }
+
+    /// Plays looks every 500 ms until `now`, and gives what is said to be waited for then.
+    #[track_caller]
+    fn check_waiting(now: u64, sample: impl Fn(u64) -> Sample, expected: &str) {
+        let mut gate = Gate::with_monitor(SETTINGS);
+        let last = every(500, now, sample).iter().map(|(now, sample)| gate.judge(*now, sample)).last();
+        assert_eq!(last, Some(Judgement::Wait(expected.to_owned())), "at {now} ms");
+    }
+
+    #[test]
+    fn whoever_asks_is_told_what_is_waited_for_and_how_long() {
+        let starting = |_| Sample { health: Health::Starting, ..up() };
+        let paused = |_| Sample { is_paused: true, ..up() };
+        check_waiting(500, |_| up(), "up, 1.5 s left of its stable window");
+        check_waiting(500, |_| silent(), "no answer on TCP port 80");
+        check_waiting(500, starting, "its HEALTHCHECK has not passed yet");
+        check_waiting(500, paused, "paused by somebody; waiting until it goes on");
+        check_waiting(2_000, |_| up(), "ready, looking once more");
+        check_waiting(2_500, |_| up(), "ready; first of its version, watched for 5 s more");
+        check_waiting(4_500, |_| up(), "ready; first of its version, watched for 3 s more");
     }
 
     #[test]
