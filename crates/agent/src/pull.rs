@@ -105,17 +105,17 @@ async fn fetch(world: &World, track: &Track, digest: &Digest, running_image: &st
         world.memory().pulling.insert(track.clone(), amount);
     };
     world.engine.pull(&reference, &progress).await?;
-    let name = format!("{}@{digest}", track.name().familiar());
-    let (image, running) = tokio::join!(world.engine.image(&name), world.engine.image(running_image));
-    let image = image?;
-    let running = if_found(running)?;
-    if let Some(mismatch) = platform_mismatch(&image, running.as_ref()) {
+    let images = world.engine.images().await?;
+    let Some(here) = images.iter().find(|image| image.is_at(track.name(), digest)) else {
+        return Err(PullError::WithoutEffect { image: reference.to_string() });
+    };
+    let (image, running) = tokio::join!(world.engine.image(&here.id), world.engine.image(running_image));
+    if let Some(mismatch) = platform_mismatch(&image?, if_found(running)?.as_ref()) {
         // Engine 20.10 takes a foreign image without a word. Kept, it would count as "here".
-        world.engine.untag(&name).await?;
+        keep::undo_pull(world, track, here).await?;
         return Err(PullError::Platform { image: reference.to_string(), message: mismatch });
     }
-    let id = image.get("Id").and_then(Value::as_str).unwrap_or_default();
-    keep::keep(world, track, digest, id, keep::Kind::Pulled).await?;
+    keep::keep(world, track, digest, &here.id, keep::Kind::Pulled).await?;
     Ok(())
 }
 
@@ -133,4 +133,43 @@ pub fn platform_mismatch(image: &Value, running: Option<&Value>) -> Option<Strin
     };
     let is_foreign = ["Os", "Architecture", "Variant"].into_iter().any(differs);
     is_foreign.then(|| format!("it is for {}, this machine runs {}", platform(image), platform(running)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use deployer_core::record::{Record, Source};
+    use deployer_core::store::Txn;
+
+    use super::*;
+    use deployer_engine::ImageSummary;
+    use crate::stand_in::{Fixture, container, digest, fixture, track};
+
+    /// A container of the track, with a version recorded that is not on the machine.
+    async fn behind() -> Fixture {
+        let fixture = fixture().await;
+        fixture.engine.state().containers = vec![container("old", "web", "running")];
+        let record = Record::adopt(None, &digest('2'), Source::Hook, 0);
+        let world = &fixture.world;
+        world.store.txn(Txn::new().put(world.keys.record(&track()), &record)).await.expect("stored");
+        fixture
+    }
+
+    /// As an engine did whose list said less than its inspection: the version was pulled 138 times in 150 seconds.
+    #[tokio::test(start_paused = true)]
+    async fn a_pull_that_succeeds_without_effect_backs_off_and_is_shown() {
+        let fixture = behind().await;
+        let name = format!("registry.test/web@{}", digest('2'));
+        fixture.engine.state().unlisted = vec![ImageSummary::named("sha256:new", [name.as_str()])];
+        for _ in 0..600 {
+            pull(&fixture.world, &track()).await.expect("looked");
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        let pulls = fixture.engine.state().calls.iter().filter(|call| call.starts_with("pull ")).count();
+        assert!((3..=9).contains(&pulls), "{pulls} pulls in ten minutes");
+        let memory = fixture.world.memory();
+        let retry = memory.pulls.values().next().expect("it is tried again");
+        assert!(retry.reason.contains("does not show"), "{}", retry.reason);
+    }
 }

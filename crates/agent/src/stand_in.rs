@@ -36,6 +36,8 @@ pub struct State {
     /// Raw inspections.
     pub containers: Vec<Value>,
     pub images: Vec<ImageSummary>,
+    /// Images that an inspection finds and the list does not show.
+    pub unlisted: Vec<ImageSummary>,
     /// Calls that are refused, by their method's name.
     pub refused: BTreeMap<&'static str, EngineError>,
     /// Method and object of every call that could change something, and `containers` of every listing.
@@ -202,10 +204,14 @@ impl Engine for StandIn {
 
     async fn image(&self, reference: &str) -> Result<Value, EngineError> {
         let names = |image: &&ImageSummary| {
-            let mut names = image.repo_tags.iter().chain(&image.repo_digests).chain([&image.id]);
-            names.any(|name| name == reference)
+            let named = ImageRef::parse(reference).map(|name| match (name.tag, name.digest) {
+                (_, Some(digest)) => image.is_at(&name.name, &digest),
+                (tag, None) => tag.is_some_and(|tag| image.tags.contains(&Track::new(name.name, tag))),
+            });
+            image.id == reference || named.unwrap_or(false)
         };
-        let found = self.state().images.iter().find(names).map(|image| json!({"Id": image.id}));
+        let state = self.state();
+        let found = state.images.iter().chain(&state.unlisted).find(names).map(|image| json!({"Id": image.id}));
         found.ok_or_else(|| absent(reference))
     }
 

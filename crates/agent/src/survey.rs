@@ -107,22 +107,19 @@ impl Survey {
 
     /// The local image of a track's repository with a digest.
     pub fn image_at(&self, track: &Track, digest: &Digest) -> Option<&ImageSummary> {
-        let name = format!("{}@{digest}", track.name().familiar());
-        self.images.iter().find(|image| image.repo_digests.contains(&name))
+        self.images.iter().find(|image| image.is_at(track.name(), digest))
     }
 
     /// The local image that a track's tag names.
     pub fn image_under(&self, track: &Track) -> Option<&ImageSummary> {
-        let name = track.familiar();
-        self.images.iter().find(|image| image.repo_tags.contains(&name))
+        self.images.iter().find(|image| image.tags.contains(track))
     }
 
     /// The digests of a local image in a track's repository.
     pub fn digests_of(&self, track: &Track, image_id: &str) -> Vec<Digest> {
-        let prefix = format!("{}@", track.name().familiar());
         let image = self.images.iter().find(|image| image.id == image_id);
-        let names = image.map(|image| image.repo_digests.as_slice()).unwrap_or_default();
-        names.iter().filter_map(|name| Digest::parse(name.strip_prefix(&prefix)?).ok()).collect()
+        let digests = image.and_then(|image| image.digests.get(track.name()));
+        digests.into_iter().flatten().cloned().collect()
     }
 }
 

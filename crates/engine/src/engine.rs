@@ -4,11 +4,12 @@
 //! tolerant views; what is written back to an engine is its own raw JSON, so that a setting this code has never
 //! heard of survives a replacement.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use deployer_core::image::{Digest, ImageRef, Track};
+use deployer_core::image::{Digest, ImageName, ImageRef, Track};
 use deployer_core::successor::ChangedFile;
 use futures_util::stream::BoxStream;
 use serde_json::Value;
@@ -166,22 +167,49 @@ pub struct ContainerSummary {
     /// ID of the image it was created from.
     pub image_id: String,
     /// Labels, image's and user's merged.
-    pub labels: std::collections::BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
     /// The state's word as the engine gives it: `running`, `exited`, `created`, …; unknown words are kept.
     pub state: String,
     /// The status line for people, such as `Up 3 minutes (healthy)`.
     pub status: String,
 }
 
-/// A line of the image list.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// An image on the machine, and which images of registries it is. Engines write that down in different ways, so each
+/// edge reads its own engine's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImageSummary {
     /// Image ID (`sha256:…`).
     pub id: String,
-    /// `name:tag` as Docker prints them.
-    pub repo_tags: Vec<String>,
-    /// `name@digest` as Docker prints them; empty for an image built here.
-    pub repo_digests: Vec<String>,
+    /// The tags that name it.
+    pub tags: BTreeSet<Track>,
+    /// The digests that it has in registries, by repository; empty for an image built here.
+    pub digests: BTreeMap<ImageName, BTreeSet<Digest>>,
+}
+
+impl ImageSummary {
+    /// An image by its names, `name:tag` and `name@digest`, whether short or in full. A text that is neither is passed
+    /// over: nothing that runs it has a track.
+    pub fn named<'a>(id: &str, names: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut image = Self { id: id.to_owned(), ..Self::default() };
+        for name in names.into_iter().filter_map(|name| ImageRef::parse(name).ok()) {
+            match (name.tag, name.digest) {
+                (_, Some(digest)) => drop(image.digests.entry(name.name).or_default().insert(digest)),
+                (Some(tag), None) => drop(image.tags.insert(Track::new(name.name, tag))),
+                (None, None) => {}
+            }
+        }
+        image
+    }
+
+    /// Whether it is the image of that digest in a repository.
+    pub fn is_at(&self, repository: &ImageName, digest: &Digest) -> bool {
+        self.digests.get(repository).is_some_and(|digests| digests.contains(digest))
+    }
+
+    /// Whether a tag of a repository names it.
+    pub fn is_tagged_in(&self, repository: &ImageName) -> bool {
+        self.tags.iter().any(|tag| tag.name() == repository)
+    }
 }
 
 /// What a registry says a track points to.
@@ -214,7 +242,7 @@ pub struct EngineEvent {
     /// ID of the container, or name or ID of the image.
     pub id: String,
     /// The engine's attributes: for containers their labels, `image` and `name`.
-    pub attributes: std::collections::BTreeMap<String, String>,
+    pub attributes: BTreeMap<String, String>,
     /// Nanoseconds since 1970 by the engine's clock; with `id` and `action` it tells a repeated event.
     pub time_nano: i64,
 }
@@ -319,6 +347,12 @@ pub enum PullError {
         image: String,
         /// The engine's words.
         message: String,
+    },
+    /// The engine says that it has pulled it, and does not have it.
+    #[error("{image} was pulled, and the engine does not show it")]
+    WithoutEffect {
+        /// The reference that was pulled.
+        image: String,
     },
     /// Anything else: the network, the registry. Worth another try.
     #[error("failed to pull {image}: {message}")]

@@ -209,8 +209,7 @@ async fn keep_predecessors_image(
     decision: &Decision,
 ) -> Result<(), EngineError> {
     let id = &decision.container.summary.image_id;
-    let image = survey.images.iter().find(|image| image.id == *id);
-    let is_kept = image.is_some_and(|image| image.repo_tags.iter().any(|tag| tag.starts_with("deployer.invalid/")));
+    let is_kept = survey.images.iter().any(|image| image.id == *id && keep::is_kept(image));
     match survey.digests_of(&view.track, id).first() {
         Some(digest) if !is_kept => keep::keep(world, &view.track, digest, id, keep::Kind::Kept).await,
         _ => Ok(()),

@@ -73,11 +73,7 @@ async fn a_journal_that_cannot_be_written_leaves_no_slot_taken() {
 /// A container of the track that runs version 1, with version 2 recorded and on the machine.
 async fn stale() -> Fixture {
     let fixture = fixture().await;
-    let image = |id: &str, letter| ImageSummary {
-        id: id.to_owned(),
-        repo_tags: Vec::new(),
-        repo_digests: vec![format!("registry.test/web@{}", digest(letter))],
-    };
+    let image = |id: &str, letter| ImageSummary::named(id, [track().at(&digest(letter)).to_string().as_str()]);
     {
         let mut state = fixture.engine.state();
         state.containers = vec![container("old", "web", "running")];
@@ -151,10 +147,8 @@ async fn only_a_policy_that_may_have_been_taken_is_given_back() {
 async fn the_tag_goes_back_only_from_the_candidates_image() {
     for (tagged, expected) in [("sha256:new", 1), ("sha256:built-meanwhile", 0)] {
         let fixture = fixture().await;
-        let repo_tags = vec!["registry.test/web:1".to_owned()];
-        let image = ImageSummary { id: tagged.to_owned(), repo_tags, repo_digests: Vec::new() };
         fixture.engine.state().containers = vec![container("old", "web", "running")];
-        fixture.engine.state().images = vec![image];
+        fixture.engine.state().images = vec![ImageSummary::named(tagged, ["registry.test/web:1"])];
         let shutdown = CancellationToken::new();
         acts::carry_out(&fixture.world, &mut returning(), Act::MoveTagBack, &shutdown).await.expect("done");
         assert_eq!(fixture.engine.state().calls.len(), expected, "{tagged}");

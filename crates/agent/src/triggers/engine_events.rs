@@ -5,12 +5,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use deployer_core::backoff::Backoff;
-use deployer_core::image::Track;
+use deployer_core::image::{ImageRef, Track};
 use deployer_core::replacement::is_transitional;
 use deployer_engine::EngineEvent;
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
 
+use crate::keep;
 use crate::look::Wake;
 use crate::world::World;
 
@@ -105,7 +106,7 @@ impl EngineEvents {
         }
         // A pull and a push give the name with its tag as the ID, and without it as an attribute; a tag the other way.
         let named = || event.attributes.get("name").into_iter().chain([&event.id]);
-        if named().any(|name| name.starts_with("deployer.invalid/")) {
+        if named().any(|name| ImageRef::parse(name).is_ok_and(|image| keep::is_private(&image.name))) {
             return None;
         }
         match named().find_map(|name| Track::parse(name).ok()) {

@@ -1,9 +1,9 @@
 //! Calls that concern images and, through the engine, registries.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use deployer_core::image::{Digest, ImageRef, Track};
+use deployer_core::image::{Digest, ImageName, ImageRef, Track};
 use deployer_wire::encode;
 use futures_util::StreamExt;
 use hyper::Method;
@@ -18,6 +18,11 @@ use crate::engine::{EngineError, ImageSummary, PullError, PullProgress, ResolveE
 const RESOLVE_LIMIT: Duration = Duration::from_secs(30);
 /// How long a pull may be silent before it is given up.
 const PULL_SILENCE_MAX: Duration = Duration::from_secs(300);
+/// Times that a list of images is asked for which comes to nothing because one of them is being removed; after that
+/// the engine counts as failing.
+const LIST_TRIES_MAX: u32 = 5;
+/// The pause between such tries.
+const LIST_PAUSE: Duration = Duration::from_millis(200);
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -29,21 +34,49 @@ struct Listed {
     repo_digests: Option<Vec<String>>,
 }
 
-/// All images; Docker's `<none>` placeholders are left out.
+impl Listed {
+    /// Its names, Docker's `<none>` placeholders left out.
+    fn names(&self) -> impl Iterator<Item = &str> {
+        let names = self.repo_tags.iter().chain(&self.repo_digests).flatten();
+        names.map(String::as_str).filter(|name| !name.contains("<none>"))
+    }
+
+    /// Whether its ID is the digest that registries know it by, and not, as it used to be, that of its configuration.
+    fn is_its_digest(&self) -> bool {
+        self.names().any(|name| name.split_once('@').is_some_and(|(_, digest)| digest == self.id))
+    }
+}
+
+/// All images. An engine on containerd's image store fails altogether while one of them is being removed.
 pub async fn list(client: &Client) -> Result<Vec<ImageSummary>, EngineError> {
-    let entries: Vec<Value> = client.read(Request::new(Method::GET, "/images/json".to_owned(), "list images")).await?;
-    let named = |names: Option<Vec<String>>| {
-        names.unwrap_or_default().into_iter().filter(|name| !name.contains("<none>")).collect()
+    let mut tries = 1;
+    let entries: Vec<Value> = loop {
+        match client.read(Request::new(Method::GET, "/images/json".to_owned(), "list images")).await {
+            Err(EngineError::NotFound { .. }) if tries < LIST_TRIES_MAX => tries += 1,
+            outcome => break outcome?,
+        }
+        tokio::time::sleep(LIST_PAUSE).await;
     };
-    Ok(entries
-        .into_iter()
-        .filter_map(|entry| serde_json::from_value::<Listed>(entry).ok())
-        .map(|image| ImageSummary {
-            id: image.id,
-            repo_tags: named(image.repo_tags),
-            repo_digests: named(image.repo_digests),
-        })
-        .collect())
+    let images: Vec<Listed> = entries.into_iter().filter_map(|entry| serde_json::from_value(entry).ok()).collect();
+    // One image tells for all of them: an engine has one image store.
+    let is_containerds = images.iter().any(Listed::is_its_digest);
+    Ok(images.iter().map(|image| if is_containerds { from_containerd(image) } else { classic(image) }).collect())
+}
+
+fn classic(listed: &Listed) -> ImageSummary {
+    ImageSummary::named(&listed.id, listed.names())
+}
+
+/// An image of containerd's store. There each name is an entry of its own, `name@digest` among the tags, and of the
+/// digests the list shows that of the last entry alone, be it a keep-tag's. But whatever names it, the ID is the digest
+/// of its manifest or index: so it is the image of that digest in every repository that a name of it is in.
+fn from_containerd(listed: &Listed) -> ImageSummary {
+    let image = classic(listed);
+    let Ok(digest) = Digest::parse(&image.id) else { return image };
+    let repositories: BTreeSet<ImageName> =
+        image.tags.iter().map(|tag| tag.name().clone()).chain(image.digests.into_keys()).collect();
+    let digests = repositories.into_iter().map(|name| (name, BTreeSet::from([digest.clone()]))).collect();
+    ImageSummary { digests, ..image }
 }
 
 /// The raw inspection.

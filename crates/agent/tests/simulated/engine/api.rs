@@ -56,14 +56,9 @@ impl Engine for SimulatedEngine {
     async fn images(&self) -> Result<Vec<ImageSummary>, EngineError> {
         self.call("list images", |state| {
             let ids: BTreeSet<&String> = state.names.values().collect();
-            let named = |id: &String, is_digest: bool| {
-                let names = state.names.iter().filter(|(name, image)| *image == id && name.contains('@') == is_digest);
-                names.map(|(name, _)| name.clone()).collect()
-            };
-            let summary = |id: &String| ImageSummary {
-                id: id.clone(),
-                repo_tags: named(id, false),
-                repo_digests: named(id, true),
+            let summary = |id: &String| {
+                let names = state.names.iter().filter(|(_, image)| *image == id);
+                ImageSummary::named(id, names.map(|(name, _)| name.as_str()))
             };
             Ok(ids.into_iter().map(summary).collect())
         })
