@@ -8,6 +8,7 @@ pub mod backoff;
 pub mod dirty;
 pub mod doctor;
 pub mod gate;
+pub mod healthcheck;
 pub mod image;
 pub mod keys;
 pub mod node;

@@ -132,6 +132,9 @@ pub struct Policy {
     pub stop_timeout: Option<Duration>,
 }
 
+/// The longest that a stranger's word can make anybody wait: a HEALTHCHECK that would need longer to say unhealthy is cut.
+pub const LONGEST: Duration = Duration::from_secs(3600);
+
 /// The default of `deployer.monitor`.
 const MONITOR: Duration = Duration::from_secs(30);
 /// The default of `deployer.health.timeout`.
@@ -195,7 +198,8 @@ impl Policy {
     /// The gate's windows for a container whose HEALTHCHECK, if it has one, needs up to `healthcheck`.
     pub fn gate(&self, healthcheck: Option<Duration>) -> GateSettings {
         let has_check = healthcheck.is_some() || self.http.is_some();
-        let timeout = self.timeout.unwrap_or_else(|| healthcheck.map_or(TIMEOUT, |needs| needs.max(TIMEOUT)));
+        let timeout =
+            self.timeout.unwrap_or_else(|| healthcheck.map_or(TIMEOUT, |needs| needs.clamp(TIMEOUT, LONGEST)));
         let stable = self.stable.unwrap_or(if has_check { STABLE_WITH_CHECK } else { STABLE });
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         GateSettings { timeout_ms: millis(timeout), stable_ms: millis(stable), monitor_ms: millis(self.monitor) }
@@ -281,6 +285,7 @@ mod tests {
         let policy = Policy::of_labels(&labels("enable=true")).expect("plain");
         assert_eq!(policy.gate(Some(Duration::from_secs(200))).timeout_ms, 200_000);
         assert_eq!(policy.gate(Some(Duration::from_secs(2))).timeout_ms, 60_000);
+        assert_eq!(policy.gate(Some(Duration::MAX)).timeout_ms, 3_600_000);
     }
 
     #[test]

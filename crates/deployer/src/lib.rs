@@ -10,6 +10,7 @@ pub mod daemon;
 pub mod docker;
 pub mod engine;
 mod failpoint;
+pub mod fault;
 pub mod happening;
 pub mod http;
 pub mod journal;

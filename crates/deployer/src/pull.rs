@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::{PullError, PullProgress, if_found};
+use crate::fault::caught;
 use crate::keep;
 use crate::situation::TrackView;
 use crate::survey::Survey;
@@ -45,7 +46,7 @@ impl Pull {
             {
                 let world = Arc::clone(&self.world);
                 pulls.push(async move {
-                    let outcome = pull(&world, &track).await;
+                    let outcome = caught(pull(&world, &track)).await;
                     (track, outcome)
                 });
             }
@@ -55,8 +56,12 @@ impl Pull {
                 Some((track, outcome)) = pulls.next() => {
                     dirty.done(&track);
                     self.world.memory().pulling.remove(&track);
-                    if let Err(error) = outcome {
-                        tracing::warn!(image = %track, error = &error as &dyn std::error::Error, "pull again later");
+                    match outcome {
+                        Ok(Ok(())) => {}
+                        Ok(Err(error)) => {
+                            tracing::warn!(image = %track, error = &error as &dyn std::error::Error, "pull again later");
+                        }
+                        Err(fault) => self.world.note_fault(Some(track.clone()), &fault),
                     }
                     self.world.ring_for(track);
                 }
@@ -78,20 +83,23 @@ async fn pull(world: &World, track: &Track) -> Result<(), LookError> {
     };
     let Some(target) = &decision.target else { return Ok(()) };
     world.account.tell("pull", track, format!("pulling {}", target.digest.short()));
-    let outcome = fetch(world, track, &target.digest, &decision.container.summary.image_id).await;
+    let outcome = match caught(fetch(world, track, &target.digest, &decision.container.summary.image_id)).await {
+        Ok(outcome) => outcome.map_err(|error| (error.to_string(), error.is_hopeless())),
+        Err(fault) => Err((fault.to_string(), false)),
+    };
     let key = (track.clone(), target.digest.clone());
     match outcome {
         Ok(()) => {
             world.memory().pulls.remove(&key);
             world.account.tell("pull", track, format!("{} is here", target.digest.short()));
         }
-        Err(error) => {
+        Err((reason, is_hopeless)) => {
             let failures = world.memory().pulls.get(&key).map_or(0, |retry| retry.failures) + 1;
             let wait = Backoff::REGISTRY.wait(failures, world.ambient.random());
-            let (reason, is_hopeless) = (error.to_string(), error.is_hopeless());
+            let text = format!("{reason}; trying again in {} s", wait.as_secs());
             let retry = Retry { failures, due: Instant::now() + wait, reason, is_hopeless };
             world.memory().pulls.insert(key, retry);
-            world.account.tell("trouble", track, format!("{error}; trying again in {} s", wait.as_secs()));
+            world.account.tell("trouble", track, text);
         }
     }
     Ok(())

@@ -106,6 +106,13 @@ fn only_the_restart_stage_stops_renames_or_removes_a_container() {
     check("deployer/src", &acts, &["src/restart/"], "only restart touches containers");
 }
 
+/// Built to abort, one panic would end the daemon after all.
+#[test]
+fn security_1_a_panic_unwinds_in_every_profile() {
+    let manifest = fs::read_to_string(PathBuf::from(ROOT).join("../Cargo.toml")).expect("the workspace's manifest");
+    assert!(!manifest.lines().any(|line| line.trim_start().starts_with("panic")), "jobs are caught by unwinding");
+}
+
 #[test]
 fn no_file_is_too_long_to_read() {
     for folder in ["core/src", "deployer/src", "testkit/src"] {

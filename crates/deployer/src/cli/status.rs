@@ -26,6 +26,7 @@ fn text(status: &Status) -> String {
     if status.paused {
         parts.push("paused: no replacement starts until `deployer resume`".to_owned());
     }
+    parts.extend(status.troubles.iter().map(|trouble| format!("trouble: {trouble}")));
     if status.nodes.len() > 1 {
         parts.push(nodes(status));
     }

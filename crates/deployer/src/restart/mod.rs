@@ -6,6 +6,7 @@
 
 mod acts;
 mod claim;
+mod fault;
 mod line;
 mod observe;
 mod prefetch;
@@ -15,7 +16,6 @@ mod slot;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deployer_core::backoff::Backoff;
 use deployer_core::dirty::Dirty;
 use deployer_core::plan::{Action, Answer};
 use deployer_core::replacement::{Act, Event, Failure, Phase, Replacement};
@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::engine::EngineError;
 use crate::failpoint;
+use crate::fault::caught;
 use crate::keep;
 use crate::situation::{Decision, TrackView};
 use crate::supervision::Supervisors;
@@ -98,21 +99,30 @@ impl Restart {
     ) -> futures_util::future::BoxFuture<'static, String> {
         let world = Arc::clone(&self.world);
         Box::pin(async move {
-            match left {
-                Some(replacement) => carry_through(&world, replacement, &shutdown).await,
-                None => {
-                    if let Err(error) = replace(&world, &container, &shutdown).await {
-                        tracing::warn!(container, error = &error as &dyn std::error::Error, "replace again later");
-                        // The end of this job rings the bell, which leads here again.
-                        tokio::select! {
-                            () = tokio::time::sleep(RETRY) => {}
-                            () = shutdown.cancelled() => {}
-                        }
-                    }
+            let (mut left, mut faults) = (left, 0);
+            while let Err(fault) = caught(work(&world, &container, left.take(), &shutdown)).await {
+                faults += 1;
+                if !fault::survive(&world, &container, &fault, faults, &shutdown).await {
+                    break;
                 }
             }
             container
         })
+    }
+}
+
+/// What there is to do for a container: a replacement that is under way, or else whatever is decided now.
+async fn work(world: &World, container: &str, left: Option<Replacement>, shutdown: &CancellationToken) {
+    if let Some(replacement) = left {
+        return carry_through(world, replacement, shutdown).await;
+    }
+    if let Err(error) = replace(world, container, shutdown).await {
+        tracing::warn!(container, error = &error as &dyn std::error::Error, "replace again later");
+        // The end of this job rings the bell, which leads here again.
+        tokio::select! {
+            () = tokio::time::sleep(RETRY) => {}
+            () = shutdown.cancelled() => {}
+        }
     }
 }
 
@@ -127,7 +137,14 @@ async fn replace(world: &World, container: &str, shutdown: &CancellationToken) -
     let stale =
         |decision: &&Decision| decision.container.summary.name == container && decision.row.action == Action::Replace;
     let Some(decision) = view.decisions.iter().find(stale) else { return Ok(()) };
-    match prefetch::prefetch(world, &survey, &supervisors, &view, decision).await {
+    let found = match caught(prefetch::prefetch(world, &survey, &supervisors, &view, decision)).await {
+        Ok(found) => found,
+        Err(fault) => {
+            leave_alone(world, decision, Trouble::Failed(fault.to_string()));
+            return Ok(());
+        }
+    };
+    match found {
         Ok(facts) => {
             let replacement = Replacement::new(world.ambient.hex(8), facts);
             carry_through(world, replacement, shutdown).await;
@@ -184,7 +201,7 @@ async fn take_steps(world: &World, mut replacement: Replacement, shutdown: &Canc
         failpoint::reached(&world.settings.state_dir, replacement.phase).await;
         let event = match act {
             Act::Claim if shutdown.is_cancelled() => Ok(Event::Failed(Failure::Superseded("shutting down".into()))),
-            _ => acts::carry_out(world, &mut replacement, act, shutdown).await,
+            _ => fault::step(world, &mut replacement, act, shutdown).await,
         };
         match event {
             Ok(event) => {
@@ -197,20 +214,24 @@ async fn take_steps(world: &World, mut replacement: Replacement, shutdown: &Canc
             }
             Err(error) => {
                 failures += 1;
-                if let Some(event) = acts::given_up(&replacement, act, &error, failures) {
+                if let Some(event) = error.given_up(&replacement, act, failures) {
                     failures = 0;
                     give_up(world, &mut replacement, event, &error);
                     continue;
                 }
-                if shutdown.is_cancelled() && failures >= acts::REFUSALS_MAX {
+                if shutdown.is_cancelled() && (error.is_fault() || failures >= acts::REFUSALS_MAX) {
                     tracing::error!(error = %error, txn = replacement.txn, "left to the next start");
                     return;
                 }
-                let wait = Backoff::CONNECTION.wait(failures, world.ambient.random());
                 let stuck = format!("{} in phase {}: {error}", replacement.txn, replacement.phase.word());
                 world.memory().replacing.insert(replacement.facts.container.clone(), format!("stuck: {stuck}"));
+                let wait = error.wait(failures, world.ambient.random());
                 tracing::warn!(error = %error, txn = replacement.txn, "tried again in {wait:?}");
-                tokio::time::sleep(wait).await;
+                // A wait after faults of our own may be long: the next start goes on sooner.
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => {}
+                    () = shutdown.cancelled(), if error.is_fault() => {}
+                }
             }
         }
     }
@@ -229,7 +250,7 @@ async fn abandon(world: &World, replacement: &Replacement) {
 }
 
 /// Goes on without an act that the engine refuses for good, and says so.
-fn give_up(world: &World, replacement: &mut Replacement, event: Event, error: &acts::ActError) {
+fn give_up(world: &World, replacement: &mut Replacement, event: Event, error: &dyn std::error::Error) {
     let facts = &replacement.facts;
     let text = format!("given up: {error}; see to it by hand");
     world.account.tell_of("trouble", &facts.track, &facts.container, Some(replacement.phase.word()), text);

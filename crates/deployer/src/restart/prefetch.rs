@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use deployer_core::gate::required_ports;
+use deployer_core::healthcheck;
 use deployer_core::image::Track;
 use deployer_core::ownership::owner;
 use deployer_core::policy::{DIGEST, LabelError};
@@ -143,7 +144,7 @@ pub async fn prefetch(
         body: successor.body,
         connect: successor.connect,
         grace_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX),
-        gate: policy.gate(healthcheck_needs(&container, &new_image)),
+        gate: policy.gate(healthcheck::time_needed(&container, &new_image)),
         ports,
         http: policy.http,
         is_first: !decision.verdicts.is_good(&target.digest),
@@ -244,23 +245,4 @@ fn grace_of(container: &Value) -> Option<Duration> {
         Some(seconds) => u64::try_from(seconds).ok().map(Duration::from_secs),
         None => Some(GRACE),
     }
-}
-
-/// How long the successor's HEALTHCHECK may need to say healthy or unhealthy; `None` without one.
-fn healthcheck_needs(container: &Value, new_image: &Value) -> Option<Duration> {
-    let field = |name: &str| {
-        let of = |value: &Value| value.pointer(&format!("/Config/Healthcheck/{name}")).cloned();
-        of(container).or_else(|| of(new_image))
-    };
-    let test = field("Test")?;
-    let is_off = test.get(0).and_then(Value::as_str).is_none_or(|first| first == "NONE");
-    let nanos = |name: &str, default_seconds: u64| {
-        let value = field(name).and_then(|value| value.as_u64()).filter(|nanos| *nanos > 0);
-        value.map_or(Duration::from_secs(default_seconds), Duration::from_nanos)
-    };
-    let retries = field("Retries").and_then(|retries| retries.as_u64()).filter(|n| *n > 0).unwrap_or(3);
-    let rounds = u32::try_from(retries + 1).unwrap_or(u32::MAX);
-    // The engine's defaults: every 30 s, 30 s each, three times, no start period.
-    let needs = (nanos("Interval", 30) + nanos("Timeout", 30)).saturating_mul(rounds) + nanos("StartPeriod", 0);
-    (!is_off).then_some(needs)
 }
