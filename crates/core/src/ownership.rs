@@ -71,8 +71,13 @@ pub enum Owner {
 pub enum Evidence {
     /// The label [`LABEL_SUPERVISOR`].
     Label,
-    /// A client of the unit is attached to the container; its command line.
-    Client(String),
+    /// A client of the unit is attached to the container. Of its command line, which may hold passwords, nothing is told.
+    Client {
+        /// `docker` or `docker-compose`.
+        program: String,
+        /// The container's name.
+        container: String,
+    },
     /// The unit's file names the container.
     UnitFile,
     /// The container's processes are in the unit's control group.
@@ -82,7 +87,7 @@ pub enum Evidence {
 /// What the machine shows about a container's supervision, gathered by an edge. All absent where it could not look.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Supervision {
-    /// Command line of a live client that is attached to the container and belongs to a service.
+    /// Program of a live client that is attached to the container and belongs to a service.
     pub attached_client: Option<String>,
     /// The unit of that client, or one whose file names the container.
     pub unit: Option<String>,
@@ -110,7 +115,9 @@ impl Owner {
             Self::OtherAgent(mark) => Some(format!("it belongs to another agent (it has {mark})")),
             Self::Supervisor { unit, evidence } => Some(match evidence {
                 Evidence::Label => format!("it is run by {unit} (label {LABEL_SUPERVISOR})"),
-                Evidence::Client(command) => format!("it is run by {unit} (its client '{command}' is attached)"),
+                Evidence::Client { program, container } => {
+                    format!("it is run by {unit} (its client {program} is attached to {container})")
+                }
                 Evidence::UnitFile => format!("it is run by {unit} (its file names the container)"),
                 Evidence::ControlGroup => {
                     format!("it is run by {unit} (its processes are in that unit's control group)")
@@ -156,6 +163,10 @@ fn labels(container: &Value) -> impl Iterator<Item = (&String, &Value)> {
     container.pointer("/Config/Labels").and_then(Value::as_object).into_iter().flatten()
 }
 
+fn name(container: &Value) -> &str {
+    container.get("Name").and_then(Value::as_str).unwrap_or("").trim_start_matches('/')
+}
+
 fn matches_label(pattern: &str, label: &str) -> bool {
     if pattern.ends_with('.') { label.starts_with(pattern) } else { label == pattern }
 }
@@ -173,10 +184,9 @@ fn by_label(container: &Value) -> Option<Owner> {
 
 /// Kubernetes is known by its containers' names and control groups even where labels were lost.
 fn by_name_and_cgroup(container: &Value, supervision: &Supervision) -> Option<Owner> {
-    let text = |pointer: &str| container.pointer(pointer).and_then(Value::as_str).unwrap_or("");
-    let name = text("/Name").trim_start_matches('/');
-    let groups = [text("/HostConfig/CgroupParent"), supervision.cgroup.as_deref().unwrap_or("")];
-    let is_kubernetes = name.starts_with("k8s_") || groups.iter().any(|group| group.contains("kubepods"));
+    let parent = container.pointer("/HostConfig/CgroupParent").and_then(Value::as_str).unwrap_or("");
+    let groups = [parent, supervision.cgroup.as_deref().unwrap_or("")];
+    let is_kubernetes = name(container).starts_with("k8s_") || groups.iter().any(|group| group.contains("kubepods"));
     is_kubernetes.then_some(Owner::Kubernetes)
 }
 
@@ -197,7 +207,10 @@ fn supervisor(container: &Value, supervision: &Supervision) -> Option<Owner> {
         return (label != "none").then_some(Owner::Supervisor { unit, evidence: Evidence::Label });
     }
     if let Some(unit) = supervision.unit.clone() {
-        let evidence = supervision.attached_client.clone().map_or(Evidence::UnitFile, Evidence::Client);
+        let evidence = supervision
+            .attached_client
+            .clone()
+            .map_or(Evidence::UnitFile, |program| Evidence::Client { program, container: name(container).to_owned() });
         return Some(Owner::Supervisor { unit, evidence });
     }
     let id = container.get("Id").and_then(Value::as_str).unwrap_or("");
@@ -302,15 +315,15 @@ mod tests {
 
     #[test]
     fn a_service_with_an_attached_client_or_a_unit_file_is_a_supervisor() {
-        let client = "it is run by web.service (its client 'docker run --name web x' is attached)";
-        check(json!({}), found("docker run --name web x", "web.service", ""), "supervisor", client);
+        let client = "it is run by web.service (its client docker is attached to web)";
+        check(json!({ "Name": "/web" }), found("docker", "web.service", ""), "supervisor", client);
         check(
             json!({}),
             found("", "web.service", ""),
             "supervisor",
             "it is run by web.service (its file names the container)",
         );
-        check(json!({}), found("docker run x", "", ""), "user", "");
+        check(json!({}), found("docker", "", ""), "user", "");
     }
 
     #[test]
@@ -347,7 +360,7 @@ mod tests {
     #[test]
     fn the_operators_label_stands_above_what_was_found() {
         let labelled = |value: &str| json!({ "Config": { "Labels": { LABEL_SUPERVISOR: value } } });
-        check(labelled("none"), found("docker run x", "web.service", "/system.slice/web.service"), "user", "");
+        check(labelled("none"), found("docker", "web.service", "/system.slice/web.service"), "user", "");
         let reason = "it is run by web.service (label deployer.supervisor)";
         check(labelled("systemd:web.service"), Supervision::default(), "supervisor", reason);
         let swarm = json!({ "Config": { "Labels": { LABEL_SUPERVISOR: "none", "com.docker.swarm.task.id": "x" } } });
