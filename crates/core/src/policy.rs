@@ -132,7 +132,8 @@ pub struct Policy {
     pub stop_timeout: Option<Duration>,
 }
 
-/// The longest that a stranger's word can make anybody wait: a HEALTHCHECK that would need longer to say unhealthy is cut.
+/// The longest that a label or an image can make anybody wait, for the slot of a cluster is held as long. A label beyond
+/// it is refused; a HEALTHCHECK that would need longer to say unhealthy is cut.
 pub const LONGEST: Duration = Duration::from_secs(3600);
 
 /// The default of `deployer.monitor`.
@@ -168,7 +169,10 @@ impl Policy {
 
     fn follow(&mut self, label: &str, value: &str) -> Result<(), LabelError> {
         let refused = |expected| LabelError::Value { label: label.to_owned(), value: value.to_owned(), expected };
-        let duration = || parse_duration(value).ok_or_else(|| refused("a duration such as 500ms, 5s or 2m"));
+        let duration = || {
+            let duration = parse_duration(value).filter(|duration| *duration <= LONGEST);
+            duration.ok_or_else(|| refused("a duration such as 500ms, 5s or 2m, of an hour at most"))
+        };
         match label {
             ENABLE | TXN | REPLACES | DIGEST | USER => {}
             LABEL_SUPERVISOR if value == "none" || value.starts_with("systemd:") => {}
@@ -193,6 +197,11 @@ impl Policy {
             _ => return Err(LabelError::Unknown { label: label.to_owned() }),
         }
         Ok(())
+    }
+
+    /// Whether the gate is shorter than what the HEALTHCHECK needs because there is a limit to it, for a note.
+    pub fn cuts(&self, healthcheck: Option<Duration>) -> bool {
+        self.timeout.is_none() && healthcheck.is_some_and(|needed| needed > LONGEST)
     }
 
     /// The gate's windows for a container whose HEALTHCHECK, if it has one, needs up to `healthcheck`.
@@ -270,7 +279,10 @@ mod tests {
 
     #[test]
     fn a_bad_label_says_what_was_expected() {
-        check("monitor=soon", Err("label deployer.monitor=soon is not a duration such as 500ms, 5s or 2m"));
+        check(
+            "monitor=soon",
+            Err("label deployer.monitor=soon is not a duration such as 500ms, 5s or 2m, of an hour at most"),
+        );
         check("health.tcp=80,x", Err("label deployer.health.tcp=80,x is not a list of ports such as 80,8080"));
         check(
             "strategy=rolling",
@@ -278,6 +290,24 @@ mod tests {
         );
         let unknown = Policy::of_labels(&labels("healt.tcp=1")).expect_err("misspelt").to_string();
         assert!(unknown.starts_with("label deployer.healt.tcp is unknown; the labels are"), "{unknown}");
+    }
+
+    /// The label may be the image's, and holds the cluster's slot for as long.
+    #[test]
+    fn security_7_no_label_makes_anybody_wait_for_longer_than_an_hour() {
+        for label in ["health.timeout", "health.stable", "monitor", "stop.timeout"] {
+            for value in ["1h", "60m", "3600s", "3600000ms", "0"] {
+                assert!(Policy::of_labels(&labels(&format!("{label}={value}"))).is_ok(), "{label}={value}");
+            }
+            for value in
+                ["3601s", "61m", "2h", "36500d", "3600001ms", "18446744073709551615s", "18446744073709551615ms"]
+            {
+                let expected = format!(
+                    "label deployer.{label}={value} is not a duration such as 500ms, 5s or 2m, of an hour at most"
+                );
+                check(&format!("{label}={value}"), Err(&expected));
+            }
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use deployer_core::policy::LONGEST;
 use deployer_core::successor::ChangedFile;
 use hyper::Method;
 use serde::Deserialize;
@@ -99,9 +100,15 @@ pub async fn start(client: &Client, id: &str) -> Result<(), EngineError> {
 /// Stops a container; 304 means that it does not run.
 pub async fn stop(client: &Client, id: &str, grace: Duration) -> Result<(), EngineError> {
     let what = format!("stop container {}", short(id));
-    let path = format!("/containers/{}/stop?t={}", encode(id), grace.as_secs_f64().ceil() as u64);
-    let request = Request::new(Method::POST, path, &what).limit(grace + STOP_MARGIN);
-    absent_is_done(client.perform(request).await)
+    let (grace_seconds, limit) = patience(grace);
+    let path = format!("/containers/{}/stop?t={grace_seconds}", encode(id));
+    absent_is_done(client.perform(Request::new(Method::POST, path, &what).limit(limit)).await)
+}
+
+/// The seconds of grace that a stop is sent with, and how long its answer may take.
+fn patience(grace: Duration) -> (u64, Duration) {
+    let seconds = grace.min(LONGEST).as_secs_f64().ceil() as u64;
+    (seconds, Duration::from_secs(seconds) + STOP_MARGIN)
 }
 
 /// Renames a container.
@@ -222,6 +229,21 @@ mod tests {
                            "Labels": null});
         let listed = summary(serde_json::from_value(entry).expect("tolerant"));
         assert_eq!((listed.name.as_str(), listed.state.as_str()), ("web", "hibernating"));
+    }
+
+    #[test]
+    fn security_7_no_stop_is_asked_to_take_longer_than_an_hour() {
+        for (grace, expected) in [
+            (Duration::ZERO, (0, 30)),
+            (Duration::from_millis(1500), (2, 32)),
+            (Duration::from_secs(3600), (3600, 3630)),
+            (Duration::from_secs(3601), (3600, 3630)),
+            (Duration::from_millis(u64::MAX), (3600, 3630)),
+            (Duration::MAX, (3600, 3630)),
+        ] {
+            let (grace_seconds, limit) = patience(grace);
+            assert_eq!((grace_seconds, limit.as_secs()), expected, "{grace:?}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use deployer_core::gate::required_ports;
 use deployer_core::healthcheck;
 use deployer_core::image::Track;
 use deployer_core::ownership::owner;
-use deployer_core::policy::{DIGEST, LabelError};
+use deployer_core::policy::{DIGEST, LONGEST, LabelError};
 use deployer_core::replacement::Facts;
 use deployer_core::successor::{
     Input, Refusal, Successor, UserFields, changeable, files_to_look_at, injected_files, refuse_if_provider, successor,
@@ -56,12 +56,15 @@ pub enum PrefetchError {
         /// Its name.
         name: String,
     },
-    /// The container's own grace has no end.
+    /// The container's own grace has no end, or none within the hour for which a slot may be held.
     #[error(
-        "the container may take as long as it likes to stop (--stop-timeout -1), and a replacement must come to an end: \
-         say how long in the label deployer.stop.timeout"
+        "the container may take longer than an hour to stop (--stop-timeout {seconds}), and others wait for the end of a \
+         replacement: say how long at most in the label deployer.stop.timeout"
     )]
-    EndlessStop,
+    LongStop {
+        /// What the container was made with; a negative number stands for ever.
+        seconds: i64,
+    },
     /// The decision has no target: it was not one to replace.
     #[error("there is nothing to deploy")]
     NoTarget,
@@ -111,7 +114,7 @@ pub async fn prefetch(
         return Err(PrefetchError::Foreign(reason));
     }
     let policy = decision.container.policy.clone()?;
-    let grace = policy.stop_timeout.or_else(|| grace_of(&container)).ok_or(PrefetchError::EndlessStop)?;
+    let grace = policy.stop_timeout.map_or_else(|| grace_of(&container), Ok)?;
     refuse_if_provider(&container, survey.containers.iter().map(|other| &*other.inspection))?;
     refuse_injected_files(world, &container, old_image.as_ref(), &changes).await?;
     let labels = BTreeMap::from([(DIGEST.to_owned(), target.digest.to_string())]);
@@ -129,6 +132,12 @@ pub async fn prefetch(
     everything_exists(world, &successor).await?;
     keep_predecessors_image(world, survey, view, decision).await?;
     let ran = decision.container.is_meant_to_run();
+    let healthcheck = healthcheck::time_needed(&container, &new_image);
+    if policy.cuts(healthcheck) {
+        let text =
+            "its HEALTHCHECK may take longer than an hour to say unhealthy; the gate waits for an hour".to_owned();
+        world.account.tell_of("replace", &view.track, &summary.name, None, text);
+    }
     let ports = baseline(world, &container, &policy.tcp, ran).await;
     Ok(Facts {
         track: view.track.clone(),
@@ -144,7 +153,7 @@ pub async fn prefetch(
         body: successor.body,
         connect: successor.connect,
         grace_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX),
-        gate: policy.gate(healthcheck::time_needed(&container, &new_image)),
+        gate: policy.gate(healthcheck),
         ports,
         http: policy.http,
         is_first: !decision.verdicts.is_good(&target.digest),
@@ -239,10 +248,9 @@ fn tcp_ports(ports: Option<&Value>) -> Vec<u16> {
     keys.filter_map(|key| key.strip_suffix("/tcp").unwrap_or(key).parse().ok()).collect()
 }
 
-/// The grace of the container's stop; `None` if it has no end, which the engine writes as a negative number.
-fn grace_of(container: &Value) -> Option<Duration> {
-    match container.pointer("/Config/StopTimeout").and_then(Value::as_i64) {
-        Some(seconds) => u64::try_from(seconds).ok().map(Duration::from_secs),
-        None => Some(GRACE),
-    }
+/// The grace of the container's stop, if it ends within an hour.
+fn grace_of(container: &Value) -> Result<Duration, PrefetchError> {
+    let Some(seconds) = container.pointer("/Config/StopTimeout").and_then(Value::as_i64) else { return Ok(GRACE) };
+    let grace = u64::try_from(seconds).ok().map(Duration::from_secs);
+    grace.filter(|grace| *grace <= LONGEST).ok_or(PrefetchError::LongStop { seconds })
 }

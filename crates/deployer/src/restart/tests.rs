@@ -2,8 +2,9 @@
 
 use deployer_core::availability::Instance;
 use deployer_core::record::{Record, Source};
+use deployer_core::replacement::Facts;
 use deployer_core::store::Txn;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::engine::{EngineError, ImageSummary};
@@ -193,17 +194,68 @@ async fn a_container_made_anew_under_the_same_name_is_tried_again() {
 /// --start-period=1s` once ended every daemon that ran the track.
 #[tokio::test(start_paused = true)]
 async fn security_1_a_healthcheck_beyond_all_measure_does_not_end_the_daemon() {
-    let fixture = stale().await;
     let most = 9_223_369_200_000_000_000_u64;
     let check = json!({"Test": ["CMD", "true"], "Interval": most, "Timeout": most, "Retries": 2_147_483_647,
                        "StartPeriod": 1_000_000_000});
-    fixture.engine.state().containers[0]["Config"]["Healthcheck"] = check;
+    let (_fixture, facts) = prefetched(|container| container["Config"]["Healthcheck"] = check).await;
+    let facts = facts.expect("found");
+    assert_eq!(facts.gate.timeout_ms, 3_600_000, "an hour at most");
+}
+
+/// What prefetch makes of the container with a change of its inspection.
+async fn prefetched(change: impl FnOnce(&mut Value)) -> (Fixture, Result<Facts, String>) {
+    let fixture = stale().await;
+    change(&mut fixture.engine.state().containers[0]);
     let world = &fixture.world;
     let survey = Survey::take(world).await.expect("seen");
     let view = TrackView::of(world, &survey, &track(), Answer::NotAsked).await.expect("read");
     let supervisors = Supervisors::default();
-    let facts = prefetch::prefetch(world, &survey, &supervisors, &view, &view.decisions[0]).await.expect("found");
-    assert_eq!(facts.gate.timeout_ms, 3_600_000, "an hour at most");
+    let facts = prefetch::prefetch(world, &survey, &supervisors, &view, &view.decisions[0]).await;
+    (fixture, facts.map_err(|error| error.to_string()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn security_7_a_container_that_may_take_longer_than_an_hour_to_stop_is_left_alone() {
+    for (seconds, labelled, expected) in [
+        (json!(null), None, Ok(10_000)),
+        (json!(3600), None, Ok(3_600_000)),
+        (json!(3601), None, Err("to stop (--stop-timeout 3601)")),
+        (json!(i64::MAX), None, Err("to stop (--stop-timeout 9223372036854775807)")),
+        (json!(-1), None, Err("to stop (--stop-timeout -1)")),
+        (json!(-1), Some("1h"), Ok(3_600_000)),
+        (json!(86400), Some("90s"), Ok(90_000)),
+    ] {
+        let (_fixture, facts) = prefetched(|container| {
+            container["Config"]["StopTimeout"] = seconds.clone();
+            if let Some(label) = labelled {
+                container["Config"]["Labels"] = json!({"deployer.stop.timeout": label});
+            }
+        })
+        .await;
+        match (facts.map(|facts| facts.grace_ms), expected) {
+            (Ok(grace), Ok(expected)) => assert_eq!(grace, expected, "{seconds}"),
+            (Err(error), Err(expected)) => assert!(error.contains(expected), "{seconds}: {error}"),
+            (outcome, _) => panic!("{seconds}: {outcome:?}"),
+        }
+    }
+}
+
+/// The limit is the gate's, and a person is told that it is not the image's.
+#[tokio::test(start_paused = true)]
+async fn security_7_a_healthcheck_beyond_an_hour_is_cut_with_a_note() {
+    for (interval_seconds, expected) in [(1_u64, false), (899, false), (901, true)] {
+        let fixture = stale().await;
+        let mut told = fixture.world.account.follow();
+        let check =
+            json!({"Test": ["CMD", "true"], "Interval": interval_seconds * 1_000_000_000, "Timeout": 1, "Retries": 3});
+        fixture.engine.state().containers[0]["Config"]["Healthcheck"] = check;
+        let shutdown = CancellationToken::new();
+        shutdown.cancel();
+        replace(&fixture.world, "web", &shutdown).await.expect("decided");
+        let notes: Vec<String> = std::iter::from_fn(|| told.try_recv().ok()).map(|line| line.text).collect();
+        let note = notes.iter().find(|text| text.contains("HEALTHCHECK"));
+        assert_eq!(note.is_some(), expected, "{notes:?}");
+    }
 }
 
 /// Hands the container to the stage, and lets an hour go by.
