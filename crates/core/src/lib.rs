@@ -13,6 +13,7 @@ pub mod image;
 pub mod keys;
 pub mod node;
 pub mod ownership;
+pub mod plain;
 pub mod plan;
 pub mod policy;
 pub mod queue;

@@ -7,6 +7,8 @@
 
 use serde_json::Value;
 
+use crate::plain;
+
 /// Label by which an operator says who looks after a container: `systemd:UNIT`, or `none` against a wrong finding.
 pub const LABEL_SUPERVISOR: &str = "deployer.supervisor";
 
@@ -154,6 +156,7 @@ pub fn owner(container: &Value, supervision: &Supervision) -> Owner {
 /// What an operator should know although the container is replaced all the same.
 pub fn warning(container: &Value) -> Option<String> {
     let label = labels(container).map(|(name, _)| name).find(|name| name.starts_with(WATCHTOWER_LABELS))?;
+    let label = plain::words(label);
     Some(format!(
         "has Watchtower's label {label}; if Watchtower still runs here, two updaters replace the same container"
     ))
@@ -179,7 +182,7 @@ fn by_label(container: &Value) -> Option<Owner> {
     }
     let mut names = labels(container).map(|(name, _)| name);
     let mark = names.find(|name| AGENT_LABELS.iter().any(|pattern| matches_label(pattern, name)))?;
-    Some(Owner::OtherAgent(format!("label {mark}")))
+    Some(Owner::OtherAgent(format!("label {}", plain::words(mark))))
 }
 
 /// Kubernetes is known by its containers' names and control groups even where labels were lost.
@@ -203,19 +206,19 @@ fn by_environment(container: &Value) -> Option<Owner> {
 fn supervisor(container: &Value, supervision: &Supervision) -> Option<Owner> {
     let label = labels(container).find(|(name, _)| *name == LABEL_SUPERVISOR).and_then(|(_, value)| value.as_str());
     if let Some(label) = label {
-        let unit = label.strip_prefix("systemd:").unwrap_or(label).to_owned();
+        let unit = plain::words(label.strip_prefix("systemd:").unwrap_or(label));
         return (label != "none").then_some(Owner::Supervisor { unit, evidence: Evidence::Label });
     }
-    if let Some(unit) = supervision.unit.clone() {
-        let evidence = supervision
-            .attached_client
-            .clone()
-            .map_or(Evidence::UnitFile, |program| Evidence::Client { program, container: name(container).to_owned() });
+    if let Some(unit) = supervision.unit.as_deref().map(plain::words) {
+        let evidence = supervision.attached_client.clone().map_or(Evidence::UnitFile, |program| Evidence::Client {
+            program,
+            container: plain::words(name(container)),
+        });
         return Some(Owner::Supervisor { unit, evidence });
     }
     let id = container.get("Id").and_then(Value::as_str).unwrap_or("");
     let unit = service_of_cgroup(supervision.cgroup.as_deref()?, id)?;
-    Some(Owner::Supervisor { unit: unit.to_owned(), evidence: Evidence::ControlGroup })
+    Some(Owner::Supervisor { unit: plain::words(unit), evidence: Evidence::ControlGroup })
 }
 
 /// The service that a control group belongs to. One that is named after the container was made by the engine, in
@@ -365,6 +368,18 @@ mod tests {
         check(labelled("systemd:web.service"), Supervision::default(), "supervisor", reason);
         let swarm = json!({ "Config": { "Labels": { LABEL_SUPERVISOR: "none", "com.docker.swarm.task.id": "x" } } });
         check(swarm, Supervision::default(), "swarm", "it belongs to Docker Swarm, which would make it again");
+    }
+
+    #[test]
+    fn security_9_no_owner_brings_a_control_character_before_people() {
+        let other = r"it belongs to another agent (it has label io.rancher.container.\u001b[2J)";
+        check_label("io.rancher.container.\u{1b}[2J", "x", "other_agent", other);
+        let labelled = r"it is run by web\n\u001b[2J.service (label deployer.supervisor)";
+        check_label(LABEL_SUPERVISOR, "systemd:web\n\u{1b}[2J.service", "supervisor", labelled);
+        let reason = r"it is run by w\u001beb.service (its client docker is attached to a\n)";
+        check(json!({ "Name": "/a\n" }), found("docker", "w\u{1b}eb.service", ""), "supervisor", reason);
+        let labels = json!({ "Config": { "Labels": { "com.centurylinklabs.watchtower.\u{1b}": "true" } } });
+        assert!(warning(&labels).is_some_and(|warning| !warning.contains('\u{1b}')));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use crate::availability::Limit;
 use crate::ownership::LABEL_SUPERVISOR;
+use crate::plain;
 
 /// Whether a daemon manages a container: `deployer.enable=true`, or another value that the daemon was given.
 pub const ENABLE: &str = "deployer.enable";
@@ -136,6 +137,9 @@ pub struct Policy {
 /// it is refused; a HEALTHCHECK that would need longer to say unhealthy is cut.
 pub const LONGEST: Duration = Duration::from_secs(3600);
 
+/// The longest name of a service, which is part of many keys. A longer one is refused.
+const SERVICE_CHARS_MAX: usize = 256;
+
 /// The default of `deployer.monitor`.
 const MONITOR: Duration = Duration::from_secs(30);
 /// The default of `deployer.health.timeout`.
@@ -168,7 +172,7 @@ impl Policy {
     }
 
     fn follow(&mut self, label: &str, value: &str) -> Result<(), LabelError> {
-        let refused = |expected| LabelError::Value { label: label.to_owned(), value: value.to_owned(), expected };
+        let refused = |expected| LabelError::Value { label: plain::words(label), value: plain::words(value), expected };
         let duration = || {
             let duration = parse_duration(value).filter(|duration| *duration <= LONGEST);
             duration.ok_or_else(|| refused("a duration such as 500ms, 5s or 2m, of an hour at most"))
@@ -177,7 +181,9 @@ impl Policy {
             ENABLE | TXN | REPLACES | DIGEST | USER => {}
             LABEL_SUPERVISOR if value == "none" || value.starts_with("systemd:") => {}
             LABEL_SUPERVISOR => return Err(refused("none, or systemd: and the name of a unit")),
-            "deployer.service" if value.is_empty() => return Err(refused("a service's name")),
+            "deployer.service" if !is_name(value) => {
+                return Err(refused("a service's name: some letters, not too many, and nothing that is not seen"));
+            }
             "deployer.service" => self.service = Some(value.to_owned()),
             "deployer.max_unavailable" => {
                 self.max_unavailable = Limit::parse(value).ok_or_else(|| refused("a number such as 2, or 25%"))?;
@@ -194,7 +200,7 @@ impl Policy {
             "deployer.health.stable" => self.stable = Some(duration()?),
             "deployer.monitor" => self.monitor = duration()?,
             "deployer.stop.timeout" => self.stop_timeout = Some(duration()?),
-            _ => return Err(LabelError::Unknown { label: label.to_owned() }),
+            _ => return Err(LabelError::Unknown { label: plain::words(label) }),
         }
         Ok(())
     }
@@ -232,6 +238,10 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
         "d" => seconds(86400),
         _ => None,
     }
+}
+
+fn is_name(text: &str) -> bool {
+    (1..=SERVICE_CHARS_MAX).contains(&text.chars().count()) && plain::line(text) == text
 }
 
 fn parse_ports(text: &str) -> Option<Vec<u16>> {
@@ -307,6 +317,23 @@ mod tests {
                 );
                 check(&format!("{label}={value}"), Err(&expected));
             }
+        }
+    }
+
+    /// A label may be the image's, and what is wrong with it is shown on every terminal.
+    #[test]
+    fn security_9_no_label_brings_a_control_character_before_people() {
+        let refused = |label: &str, value: &str| {
+            let labels = BTreeMap::from([(label.to_owned(), value.to_owned())]);
+            Policy::of_labels(&labels).expect_err("refused").to_string()
+        };
+        let text = refused("deployer.monitor", "soon \u{1b}[2J\n");
+        assert!(text.starts_with(r"label deployer.monitor=soon \u001b[2J\n is not a duration"), "{text}");
+        let text = refused("deployer.\u{1b}[2Jx\r\n", "1");
+        assert!(text.starts_with(r"label deployer.\u001b[2Jx\r\n is unknown"), "{text}");
+        for name in ["web\n", "\u{1b}[2J", "a\u{202e}b", &"x".repeat(257)] {
+            let text = refused("deployer.service", name);
+            assert!(text.contains("is not a service's name") && text.chars().count() < 1200, "{text}");
         }
     }
 

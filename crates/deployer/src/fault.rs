@@ -6,6 +6,7 @@
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
 
+use deployer_core::plain;
 use futures_util::FutureExt as _;
 
 /// A panic, for people: it is always a mistake in this program.
@@ -21,10 +22,11 @@ pub struct Fault(String);
 /// # Errors
 /// [`Fault`] if it panicked. The panic itself, with its place, is in the log by then.
 pub async fn caught<T>(job: impl Future<Output = T>) -> Result<T, Fault> {
-    AssertUnwindSafe(job).catch_unwind().await.map_err(|panic| Fault(words(&*panic)))
+    AssertUnwindSafe(job).catch_unwind().await.map_err(|panic| Fault(plain::words(&words(&*panic))))
 }
 
-fn words(panic: &(dyn Any + Send)) -> String {
+/// What a panic says of itself.
+pub fn words(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
 }

@@ -16,6 +16,7 @@ pub mod http;
 pub mod journal;
 mod keep;
 pub mod ledger;
+pub mod log;
 pub mod presence;
 pub mod publish;
 pub mod pull;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use deployer_core::backoff::Backoff;
 use deployer_core::dirty::Dirty;
 use deployer_core::image::{Digest, Track};
+use deployer_core::plain;
 use deployer_core::plan::{Action, Answer};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -130,7 +131,7 @@ async fn fetch(world: &World, track: &Track, digest: &Digest, running_image: &st
 /// Why an image is for another platform than the one that runs, if it is. Without the running one nobody can tell.
 pub fn platform_mismatch(image: &Value, running: Option<&Value>) -> Option<String> {
     let running = running?;
-    let field = |image: &Value, name: &str| image.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let field = |image: &Value, name: &str| plain::words(image.get(name).and_then(Value::as_str).unwrap_or_default());
     let differs = |name: &str| {
         let (new, old) = (field(image, name), field(running, name));
         !new.is_empty() && !old.is_empty() && new != old

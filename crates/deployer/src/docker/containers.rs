@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use deployer_core::plain;
 use deployer_core::policy::LONGEST;
 use deployer_core::successor::ChangedFile;
 use hyper::Method;
@@ -142,9 +143,16 @@ pub async fn log_tail(client: &Client, id: &str, lines: u32) -> Result<String, E
     let path = format!("/containers/{}/logs?stdout=true&stderr=true&tail={lines}", encode(id));
     let answer = client.send(Request::new(Method::GET, path, &what)).await?;
     let bytes = client.bytes(&what, answer, super::client::CALL_LIMIT).await?;
-    let text = demultiplex(&bytes);
+    Ok(said(&bytes))
+}
+
+/// The end of a log.
+fn said(bytes: &[u8]) -> String {
+    let text = demultiplex(bytes);
     let start = text.len().saturating_sub(LOG_BYTES_MAX);
-    Ok(String::from_utf8_lossy(&text[start..]).into_owned())
+    // A program ends its lines as it likes; what else it does to a terminal is not handed on.
+    let text = String::from_utf8_lossy(&text[start..]).replace("\r\n", "\n");
+    plain::lines(&text).into_owned()
 }
 
 /// Takes the frame headers out of a log without a terminal; a log with one has none and is given back whole.
@@ -258,6 +266,13 @@ mod tests {
         let directory = STANDARD.encode(r#"{"name":"x","mode":2147484141,"mtime":"2026-11-24T13:14:04+01:00"}"#);
         assert!(described("/etc", directory.as_bytes()).is_some_and(|file| file.is_directory));
         assert_eq!(described("/etc", b""), None);
+    }
+
+    #[test]
+    fn security_9_last_words_are_lines_and_nothing_else() {
+        let log = b"\x01\0\0\0\0\0\0\x13a\rb\r\n\x1b[2Jc\n\x9b\xc2\x9bd\t\n\n";
+        assert_eq!(said(log), "a\\rb\n\\u001b[2Jc\n\u{fffd}\\u009bd\\t\n\n");
+        assert!(said(&[b'x'; 1 << 20]).len() <= LOG_BYTES_MAX);
     }
 
     #[test]

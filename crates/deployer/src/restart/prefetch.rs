@@ -10,6 +10,7 @@ use deployer_core::gate::required_ports;
 use deployer_core::healthcheck;
 use deployer_core::image::Track;
 use deployer_core::ownership::owner;
+use deployer_core::plain;
 use deployer_core::policy::{DIGEST, LONGEST, LabelError};
 use deployer_core::replacement::Facts;
 use deployer_core::successor::{
@@ -192,7 +193,11 @@ async fn refuse_injected_files(
         files.extend(world.engine.file(id, &path).await?);
     }
     let paths = injected_files(container, image, changes, &files);
-    if paths.is_empty() { Ok(()) } else { Err(Refusal::FilesInjected { paths }.into()) }
+    if paths.is_empty() {
+        return Ok(());
+    }
+    let paths = paths.iter().map(|path| plain::words(path)).collect();
+    Err(Refusal::FilesInjected { paths }.into())
 }
 
 async fn everything_exists(world: &World, successor: &Successor) -> Result<(), PrefetchError> {
