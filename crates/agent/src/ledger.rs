@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use deployer_core::image::{Digest, Track};
+use deployer_core::plain;
 use deployer_core::record::{Halt, Opinion, Pending, Record, Verdict, Verdicts};
 use deployer_core::slot::Grounds;
 use deployer_core::store::{Compare, Entry, Revision, Txn};
@@ -214,12 +215,25 @@ pub async fn halt(world: &World, track: &Track, seq: u64, reason: &str) -> Resul
     Ok(())
 }
 
-/// Reads a value. One of a newer form has fields that this version does not know, which are ignored.
+/// Reads a value, its words made plain. One of a newer form has fields that this version does not know, which are ignored.
 ///
 /// # Errors
 /// [`StoreError::Broken`] names the key.
 pub fn decode<T: DeserializeOwned>(entry: Entry) -> Result<Read<T>, StoreError> {
-    serde_json::from_slice(&entry.value)
-        .map(|value| Read { value, revision: entry.mod_revision })
-        .map_err(|error| StoreError::Broken(format!("the value of {} makes no sense: {error}", entry.key)))
+    parse(&entry.value).map(|value| Read { value, revision: entry.mod_revision }).map_err(|error| {
+        StoreError::Broken(plain::words(&format!("the value of {} makes no sense: {error}", entry.key)))
+    })
 }
+
+fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, serde_json::Error> {
+    // JSON writes control characters behind a backslash or beyond ASCII: where neither is, there is nothing to do.
+    if text.iter().all(|byte| (b' '..=b'~').contains(byte) && *byte != b'\\') {
+        return serde_json::from_slice(text);
+    }
+    let mut value = serde_json::from_slice(text)?;
+    plain::value(&mut value);
+    serde_json::from_value(value)
+}
+
+#[cfg(test)]
+mod tests;

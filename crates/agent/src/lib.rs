@@ -6,6 +6,7 @@
 
 mod claims;
 mod failpoint;
+pub mod fault;
 pub mod happening;
 pub mod intake;
 pub mod journal;

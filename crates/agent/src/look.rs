@@ -4,6 +4,8 @@ use deployer_core::image::Track;
 use deployer_engine::EngineError;
 use deployer_store::StoreError;
 
+use crate::fault::Fault;
+
 /// Says that something may have changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wake {
@@ -22,4 +24,7 @@ pub enum LookError {
     /// The store does not answer.
     #[error("the store was not heard")]
     Store(#[from] StoreError),
+    /// The look panicked.
+    #[error(transparent)]
+    Fault(#[from] Fault),
 }

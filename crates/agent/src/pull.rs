@@ -8,6 +8,7 @@ use std::sync::Arc;
 use deployer_core::backoff::Backoff;
 use deployer_core::dirty::Dirty;
 use deployer_core::image::{Digest, Track};
+use deployer_core::plain;
 use deployer_core::plan::{Action, Answer};
 use deployer_engine::{PullError, PullProgress, if_found};
 use futures_util::StreamExt;
@@ -17,6 +18,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::fault::caught;
 use crate::keep;
 use crate::look::LookError;
 use crate::situation::TrackView;
@@ -45,7 +47,7 @@ impl Pull {
             {
                 let world = Arc::clone(&self.world);
                 pulls.push(async move {
-                    let outcome = pull(&world, &track).await;
+                    let outcome = caught(pull(&world, &track)).await;
                     (track, outcome)
                 });
             }
@@ -55,8 +57,12 @@ impl Pull {
                 Some((track, outcome)) = pulls.next() => {
                     dirty.done(&track);
                     self.world.memory().pulling.remove(&track);
-                    if let Err(error) = outcome {
-                        tracing::warn!(image = %track, error = &error as &dyn std::error::Error, "pull again later");
+                    match outcome {
+                        Ok(Ok(())) => {}
+                        Ok(Err(error)) => {
+                            tracing::warn!(image = %track, error = &error as &dyn std::error::Error, "pull again later");
+                        }
+                        Err(fault) => self.world.note_fault(Some(track.clone()), &fault),
                     }
                     self.world.ring_for(track);
                 }
@@ -78,20 +84,23 @@ async fn pull(world: &World, track: &Track) -> Result<(), LookError> {
     };
     let Some(target) = &decision.target else { return Ok(()) };
     world.account.tell("pull", track, format!("pulling {}", target.digest.short()));
-    let outcome = fetch(world, track, &target.digest, &decision.container.summary.image_id).await;
+    let outcome = match caught(fetch(world, track, &target.digest, &decision.container.summary.image_id)).await {
+        Ok(outcome) => outcome.map_err(|error| (error.to_string(), error.is_hopeless())),
+        Err(fault) => Err((fault.to_string(), false)),
+    };
     let key = (track.clone(), target.digest.clone());
     match outcome {
         Ok(()) => {
             world.memory().pulls.remove(&key);
             world.account.tell("pull", track, format!("{} is here", target.digest.short()));
         }
-        Err(error) => {
+        Err((reason, is_hopeless)) => {
             let failures = world.memory().pulls.get(&key).map_or(0, |retry| retry.failures) + 1;
             let wait = Backoff::REGISTRY.wait(failures, world.ambient.random());
-            let (reason, is_hopeless) = (error.to_string(), error.is_hopeless());
+            let text = format!("{reason}; trying again in {} s", wait.as_secs());
             let retry = Retry { failures, due: Instant::now() + wait, reason, is_hopeless };
             world.memory().pulls.insert(key, retry);
-            world.account.tell("trouble", track, format!("{error}; trying again in {} s", wait.as_secs()));
+            world.account.tell("trouble", track, text);
         }
     }
     Ok(())
@@ -122,7 +131,7 @@ async fn fetch(world: &World, track: &Track, digest: &Digest, running_image: &st
 /// Why an image is for another platform than the one that runs, if it is. Without the running one nobody can tell.
 pub fn platform_mismatch(image: &Value, running: Option<&Value>) -> Option<String> {
     let running = running?;
-    let field = |image: &Value, name: &str| image.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let field = |image: &Value, name: &str| plain::words(image.get(name).and_then(Value::as_str).unwrap_or_default());
     let differs = |name: &str| {
         let (new, old) = (field(image, name), field(running, name));
         !new.is_empty() && !old.is_empty() && new != old
@@ -143,8 +152,8 @@ mod tests {
     use deployer_core::store::Txn;
 
     use super::*;
-    use deployer_engine::ImageSummary;
     use crate::stand_in::{Fixture, container, digest, fixture, track};
+    use deployer_engine::ImageSummary;
 
     /// A container of the track, with a version recorded that is not on the machine.
     async fn behind() -> Fixture {

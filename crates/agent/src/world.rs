@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use deployer_core::ambient::Ambient;
 use deployer_core::availability::Instance;
+use deployer_core::backoff::Backoff;
 use deployer_core::image::{Digest, Track};
 use deployer_core::keys::Keys;
 use deployer_core::node::Identity;
@@ -20,6 +21,7 @@ use serde_json::Value;
 use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::Instant;
 
+use crate::fault::Fault;
 use crate::happening::Account;
 use crate::journal::Journals;
 use crate::owed::Owed;
@@ -136,6 +138,8 @@ pub struct Memory {
     pub local_tags: BTreeMap<Track, Option<String>>,
     /// Digests that could not be brought here, and when it is tried again.
     pub pulls: BTreeMap<(Track, Digest), Retry>,
+    /// Looks and pulls that panicked, by track or for everything, and when it is tried again.
+    pub faults: BTreeMap<Option<Track>, Retry>,
     /// How far the pulls under way have come, for people.
     pub pulling: BTreeMap<Track, String>,
     /// Versions, by place in their record, that failed on this node through no fault of their own, by container ID. A
@@ -206,6 +210,19 @@ impl World {
     pub fn ring_for(&self, track: Track) {
         self.memory().rung.insert(track);
         self.bell.notify_one();
+    }
+
+    /// Notes that a look or a pull panicked: the track, or everything, rests for a while before the next.
+    pub fn note_fault(&self, key: Option<Track>, fault: &Fault) {
+        let random = self.ambient.random();
+        let mut memory = self.memory();
+        let failures = memory.faults.get(&key).map_or(0, |retry| retry.failures) + 1;
+        let wait = Backoff::REGISTRY.wait(failures, random);
+        let retry = Retry { failures, due: Instant::now() + wait, reason: fault.to_string(), is_hopeless: false };
+        memory.faults.insert(key.clone(), retry);
+        drop(memory);
+        let of = key.as_ref().map_or_else(|| "everything".to_owned(), ToString::to_string);
+        self.account.tell("trouble", &of, format!("{fault}; looking again in {} s", wait.as_secs()));
     }
 
     /// The memory. Never held across a wait.

@@ -58,13 +58,27 @@ pub async fn claim(
     }
     let outcome = wait_in_line(world, replacement, shutdown).await;
     if replacement.token.is_none() {
-        leave_turn(world, &replacement.txn);
-        // The ticket of one who does not wait any more would keep the others waiting; it ends with the lease at the latest.
-        let facts = &replacement.facts;
-        let ticket = world.keys.ticket(&facts.scope, &world.settings.node, &facts.container);
-        world.store.txn(Txn::new().delete(ticket)).await?;
+        leave_line(world, replacement).await?;
     }
     outcome
+}
+
+/// Leaves the line after a wait that broke off. A claim that was taken unnoticed is noted, so that it is given back.
+pub async fn leave(world: &World, replacement: &mut Replacement) -> Result<(), StoreError> {
+    if replacement.token.is_none() {
+        let line = Line::read(world, &replacement.facts.scope).await?;
+        replacement.token = own_claim(world, replacement, &line);
+        leave_line(world, replacement).await?;
+    }
+    Ok(())
+}
+
+/// The ticket of one who does not wait any more would keep the others waiting; it ends with the lease at the latest.
+async fn leave_line(world: &World, replacement: &Replacement) -> Result<(), StoreError> {
+    leave_turn(world, &replacement.txn);
+    let facts = &replacement.facts;
+    let ticket = world.keys.ticket(&facts.scope, &world.settings.node, &facts.container);
+    world.store.txn(Txn::new().delete(ticket)).await.map(drop)
 }
 
 async fn wait_in_line(

@@ -6,6 +6,7 @@
 
 mod acts;
 mod claim;
+mod fault;
 mod line;
 mod observe;
 mod owing;
@@ -17,7 +18,6 @@ mod way_back;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deployer_core::backoff::Backoff;
 use deployer_core::dirty::Dirty;
 use deployer_core::plan::{Action, Answer};
 use deployer_core::replacement::{Act, Event, Failure, Phase, Replacement};
@@ -29,6 +29,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::failpoint;
+use crate::fault::caught;
 use crate::keep;
 use crate::look::LookError;
 use crate::situation::{Decision, TrackView};
@@ -116,25 +117,34 @@ impl Restart {
     ) -> futures_util::future::BoxFuture<'static, String> {
         let world = Arc::clone(&self.world);
         Box::pin(async move {
-            let left = match left {
-                Some(replacement) => Some(replacement),
-                None => owing::due(&world, &container).await,
-            };
-            match left {
-                Some(replacement) => carry_through(&world, replacement, &shutdown).await,
-                None => {
-                    if let Err(error) = replace(&world, &container, &shutdown).await {
-                        tracing::warn!(container, error = &error as &dyn std::error::Error, "replace again later");
-                        // The end of this job rings the bell, which leads here again.
-                        tokio::select! {
-                            () = tokio::time::sleep(RETRY) => {}
-                            () = shutdown.cancelled() => {}
-                        }
-                    }
+            let (mut left, mut faults) = (left, 0);
+            while let Err(fault) = caught(work(&world, &container, left.take(), &shutdown)).await {
+                faults += 1;
+                if !fault::survive(&world, &container, &fault, faults, &shutdown).await {
+                    break;
                 }
             }
             container
         })
+    }
+}
+
+/// What there is to do for a container: a replacement that is under way, or else whatever is decided now.
+async fn work(world: &World, container: &str, left: Option<Replacement>, shutdown: &CancellationToken) {
+    let left = match left {
+        Some(replacement) => Some(replacement),
+        None => owing::due(world, container).await,
+    };
+    if let Some(replacement) = left {
+        return carry_through(world, replacement, shutdown).await;
+    }
+    if let Err(error) = replace(world, container, shutdown).await {
+        tracing::warn!(container, error = &error as &dyn std::error::Error, "replace again later");
+        // The end of this job rings the bell, which leads here again.
+        tokio::select! {
+            () = tokio::time::sleep(RETRY) => {}
+            () = shutdown.cancelled() => {}
+        }
     }
 }
 
@@ -149,7 +159,14 @@ async fn replace(world: &World, container: &str, shutdown: &CancellationToken) -
     let stale =
         |decision: &&Decision| decision.container.summary.name == container && decision.row.action == Action::Replace;
     let Some(decision) = view.decisions.iter().find(stale) else { return Ok(()) };
-    match prefetch::prefetch(world, &survey, &supervisors, &view, decision).await {
+    let found = match caught(prefetch::prefetch(world, &survey, &supervisors, &view, decision)).await {
+        Ok(found) => found,
+        Err(fault) => {
+            leave_alone(world, decision, Trouble::Failed(fault.to_string()));
+            return Ok(());
+        }
+    };
+    match found {
         Ok(facts) => {
             let replacement = Replacement::new(world.ambient.hex(8), facts);
             carry_through(world, replacement, shutdown).await;
@@ -211,7 +228,7 @@ async fn take_steps(world: &World, mut replacement: Replacement, shutdown: &Canc
         failpoint::reached(&world.settings.state_dir, replacement.phase).await;
         let event = match act {
             Act::Claim if shutdown.is_cancelled() => Ok(Event::Failed(Failure::Superseded("shutting down".into()))),
-            _ => acts::carry_out(world, &mut replacement, act, shutdown).await,
+            _ => fault::step(world, &mut replacement, act, shutdown).await,
         };
         match event {
             Ok(event) => {
@@ -227,20 +244,24 @@ async fn take_steps(world: &World, mut replacement: Replacement, shutdown: &Canc
             }
             Err(error) => {
                 failures += 1;
-                if let Some(event) = acts::given_up(&replacement, act, &error, failures) {
+                if let Some(event) = error.given_up(&replacement, act, failures) {
                     failures = 0;
                     give_up(world, &mut replacement, event, &error);
                     continue;
                 }
-                if shutdown.is_cancelled() && failures >= acts::REFUSALS_MAX {
+                if shutdown.is_cancelled() && (error.is_fault() || failures >= acts::REFUSALS_MAX) {
                     tracing::error!(error = %error, txn = replacement.txn, "left to the next start");
                     return;
                 }
-                let wait = Backoff::CONNECTION.wait(failures, world.ambient.random());
                 let stuck = format!("{} in phase {}: {error}", replacement.txn, replacement.phase.word());
                 world.memory().replacing.insert(replacement.facts.container.clone(), format!("stuck: {stuck}"));
+                let wait = error.wait(failures, world.ambient.random());
                 tracing::warn!(error = %error, txn = replacement.txn, "tried again in {wait:?}");
-                tokio::time::sleep(wait).await;
+                // A wait after faults of our own may be long: the next start goes on sooner.
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => {}
+                    () = shutdown.cancelled(), if error.is_fault() => {}
+                }
             }
         }
     }

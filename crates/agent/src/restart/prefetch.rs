@@ -7,9 +7,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use deployer_core::gate::required_ports;
+use deployer_core::healthcheck;
 use deployer_core::image::Track;
 use deployer_core::ownership::owner;
-use deployer_core::policy::{DIGEST, LabelError};
+use deployer_core::plain;
+use deployer_core::policy::{DIGEST, LONGEST, LabelError};
 use deployer_core::replacement::Facts;
 use deployer_core::successor::{
     Input, Refusal, Successor, UserFields, changeable, files_to_look_at, injected_files, refuse_if_provider, successor,
@@ -55,12 +57,15 @@ pub enum PrefetchError {
         /// Its name.
         name: String,
     },
-    /// The container's own grace has no end.
+    /// The container's own grace has no end, or none within the hour for which a slot may be held.
     #[error(
-        "the container may take as long as it likes to stop (--stop-timeout -1), and a replacement must come to an end: \
-         say how long in the label deployer.stop.timeout"
+        "the container may take longer than an hour to stop (--stop-timeout {seconds}), and others wait for the end of a \
+         replacement: say how long at most in the label deployer.stop.timeout"
     )]
-    EndlessStop,
+    LongStop {
+        /// What the container was made with; a negative number stands for ever.
+        seconds: i64,
+    },
     /// The decision has no target: it was not one to replace.
     #[error("there is nothing to deploy")]
     NoTarget,
@@ -110,7 +115,7 @@ pub async fn prefetch(
         return Err(PrefetchError::Foreign(reason));
     }
     let policy = decision.container.policy.clone()?;
-    let grace = policy.stop_timeout.or_else(|| grace_of(&container)).ok_or(PrefetchError::EndlessStop)?;
+    let grace = policy.stop_timeout.map_or_else(|| grace_of(&container), Ok)?;
     refuse_if_provider(&container, survey.containers.iter().map(|other| &*other.inspection))?;
     refuse_injected_files(world, &container, old_image.as_ref(), &changes).await?;
     let labels = BTreeMap::from([(DIGEST.to_owned(), target.digest.to_string())]);
@@ -129,6 +134,12 @@ pub async fn prefetch(
     keep_predecessors_image(world, survey, view, decision).await?;
     let ran = decision.container.is_meant_to_run();
     let is_owed = world.memory().owed.includes(&summary.id);
+    let healthcheck = healthcheck::time_needed(&container, &new_image);
+    if policy.cuts(healthcheck) {
+        let text =
+            "its HEALTHCHECK may take longer than an hour to say unhealthy; the gate waits for an hour".to_owned();
+        world.account.tell_of("replace", &view.track, &summary.name, None, text);
+    }
     let ports = baseline(world, &container, &policy.tcp, ran).await;
     Ok(Facts {
         track: view.track.clone(),
@@ -145,7 +156,7 @@ pub async fn prefetch(
         body: successor.body,
         connect: successor.connect,
         grace_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX),
-        gate: policy.gate(healthcheck_needs(&container, &new_image)),
+        gate: policy.gate(healthcheck),
         ports,
         http: policy.http,
         is_first: !decision.verdicts.is_good(&target.digest),
@@ -184,7 +195,11 @@ async fn refuse_injected_files(
         files.extend(world.engine.file(id, &path).await?);
     }
     let paths = injected_files(container, image, changes, &files);
-    if paths.is_empty() { Ok(()) } else { Err(Refusal::FilesInjected { paths }.into()) }
+    if paths.is_empty() {
+        return Ok(());
+    }
+    let paths = paths.iter().map(|path| plain::words(path)).collect();
+    Err(Refusal::FilesInjected { paths }.into())
 }
 
 async fn everything_exists(world: &World, successor: &Successor) -> Result<(), PrefetchError> {
@@ -239,29 +254,9 @@ fn tcp_ports(ports: Option<&Value>) -> Vec<u16> {
     keys.filter_map(|key| key.strip_suffix("/tcp").unwrap_or(key).parse().ok()).collect()
 }
 
-/// The grace of the container's stop; `None` if it has no end, which the engine writes as a negative number.
-fn grace_of(container: &Value) -> Option<Duration> {
-    match container.pointer("/Config/StopTimeout").and_then(Value::as_i64) {
-        Some(seconds) => u64::try_from(seconds).ok().map(Duration::from_secs),
-        None => Some(GRACE),
-    }
-}
-
-/// How long the successor's HEALTHCHECK may need to say healthy or unhealthy; `None` without one.
-fn healthcheck_needs(container: &Value, new_image: &Value) -> Option<Duration> {
-    let field = |name: &str| {
-        let of = |value: &Value| value.pointer(&format!("/Config/Healthcheck/{name}")).cloned();
-        of(container).or_else(|| of(new_image))
-    };
-    let test = field("Test")?;
-    let is_off = test.get(0).and_then(Value::as_str).is_none_or(|first| first == "NONE");
-    let nanos = |name: &str, default_seconds: u64| {
-        let value = field(name).and_then(|value| value.as_u64()).filter(|nanos| *nanos > 0);
-        value.map_or(Duration::from_secs(default_seconds), Duration::from_nanos)
-    };
-    let retries = field("Retries").and_then(|retries| retries.as_u64()).filter(|n| *n > 0).unwrap_or(3);
-    let rounds = u32::try_from(retries + 1).unwrap_or(u32::MAX);
-    // The engine's defaults: every 30 s, 30 s each, three times, no start period.
-    let needs = (nanos("Interval", 30) + nanos("Timeout", 30)).saturating_mul(rounds) + nanos("StartPeriod", 0);
-    (!is_off).then_some(needs)
+/// The grace of the container's stop, if it ends within an hour.
+fn grace_of(container: &Value) -> Result<Duration, PrefetchError> {
+    let Some(seconds) = container.pointer("/Config/StopTimeout").and_then(Value::as_i64) else { return Ok(GRACE) };
+    let grace = u64::try_from(seconds).ok().map(Duration::from_secs);
+    grace.filter(|grace| *grace <= LONGEST).ok_or(PrefetchError::LongStop { seconds })
 }

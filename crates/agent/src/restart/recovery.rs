@@ -46,14 +46,14 @@ pub async fn recover_with_engine(world: &World) -> Result<Vec<Replacement>, Jour
                 tracing::error!(error = &error as &dyn std::error::Error, "the journal cannot be written; going on");
             }
             failpoint::reached(&world.settings.state_dir, replacement.phase).await;
-            match acts::carry_out(world, &mut replacement, act, &CancellationToken::new()).await {
+            match super::fault::step(world, &mut replacement, act, &CancellationToken::new()).await {
                 Ok(event) => {
                     failures = 0;
                     apply(&mut replacement, event);
                 }
                 Err(error) => {
                     failures += 1;
-                    if let Some(event) = acts::given_up(&replacement, act, &error, failures) {
+                    if let Some(event) = error.given_up(&replacement, act, failures) {
                         failures = 0;
                         super::give_up(world, &mut replacement, event, &error);
                         continue;

@@ -4,6 +4,10 @@ use std::path::Path;
 
 use serde_json::Value;
 
+/// Compose as a program of its own.
+const COMPOSE: &str = "docker-compose";
+/// The programs whose commands are understood.
+const PROGRAMS: [&str; 2] = ["docker", COMPOSE];
 /// Options of `docker` itself, before the subcommand, that take a value of their own.
 const GLOBAL_WITH_VALUE: [&str; 10] =
     ["--config", "-c", "--context", "-H", "--host", "-l", "--log-level", "--tlscacert", "--tlscert", "--tlskey"];
@@ -12,26 +16,24 @@ const START_WITH_VALUE: [&str; 3] = ["--detach-keys", "--checkpoint", "--checkpo
 /// Shortest part of an ID that counts as one.
 const ID_PART_MIN: usize = 12;
 
-/// A command that starts containers, or is attached to them.
-#[derive(Debug)]
+/// A command that starts containers, or is attached to them. Its words may hold passwords (`-e SECRET=…`): they are kept
+/// no longer than it takes to see what it means, and shown to nobody.
 pub struct Command {
-    /// Its words.
-    pub words: Vec<String>,
+    /// `docker` or `docker-compose`.
+    pub program: &'static str,
     means: Means,
 }
 
-#[derive(Debug)]
 enum Means {
     /// Containers by name or ID.
     Named(Vec<Pattern>),
-    /// A container without a name of its own, known by its image alone: the words hold its name.
-    Unnamed,
+    /// A container without a name of its own, known by its image alone, which is one of these words.
+    Unnamed(Vec<String>),
     /// The containers of a Compose project.
     Project { name: Option<String>, directory: Option<String>, files: Vec<String> },
 }
 
 /// A name, or its parts around what is not known here. A whole name is one part.
-#[derive(Debug)]
 struct Pattern(Vec<String>);
 
 /// Where a command line was found, which decides what its names may hold.
@@ -45,16 +47,17 @@ pub enum Naming<'a> {
 
 impl Command {
     /// Reads the words of a command line, which may stand behind a shell's. `None` if it starts and holds no container.
-    pub fn parse(words: Vec<String>, naming: Naming<'_>, directory: Option<&Path>) -> Option<Self> {
+    pub fn parse(words: &[String], naming: Naming<'_>, directory: Option<&Path>) -> Option<Self> {
         let program = |word: &String| {
-            word.trim_start_matches(['-', '@', ':', '+', '!', '"', '\'']).rsplit('/').next().map(str::to_owned)
+            let word = word.trim_start_matches(['-', '@', ':', '+', '!', '"', '\'']);
+            let name = word.rsplit('/').next().unwrap_or(word);
+            PROGRAMS.into_iter().find(|program| *program == name)
         };
-        let start =
-            words.iter().position(|word| matches!(program(word).as_deref(), Some("docker" | "docker-compose")))?;
+        let (start, program) = words.iter().enumerate().find_map(|(index, word)| Some((index, program(word)?)))?;
         let arguments = &words[start + 1..];
-        let is_compose = program(&words[start]).as_deref() == Some("docker-compose");
+        let is_compose = program == COMPOSE;
         let means = if is_compose { compose(arguments, directory)? } else { docker(arguments, naming, directory)? };
-        Some(Self { words, means })
+        Some(Self { program, means })
     }
 
     /// Whether a container, by its raw inspection, is one of those that this command means.
@@ -65,11 +68,11 @@ impl Command {
                 let (name, id) = (text("/Name").trim_start_matches('/'), text("/Id"));
                 patterns.iter().any(|pattern| pattern.fits(name) || pattern.is_part_of(id))
             }
-            Means::Unnamed => {
+            Means::Unnamed(words) => {
                 let image = text("/Config/Image");
                 // A client that waits for the end of its container attaches to its output; one that left did not.
                 let is_attached = container.pointer("/Config/AttachStdout") == Some(&Value::Bool(true));
-                is_attached && !image.is_empty() && self.words.iter().any(|word| word == image)
+                is_attached && !image.is_empty() && words.iter().any(|word| word == image)
             }
             Means::Project { name, directory, files } => {
                 let label = |name: &str| text(&format!("/Config/Labels/com.docker.compose.{name}"));
@@ -100,7 +103,7 @@ fn docker(arguments: &[String], naming: Naming<'_>, directory: Option<&Path>) ->
     match subcommand.as_str() {
         "run" | "create" => Some(match option(arguments, "--name") {
             Some(name) => Means::Named(vec![Pattern::new(&name, naming)?]),
-            None if matches!(naming, Naming::Plain) => Means::Unnamed,
+            None if matches!(naming, Naming::Plain) => Means::Unnamed(arguments.to_vec()),
             None => return None,
         }),
         "start" | "attach" => {

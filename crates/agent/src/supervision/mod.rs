@@ -36,7 +36,7 @@ const UNIT_DIRECTORIES: [&str; 6] = [
 ];
 
 /// What one look at the machine found.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Supervisors {
     root: PathBuf,
     clients: Vec<Found>,
@@ -44,7 +44,6 @@ pub struct Supervisors {
 }
 
 /// A command that names containers, and the service that it belongs to.
-#[derive(Debug)]
 struct Found {
     command: Command,
     unit: String,
@@ -67,7 +66,7 @@ impl Supervisors {
         let cgroup = self.cgroup_of(container);
         let find = |found: &'_ [Found]| found.iter().position(|found| found.command.means(container));
         if let Some(client) = find(&self.clients).map(|index| &self.clients[index]) {
-            let attached_client = Some(client.command.words.join(" "));
+            let attached_client = Some(client.command.program.to_owned());
             return Supervision { attached_client, unit: Some(client.unit.clone()), cgroup };
         }
         let unit = find(&self.units).map(|index| self.units[index].unit.clone());
@@ -100,9 +99,9 @@ fn client(process: &Path) -> Option<Found> {
         return None;
     }
     let line = read(&process.join("cmdline"))?;
-    let words = line.split('\0').filter(|word| !word.is_empty()).map(str::to_owned).collect();
+    let words: Vec<String> = line.split('\0').filter(|word| !word.is_empty()).map(str::to_owned).collect();
     let directory = fs::read_link(process.join("cwd")).ok();
-    let command = Command::parse(words, Naming::Plain, directory.as_deref())?;
+    let command = Command::parse(&words, Naming::Plain, directory.as_deref())?;
     let unit = service_of_process(&cgroup(process)?)?.to_owned();
     Some(Found { command, unit })
 }
@@ -144,10 +143,11 @@ fn commands_of_unit(name: &str, text: &str) -> Vec<Found> {
     };
     let directory = value_of("WorkingDirectory=");
     let starts = text.lines().filter_map(|line| line.trim().strip_prefix("ExecStart="));
-    let words =
-        |line: &str| line.split_whitespace().map(|word| word.trim_matches(['"', '\'', ';', '&']).to_owned()).collect();
+    let words = |line: &str| -> Vec<String> {
+        line.split_whitespace().map(|word| word.trim_matches(['"', '\'', ';', '&']).to_owned()).collect()
+    };
     starts
-        .filter_map(|line| Command::parse(words(line), Naming::OfUnit(name), directory.as_deref()))
+        .filter_map(|line| Command::parse(&words(line), Naming::OfUnit(name), directory.as_deref()))
         .map(|command| Found { command, unit: name.to_owned() })
         .collect()
 }

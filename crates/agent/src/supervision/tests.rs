@@ -1,5 +1,6 @@
 //! Fake machines: a few files below a directory of their own.
 
+use deployer_core::ownership::owner;
 use serde_json::json;
 
 use super::*;
@@ -56,7 +57,7 @@ fn check_client(line: &str, expected: bool) {
     let name = if line.contains("docker-compose") { "docker-compose" } else { "docker" };
     let found = Machine::new().process(42, name, line, SERVICE).supervision(&web());
     assert_eq!(found.unit.as_deref(), expected.then_some("web.service"), "{line}");
-    assert_eq!(found.attached_client.as_deref(), expected.then_some(line));
+    assert_eq!(found.attached_client.as_deref(), expected.then_some(name));
 }
 
 #[test]
@@ -163,4 +164,25 @@ fn the_control_group_counts_only_if_the_process_is_the_containers() {
 fn a_machine_that_shows_nothing_is_no_error() {
     assert_eq!(Machine::new().supervision(&web()), Supervision::default());
     assert_eq!(Machine::new().file("proc/9/comm", "docker\n").supervision(&web()), Supervision::default());
+}
+
+/// A reason goes into `status` of every node, into the store and so into etcd: a command line may hold passwords.
+#[test]
+fn security_3_of_a_command_line_nothing_but_its_program_is_told() {
+    for line in [
+        "/usr/bin/docker run -e DB_PASSWORD=hunter2 --name web shop/web:1",
+        "docker -H tcp://root:hunter2@localhost run --rm -e=PASSWORD=hunter2 shop/web:1",
+        "docker compose --env-file hunter2 -p shop up",
+        "docker-compose -p shop up --hunter2",
+        "sh -c docker start -a web || docker run -e PASSWORD=hunter2 --name web shop/web:1",
+    ] {
+        let name = if line.contains("docker-compose") { "docker-compose" } else { "docker" };
+        let machine = Machine::new()
+            .process(42, name, line, SERVICE)
+            .unit("w.service", "ExecStart=docker run -e PASSWORD=hunter2 --name web shop/web:1");
+        let supervision = machine.supervision(&web());
+        let reason = owner(&web(), &supervision).reason();
+        let expected = format!("it is run by web.service (its client {name} is attached to web)");
+        assert_eq!(reason, Some(expected), "{line}");
+    }
 }

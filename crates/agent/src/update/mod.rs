@@ -24,6 +24,7 @@ pub use around::try_again;
 use around::{look_around, remember_tag};
 use resolve::Asked;
 
+use crate::fault::caught;
 use crate::ledger::Ledger;
 use crate::look::{LookError, Wake};
 use crate::situation::TrackView;
@@ -64,11 +65,17 @@ impl Update {
                 again = None;
                 dirty.mark(None);
             }
+            self.faults_due(seen, now).into_iter().for_each(|key| dirty.mark(key));
             seen = now;
             while looks.len() < LOOKS_MAX
                 && let Some(key) = dirty.take()
             {
-                looks.push(self.look(key));
+                // What panicked a moment ago is marked again when its time has come.
+                if self.rests(&key, now) {
+                    dirty.done(&key);
+                } else {
+                    looks.push(self.look(key));
+                }
             }
             let alarm = self.next_retry(now).into_iter().chain(again).min();
             tokio::select! {
@@ -79,8 +86,10 @@ impl Update {
                     match outcome {
                         Ok(further) => {
                             failures = 0;
+                            self.world.memory().faults.remove(&key);
                             further.into_iter().for_each(|track| dirty.mark(Some(track)));
                         }
+                        Err(LookError::Fault(fault)) => self.world.note_fault(key, &fault),
                         Err(error) => {
                             failures += 1;
                             tracing::warn!(error = &error as &dyn std::error::Error, "look again later");
@@ -106,7 +115,8 @@ impl Update {
     /// When something that failed is due again.
     fn next_retry(&self, now: Instant) -> Option<Instant> {
         let memory = self.world.memory();
-        let due = memory.asked.values().chain(memory.pulls.values()).map(|retry| retry.due);
+        let failed = memory.asked.values().chain(memory.pulls.values()).chain(memory.faults.values());
+        let due = failed.map(|retry| retry.due);
         due.filter(|due| *due > now).min()
     }
 
@@ -115,6 +125,18 @@ impl Update {
         let memory = self.world.memory();
         let mut due = memory.asked.values().chain(memory.pulls.values()).map(|retry| retry.due);
         due.any(|due| due > seen && due <= now)
+    }
+
+    /// What panicked and has come due since the last time this was asked.
+    fn faults_due(&self, seen: Instant, now: Instant) -> Vec<Option<Track>> {
+        let memory = self.world.memory();
+        let due = memory.faults.iter().filter(|(_, retry)| retry.due > seen && retry.due <= now);
+        due.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Whether a look panicked so lately that it is not repeated yet.
+    fn rests(&self, key: &Option<Track>, now: Instant) -> bool {
+        self.world.memory().faults.get(key).is_some_and(|retry| retry.due > now)
     }
 
     /// One look, at everything or at one track. Gives back the tracks that need a look of their own.
@@ -126,10 +148,12 @@ impl Update {
         let (pulls, replacements) = (self.pulls.clone(), self.replacements.clone());
         async move {
             let outcome = match &key {
-                None => look_around(&world).await,
-                Some(track) => look_at(&world, track, &pulls, &replacements).await.map(|()| Vec::new()),
+                None => caught(look_around(&world)).await,
+                Some(track) => caught(look_at(&world, track, &pulls, &replacements))
+                    .await
+                    .map(|outcome| outcome.map(|()| Vec::new())),
             };
-            (key, outcome)
+            (key, outcome.unwrap_or_else(|fault| Err(fault.into())))
         }
     }
 }

@@ -35,7 +35,7 @@ async fn follow(socket: &Path, image: &str, answer: deployer_wire::Answer) -> Re
     loop {
         match tokio::time::timeout(PAUSE, lines.next()).await {
             Ok(Some(Ok(line))) => {
-                if let Ok(happening) = serde_json::from_slice::<Happening>(&line)
+                if let Ok(happening) = client::read::<Happening>(&line)
                     && happening.image.as_deref() == Some(image)
                 {
                     say::line(&events::text(&happening))?;

@@ -16,7 +16,7 @@ pub async fn follow(socket: &Path, format: Format) -> Result<(), Ended> {
         match format {
             Format::Json => say::line(&String::from_utf8_lossy(&line))?,
             Format::Table => {
-                if let Ok(happening) = serde_json::from_slice::<Happening>(&line) {
+                if let Ok(happening) = client::read::<Happening>(&line) {
                     say::line(&text(&happening))?;
                 }
             }

@@ -28,6 +28,9 @@ pub struct Status {
     pub node: String,
     /// Whether a person paused the cluster.
     pub paused: bool,
+    /// What is wrong on this node, or in the store, and concerns more than one track.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub troubles: Vec<String>,
     /// The nodes of the cluster.
     #[serde(default)]
     pub nodes: Vec<NodeStatus>,
@@ -76,7 +79,7 @@ pub struct TrackStatus {
     pub target: Option<VersionStatus>,
     /// Whether a notification waits for the registry.
     pub pending: bool,
-    /// What the registry's last refusal was, while it refuses.
+    /// What keeps the track from being looked at, or the registry from being asked, while something does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
     /// What is thought of its digests.
@@ -177,6 +180,7 @@ pub async fn status(world: &World) -> Result<Status, LookError> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         node: world.settings.node.clone(),
         paused: world.store.get(&world.keys.pause()).await?.is_some(),
+        troubles: world.memory().faults.get(&None).map(|fault| fault.reason.clone()).into_iter().collect(),
         nodes: elsewhere.nodes(),
         tracks,
         claims: elsewhere.claims(),
@@ -223,7 +227,11 @@ fn track_status(
 ) -> TrackStatus {
     let record = view.ledger.record.as_ref().map(|record| &record.value);
     let target = target(record, verdicts);
-    let retry = world.memory().asked.get(&view.track).cloned();
+    let trouble = {
+        let memory = world.memory();
+        let retry = memory.faults.get(&Some(view.track.clone())).or(memory.asked.get(&view.track));
+        retry.map(|retry| retry.reason.clone())
+    };
     let mut containers = here::containers(world, survey, view);
     containers.extend(elsewhere.containers(world, &view.track, target));
     containers.sort_by(|a, b| (&a.node, &a.name).cmp(&(&b.node, &b.name)));
@@ -232,7 +240,7 @@ fn track_status(
         record: record.and_then(Record::newest).map(version_status),
         target: target.map(version_status),
         pending: view.ledger.pending.is_some(),
-        trouble: retry.map(|retry| retry.reason),
+        trouble,
         verdicts: verdict_lines(verdicts, record),
         containers,
     }

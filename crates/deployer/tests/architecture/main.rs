@@ -107,3 +107,10 @@ fn no_file_is_too_long_to_read() {
         assert!(lines <= 400, "{file} has {lines} lines");
     }
 }
+
+/// Built to abort, one panic would end the daemon after all.
+#[test]
+fn security_1_a_panic_unwinds_in_every_profile() {
+    let manifest = fs::read_to_string(PathBuf::from(ROOT).join("../Cargo.toml")).expect("the workspace's manifest");
+    assert!(!manifest.lines().any(|line| line.trim_start().starts_with("panic")), "jobs are caught by unwinding");
+}

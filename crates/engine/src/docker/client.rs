@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use deployer_core::plain;
 use deployer_wire::{self as wire, Answer, Call, Endpoint, WireError};
 use hyper::Method;
 use serde::Deserialize;
@@ -173,7 +174,7 @@ impl Client {
     async fn json<T: DeserializeOwned>(&self, what: &str, answer: Answer, limit: Duration) -> Result<T, EngineError> {
         let bytes = self.bytes(what, answer, limit).await?;
         serde_json::from_slice(&bytes)
-            .map_err(|error| EngineError::Nonsense { what: what.to_owned(), message: error.to_string() })
+            .map_err(|error| EngineError::Nonsense { what: what.to_owned(), message: plain::words(&error.to_string()) })
     }
 
     async fn refusal(&self, what: &str, answer: Answer) -> EngineError {
@@ -182,7 +183,9 @@ impl Client {
         let message = serde_json::from_slice::<Value>(&bytes)
             .ok()
             .and_then(|body| Some(body.get("message")?.as_str()?.trim().to_owned()))
-            .unwrap_or_else(|| String::from_utf8_lossy(&bytes).chars().take(300).collect());
+            .unwrap_or_else(|| String::from_utf8_lossy(&bytes).into_owned());
+        // Often a registry's own words, handed on.
+        let message = plain::words(&message);
         let what = what.to_owned();
         match status {
             404 => EngineError::NotFound { what, message },
@@ -198,7 +201,10 @@ impl Client {
         match error {
             WireError::Timeout(limit) => EngineError::Timeout { what, limit },
             WireError::TooLong(_) => EngineError::Nonsense { what, message: error.to_string() },
-            _ => EngineError::Unreachable { what, address: self.endpoint.to_string(), message: error.to_string() },
+            _ => {
+                let message = plain::words(&error.to_string());
+                EngineError::Unreachable { what, address: self.endpoint.to_string(), message }
+            }
         }
     }
 }
@@ -222,6 +228,37 @@ mod tests {
         let client = Client::new(Endpoint::Tcp("127.0.0.1:1".into()));
         let outcome = client.negotiate(engine).map_err(|error| error.kind());
         assert_eq!(outcome, expected, "{engine}");
+    }
+
+    /// What an engine answers to a call, as its caller tells of it.
+    async fn refused(status: &str, body: &str) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let client = Client::new(Endpoint::Tcp(listener.local_addr().expect("bound").to_string()));
+        *client.settled() = Some(API_OLDEST);
+        let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
+        let serve = async {
+            let (mut connection, _) = listener.accept().await.expect("a call");
+            let mut head = [0; 4096];
+            let _ = tokio::io::AsyncReadExt::read(&mut connection, &mut head).await.expect("a head");
+            tokio::io::AsyncWriteExt::write_all(&mut connection, answer.as_bytes()).await.expect("written");
+        };
+        let call = client.read::<Vec<u8>>(Request::new(Method::GET, "/x".to_owned(), "do it"));
+        let (outcome, ()) = tokio::join!(call, serve);
+        outcome.expect_err("refused").to_string()
+    }
+
+    /// An engine hands a registry's own words on.
+    #[tokio::test]
+    async fn security_9_no_answer_brings_a_control_character_before_people() {
+        let boom = "{\"message\": \"boom\\u001b]0;PWNED\\u0007\\n2026 INFO version 9 is forged \u{202e}\"}";
+        let told = r"boom\u001b]0;PWNED\u0007\n2026 INFO version 9 is forged \u202e";
+        assert_eq!(refused("500 no", boom).await, format!("do it: the engine answered 500: {told}"));
+        assert_eq!(refused("404 no", boom).await, format!("do it: not found by the engine: {told}"));
+        assert_eq!(refused("500 no", "\u{1b}[2J\nx").await, r"do it: the engine answered 500: \u001b[2J\nx");
+        let long = format!("{{\"message\": \"{}\"}}", "x".repeat(1 << 20));
+        assert!(refused("500 no", &long).await.len() < 1100, "nobody reads more");
+        let nonsense = refused("200 OK", "[\"a\\u001b\"]").await;
+        assert!(nonsense.contains("makes no sense") && !nonsense.contains('\u{1b}'), "{nonsense:?}");
     }
 
     #[test]

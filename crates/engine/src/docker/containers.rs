@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use deployer_core::plain;
+use deployer_core::policy::LONGEST;
 use deployer_core::successor::ChangedFile;
 use deployer_wire::encode;
 use hyper::Method;
@@ -99,9 +101,15 @@ pub async fn start(client: &Client, id: &str) -> Result<(), EngineError> {
 /// Stops a container; 304 means that it does not run.
 pub async fn stop(client: &Client, id: &str, grace: Duration) -> Result<(), EngineError> {
     let what = format!("stop container {}", short(id));
-    let path = format!("/containers/{}/stop?t={}", encode(id), grace.as_secs_f64().ceil() as u64);
-    let request = Request::new(Method::POST, path, &what).limit(grace + STOP_MARGIN);
-    absent_is_done(client.perform(request).await)
+    let (grace_seconds, limit) = patience(grace);
+    let path = format!("/containers/{}/stop?t={grace_seconds}", encode(id));
+    absent_is_done(client.perform(Request::new(Method::POST, path, &what).limit(limit)).await)
+}
+
+/// The seconds of grace that a stop is sent with, and how long its answer may take.
+fn patience(grace: Duration) -> (u64, Duration) {
+    let seconds = grace.min(LONGEST).as_secs_f64().ceil() as u64;
+    (seconds, Duration::from_secs(seconds) + STOP_MARGIN)
 }
 
 /// Renames a container.
@@ -135,9 +143,16 @@ pub async fn log_tail(client: &Client, id: &str, lines: u32) -> Result<String, E
     let path = format!("/containers/{}/logs?stdout=true&stderr=true&tail={lines}", encode(id));
     let answer = client.send(Request::new(Method::GET, path, &what)).await?;
     let bytes = client.bytes(&what, answer, super::client::CALL_LIMIT).await?;
-    let text = demultiplex(&bytes);
+    Ok(said(&bytes))
+}
+
+/// The end of a log.
+fn said(bytes: &[u8]) -> String {
+    let text = demultiplex(bytes);
     let start = text.len().saturating_sub(LOG_BYTES_MAX);
-    Ok(String::from_utf8_lossy(&text[start..]).into_owned())
+    // A program ends its lines as it likes; what else it does to a terminal is not handed on.
+    let text = String::from_utf8_lossy(&text[start..]).replace("\r\n", "\n");
+    plain::lines(&text).into_owned()
 }
 
 /// Takes the frame headers out of a log without a terminal; a log with one has none and is given back whole.
@@ -225,6 +240,21 @@ mod tests {
     }
 
     #[test]
+    fn security_7_no_stop_is_asked_to_take_longer_than_an_hour() {
+        for (grace, expected) in [
+            (Duration::ZERO, (0, 30)),
+            (Duration::from_millis(1500), (2, 32)),
+            (Duration::from_secs(3600), (3600, 3630)),
+            (Duration::from_secs(3601), (3600, 3630)),
+            (Duration::from_millis(u64::MAX), (3600, 3630)),
+            (Duration::MAX, (3600, 3630)),
+        ] {
+            let (grace_seconds, limit) = patience(grace);
+            assert_eq!((grace_seconds, limit.as_secs()), expected, "{grace:?}");
+        }
+    }
+
+    #[test]
     fn a_files_description_is_read_from_its_header() {
         // As Engine 20.10 sent it for a file, and with the mode of a directory.
         let header = b"eyJuYW1lIjoieCIsInNpemUiOjEzNTgsIm1vZGUiOjQyMCwibXRpbWUiOiIyMDI2LTExLTI0VDEzOjE0OjA0WiIsImxpbmtUYXJnZXQiOiIifQ==";
@@ -236,6 +266,13 @@ mod tests {
         let directory = STANDARD.encode(r#"{"name":"x","mode":2147484141,"mtime":"2026-11-24T13:14:04+01:00"}"#);
         assert!(described("/etc", directory.as_bytes()).is_some_and(|file| file.is_directory));
         assert_eq!(described("/etc", b""), None);
+    }
+
+    #[test]
+    fn security_9_last_words_are_lines_and_nothing_else() {
+        let log = b"\x01\0\0\0\0\0\0\x13a\rb\r\n\x1b[2Jc\n\x9b\xc2\x9bd\t\n\n";
+        assert_eq!(said(log), "a\\rb\n\\u001b[2Jc\n\u{fffd}\\u009bd\\t\n\n");
+        assert!(said(&[b'x'; 1 << 20]).len() <= LOG_BYTES_MAX);
     }
 
     #[test]

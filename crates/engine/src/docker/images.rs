@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use deployer_core::image::{Digest, ImageName, ImageRef, Track};
+use deployer_core::plain;
 use deployer_wire::encode;
 use futures_util::StreamExt;
 use hyper::Method;
@@ -239,7 +240,7 @@ pub async fn pull(
         let line: PullLine = serde_json::from_slice(&line).unwrap_or_default();
         if let Some(message) = line.error {
             let status = 200;
-            return Err(pull_error(image, EngineError::Refused { what, status, message }));
+            return Err(pull_error(image, EngineError::Refused { what, status, message: plain::words(&message) }));
         }
         progress(add_up(&mut layers, line));
     }
