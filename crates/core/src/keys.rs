@@ -170,6 +170,12 @@ impl Keys {
         String::from_utf8(URL_SAFE_NO_PAD.decode(service).ok()?).ok()
     }
 
+    /// The container that a key of an instance speaks of; `None` for any other key.
+    pub fn container_of(&self, key: &str) -> Option<String> {
+        let (_, container) = key.strip_prefix(&self.all_instances())?.rsplit_once('/')?;
+        String::from_utf8(URL_SAFE_NO_PAD.decode(container).ok()?).ok()
+    }
+
     /// What the nodes say of every service's instances.
     pub fn all_reports(&self) -> String {
         format!("{}/reports/", self.prefix)
@@ -246,5 +252,6 @@ mod tests {
         let key = keys.instance("a/../b", "../node", "web");
         assert!(key.starts_with(&keys.all_instances()) && key.matches('/').count() == 5, "{key}");
         assert_eq!(keys.service_of(&key).as_deref(), Some("a/../b"));
+        assert_eq!(keys.container_of(&key).as_deref(), Some("web"));
     }
 }

@@ -110,8 +110,8 @@ pub async fn register(world: &World) -> Result<Option<LeaseId>, StoreError> {
         world.store.revoke(LeaseId(left.value.lease)).await?;
     }
     publish::begin(world).await?;
-    end_dead_claims(world).await?;
     world.presence.send_replace(Presence { lease: Some((lease, outcome.revision)), trouble: None });
+    end_dead_claims(world).await?;
     tracing::info!(node = settings.node, "registered in the store");
     world.bell.notify_one();
     Ok(Some(lease))

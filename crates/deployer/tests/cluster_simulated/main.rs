@@ -2,6 +2,7 @@
 
 mod scenarios;
 mod storms;
+mod twins;
 
 #[path = "../simulated/mod.rs"]
 mod simulated;
