@@ -173,25 +173,29 @@ pub fn grounds(ledger: &Ledger, service: &str, digest: &Digest, revisions: &[(Di
     Grounds { record: ledger.record_revision(), service: service.to_owned(), verdict, halt }
 }
 
-/// Writes an opinion, in a transaction of its own. A good digest never turns bad by itself.
+/// Writes an opinion, in a transaction of its own, where there is none, and gives back the one that stands. Neither does
+/// a good digest ever turn bad by itself nor a bad one good: several instances may be at their gates at once.
 ///
 /// # Errors
-/// [`StoreError`] if the store does not answer.
+/// [`StoreError`] if the store does not answer, or a person lifted the one that stood at this very moment.
 pub async fn write_verdict(
     world: &World,
     service: &str,
     digest: &Digest,
     opinion: Opinion,
     reason: &str,
-) -> Result<(), StoreError> {
-    let verdict = Verdict {
-        verdict: opinion,
-        node: world.settings.node.clone(),
-        reason: reason.to_owned(),
-        at: world.ambient.now(),
-    };
-    world.store.txn(Txn::new().put(world.keys.verdict(service, digest), &verdict)).await?;
-    Ok(())
+) -> Result<Opinion, StoreError> {
+    let key = world.keys.verdict(service, digest);
+    let (node, reason) = (world.settings.node.clone(), reason.to_owned());
+    let verdict = Verdict { verdict: opinion, node, reason, at: world.ambient.now() };
+    let txn = Txn::new().when(Compare::ModRevision(key.clone(), 0)).put(key.clone(), &verdict);
+    if world.store.txn(txn).await?.succeeded {
+        return Ok(opinion);
+    }
+    match world.store.get(&key).await? {
+        Some(entry) => Ok(decode::<Verdict>(entry)?.value.verdict),
+        None => Err(StoreError::Away(format!("the verdict of {} changes at this moment", digest.short()))),
+    }
 }
 
 /// Halts the rollout of a version everywhere, if nobody has: trouble that is no verdict.

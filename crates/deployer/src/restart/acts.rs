@@ -343,10 +343,12 @@ async fn observe_predecessor(world: &World, replacement: &Replacement) -> Result
 async fn condemn(world: &World, replacement: &Replacement) -> Result<Event, ActError> {
     let facts = &replacement.facts;
     let (verdicts, _) = ledger::verdicts(world, &facts.service).await?;
-    let is_good = verdicts.is_good(&facts.digest);
+    let mut is_good = verdicts.is_good(&facts.digest);
     if let Some(reason) = replacement.charge(is_good) {
-        ledger::write_verdict(world, &facts.service, &facts.digest, Opinion::Bad, reason).await?;
-    } else if let Some(reason) = replacement.trouble(is_good) {
+        let standing = ledger::write_verdict(world, &facts.service, &facts.digest, Opinion::Bad, reason).await?;
+        is_good = standing == Opinion::Good;
+    }
+    if let Some(reason) = replacement.trouble(is_good) {
         super::note_failed_here(world, replacement, reason);
         // Before the slot is given back, or the next node would try the same.
         ledger::halt(world, &facts.track, facts.seq, reason).await?;

@@ -1,10 +1,11 @@
 //! Acts and short replacements against a stand-in for the engine, with a real store and real journals.
 
-use deployer_core::record::{Record, Source};
+use deployer_core::record::{Opinion, Record, Source};
 use deployer_core::store::Txn;
 
 use super::*;
 use crate::engine::{EngineError, ImageSummary};
+use crate::ledger;
 use crate::stand_in::{Fixture, container, digest, fixture, replacement, track};
 
 fn refused() -> EngineError {
@@ -180,4 +181,24 @@ async fn a_container_made_anew_under_the_same_name_is_tried_again() {
     let view = TrackView::of(world, &survey, &track(), Answer::NotAsked).await.expect("read");
     let actions: Vec<Action> = view.decisions.iter().map(|decision| decision.row.action).collect();
     assert_eq!(actions, [Action::Replace]);
+}
+
+/// What was thought before, what is seen now, and what stands.
+async fn check_verdict(known: Opinion, act: Act, expected: Opinion) {
+    let fixture = fixture().await;
+    let (world, shutdown) = (&fixture.world, CancellationToken::new());
+    ledger::write_verdict(world, "web", &digest('2'), known, "seen by another node").await.expect("stored");
+    let mut replacement = Replacement { control: Some(true), ..returning() };
+    acts::carry_out(world, &mut replacement, act, &shutdown).await.expect("done");
+    let (verdicts, _) = ledger::verdicts(world, "web").await.expect("read");
+    let standing = verdicts.0.get(&digest('2')).map(|verdict| verdict.verdict);
+    assert_eq!(standing, Some(expected), "{known:?} {act:?}");
+}
+
+/// Two first instances at once: `max_unavailable` of two or more.
+#[tokio::test(start_paused = true)]
+async fn a_bad_digest_never_turns_good_because_another_instance_passed_later() {
+    check_verdict(Opinion::Bad, Act::Approve, Opinion::Bad).await;
+    check_verdict(Opinion::Good, Act::Approve, Opinion::Good).await;
+    check_verdict(Opinion::Good, Act::Condemn, Opinion::Good).await;
 }
