@@ -3,6 +3,7 @@
 //! Nothing here waits, reads a clock, draws a random number, or speaks to anything outside; what is needed of
 //! the world is passed in. The crate `deployer` carries the decisions out.
 
+pub mod asking;
 pub mod availability;
 pub mod backoff;
 pub mod dirty;

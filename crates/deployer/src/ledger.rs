@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use deployer_core::asking::Setback;
 use deployer_core::image::{Digest, Track};
 use deployer_core::record::{Halt, Opinion, Pending, Record, Verdict, Verdicts};
 use deployer_core::slot::Grounds;
@@ -48,10 +49,14 @@ pub struct Ledger {
     pub halt: Option<Read<Halt>>,
     /// Who asks the registry at this moment.
     pub resolver: Option<Read<Resolver>>,
+    /// Who asked it in vain a while ago.
+    pub setbacks: Vec<Setback>,
     /// Whether the registry was asked within the check period.
     pub is_checked: bool,
     /// Whether a person paused the cluster.
     pub is_paused: bool,
+    /// The revision at which these facts were read.
+    pub seen: Revision,
 }
 
 impl Ledger {
@@ -63,13 +68,15 @@ impl Ledger {
         let (facts, checked, pause) = (world.keys.image(track), world.keys.checked(track), world.keys.pause());
         let store = &world.store;
         let (facts, checked, pause) = tokio::try_join!(store.list(&facts), store.get(&checked), store.get(&pause))?;
-        let mut ledger = Self { is_checked: checked.is_some(), is_paused: pause.is_some(), ..Self::default() };
+        let (is_checked, is_paused) = (checked.is_some(), pause.is_some());
+        let mut ledger = Self { is_checked, is_paused, seen: facts.1, ..Self::default() };
         for entry in facts.0 {
             match world.keys.track_of(&entry.key).map(|(_, fact)| fact) {
                 Some("record") => ledger.record = Some(decode(entry)?),
                 Some("pending") => ledger.pending = Some(decode(entry)?),
                 Some("halt") => ledger.halt = Some(decode(entry)?),
                 Some("resolver") => ledger.resolver = Some(decode(entry)?),
+                Some(fact) if fact.starts_with("setback/") => ledger.setbacks.push(decode(entry)?.value),
                 _ => {}
             }
         }
@@ -82,6 +89,11 @@ impl Ledger {
         let halt = self.halt.as_ref().map(|halt| &halt.value).filter(|halt| halt.seq == seq)?;
         let is_remembered = world.memory().halted.get(track) == Some(&seq);
         (halt.node != world.settings.node || is_remembered).then_some(halt)
+    }
+
+    /// The revision of the notification that waits; 0 without one.
+    pub fn pending_revision(&self) -> Revision {
+        self.pending.as_ref().map_or(0, |pending| pending.revision)
     }
 
     /// The record's revision; 0 without a record.
@@ -117,9 +129,19 @@ impl Ledger {
         self.resolver.as_ref().is_some_and(|resolver| resolver.value == Resolver::here(world))
     }
 
-    /// Adds that the very notification that was read is served, and that nobody asks any more.
+    /// Adds that the very notification that was read is served, and that nobody asks any more or has asked in vain.
     fn serving_pending(&self, world: &World, track: &Track, txn: Txn) -> Txn {
-        let txn = if self.is_asking(world) { txn.delete(world.keys.resolver(track)) } else { txn };
+        let txn = match self.is_asking(world) {
+            true => self.setbacks.iter().fold(txn.delete(world.keys.resolver(track)), |txn, setback| {
+                txn.delete(world.keys.setback(track, &setback.node))
+            }),
+            false => txn,
+        };
+        self.dropping_pending(world, track, txn)
+    }
+
+    /// Adds that the very notification that was read is dropped.
+    pub fn dropping_pending(&self, world: &World, track: &Track, txn: Txn) -> Txn {
         match &self.pending {
             Some(pending) => txn
                 .when(Compare::ModRevision(world.keys.pending(track), pending.revision))

@@ -1,6 +1,7 @@
 //! The daemon, the command line and their edges.
 
 pub mod ambient;
+pub mod asking;
 pub mod callback;
 mod claims;
 pub mod cli;
@@ -27,6 +28,7 @@ pub mod store;
 pub mod supervision;
 pub mod survey;
 pub mod triggers;
+pub mod turn;
 pub mod update;
 pub mod wire;
 pub mod world;

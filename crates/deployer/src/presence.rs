@@ -14,6 +14,7 @@ use crate::claims;
 use crate::ledger::{Read, decode};
 use crate::publish;
 use crate::store::StoreError;
+use crate::turn;
 use crate::world::World;
 
 /// How long others believe that this node lives after its last sign.
@@ -154,6 +155,7 @@ pub async fn leave(world: &World) {
     let lease = world.presence.borrow().lease;
     let Some((lease, _)) = lease else { return };
     let farewell = async {
+        turn::give_back(world, |_| false).await;
         publish::off(world).await?;
         world.store.revoke(lease).await
     };

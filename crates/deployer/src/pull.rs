@@ -90,7 +90,13 @@ async fn pull(world: &World, track: &Track) -> Result<(), LookError> {
             let wait = Backoff::REGISTRY.wait(failures, world.ambient.random());
             let (reason, is_hopeless) = (error.to_string(), error.is_hopeless());
             let retry = Retry { failures, due: Instant::now() + wait, reason, is_hopeless };
-            world.memory().pulls.insert(key, retry);
+            let mut memory = world.memory();
+            memory.pulls.insert(key, retry);
+            if let PullError::Absent { .. } = &error {
+                // The tag may point to something else by now, though nobody told.
+                memory.asking.lose(track);
+            }
+            drop(memory);
             world.account.tell("trouble", track, format!("{error}; trying again in {} s", wait.as_secs()));
         }
     }

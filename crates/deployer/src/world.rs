@@ -17,6 +17,7 @@ use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::Instant;
 
 use crate::ambient::Ambient;
+use crate::asking::Asking;
 use crate::engine::Engine;
 use crate::happening::Account;
 use crate::journal::Journals;
@@ -118,10 +119,8 @@ pub struct Transition {
 /// What is remembered while the daemon runs, and found out again after a restart.
 #[derive(Default)]
 pub struct Memory {
-    /// Tracks whose registry gave no use of an answer, and when it is asked again.
-    pub asked: BTreeMap<Track, Retry>,
-    /// Tracks whose registry this node asks for the whole cluster.
-    pub asking: BTreeSet<Track>,
+    /// Of asking the registry.
+    pub asking: Asking,
     /// The image that each track's tag named here when this node last saw or set it.
     pub local_tags: BTreeMap<Track, Option<String>>,
     /// Digests that could not be brought here, and when it is tried again.
@@ -162,6 +161,13 @@ pub struct Retry {
     pub reason: String,
     /// Whether only a person or a new push will change the outcome.
     pub is_hopeless: bool,
+}
+
+impl Memory {
+    /// When something that failed is due again.
+    pub fn dues(&self) -> impl Iterator<Item = Instant> {
+        self.asking.dues().chain(self.pulls.values().map(|retry| retry.due))
+    }
 }
 
 impl World {

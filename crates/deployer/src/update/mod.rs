@@ -14,6 +14,7 @@ use deployer_core::dirty::Dirty;
 use deployer_core::image::Track;
 use deployer_core::plan::{Action, Answer};
 use deployer_core::record::Source;
+use deployer_core::store::Txn;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
@@ -30,12 +31,19 @@ use crate::publish::Words;
 use crate::situation::TrackView;
 use crate::store::StoreError;
 use crate::survey::Survey;
+use crate::turn;
 use crate::world::World;
 
 /// Looks under way at once. More wait as dirty keys, which cost nothing.
 const LOOKS_MAX: usize = 8;
 /// Rounds of asking the registry in one look, against a registry whose answers never settle.
 const ROUNDS_MAX: u32 = 5;
+/// The pauses before the registry is asked again.
+const PAUSES: [(Action, Backoff); 3] = [
+    (Action::AskAgainSoon, Backoff::NOT_THERE_YET),
+    (Action::AskTwice, Backoff::SECOND_THOUGHT),
+    (Action::AskAgainLater, Backoff::REGISTRY),
+];
 /// Says that something may have changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wake {
@@ -125,16 +133,12 @@ impl Update {
 
     /// When something that failed is due again.
     fn next_retry(&self, now: Instant) -> Option<Instant> {
-        let memory = self.world.memory();
-        let due = memory.asked.values().chain(memory.pulls.values()).map(|retry| retry.due);
-        due.filter(|due| *due > now).min()
+        self.world.memory().dues().filter(|due| *due > now).min()
     }
 
     /// Whether something that failed has come due since the last time this was asked.
     fn came_due(&self, seen: Instant, now: Instant) -> bool {
-        let memory = self.world.memory();
-        let mut due = memory.asked.values().chain(memory.pulls.values()).map(|retry| retry.due);
-        due.any(|due| due > seen && due <= now)
+        self.world.memory().dues().any(|due| due > seen && due <= now)
     }
 
     /// One look, at everything or at one track. Gives back the tracks that need a look of their own.
@@ -149,6 +153,10 @@ impl Update {
                 None => look_around(&world).await,
                 Some(track) => look_at(&world, track, &pulls, &replacements).await.map(|()| Vec::new()),
             };
+            if let Err(LookError::Engine(_)) = &outcome {
+                // It may be long before this node can go on, and the others should not wait for that.
+                turn::give_back(&world, |_| false).await;
+            }
             (key, outcome)
         }
     }
@@ -169,6 +177,7 @@ async fn look_at(
     replacements: &mpsc::Sender<String>,
 ) -> Result<(), LookError> {
     let mut answer = Answer::NotAsked;
+    let mut said = Answer::NotAsked;
     // What the store held before the registry was asked: its answer may be older than anything that came since.
     let mut before = Ledger::default();
     let mut digest = None;
@@ -183,23 +192,23 @@ async fn look_at(
         if wants(Action::Resolve) {
             source = resolve::why(&view);
             match resolve::ask(world, track, &view).await? {
-                Asked::Answered(said, resolved, read) => (answer, digest, before) = (said, resolved, read),
+                Asked::Answered(answered, resolved, read) => (answer, digest, before) = (answered, resolved, read),
                 Asked::Elsewhere => answer = Answer::NotAsked,
             }
-        } else if wants(Action::Advance) {
+            said = answer;
+            continue;
+        }
+        answer = Answer::NotAsked;
+        if wants(Action::Advance) {
             if let Some(digest) = digest.take() {
                 resolve::advance(world, &survey, &view, &before, digest, source).await?;
             }
-            answer = Answer::NotAsked;
         } else if wants(Action::Settle) {
             resolve::settle(world, &survey, &view, &before).await?;
-            answer = Answer::NotAsked;
-        } else if wants(Action::AskAgainSoon) {
-            resolve::ask_again(world, &view, Backoff::NOT_THERE_YET);
-            answer = Answer::NotAsked;
-        } else if wants(Action::AskAgainLater) {
-            resolve::ask_again(world, &view, Backoff::REGISTRY);
-            answer = Answer::NotAsked;
+        } else if wants(Action::GiveUp) {
+            resolve::give_up(world, &survey, &view, &before).await?;
+        } else if let Some((_, backoff)) = PAUSES.iter().find(|(action, _)| wants(*action)) {
+            resolve::set_back(world, track, &before, said, *backoff, Txn::new()).await?;
         } else {
             if !wants(Action::Pull) && !wants(Action::Replace) {
                 tell_others(world, &survey, &view);

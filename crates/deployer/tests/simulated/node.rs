@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::{Body, to_bytes};
+use axum::http::Request;
 use deployer::ambient::Ambient;
 use deployer::journal::Journals;
 use deployer::presence;
@@ -23,6 +25,7 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
 
 use super::engine::SimulatedEngine;
 use super::freezer::Freezer;
@@ -106,8 +109,25 @@ impl Node {
 
     /// Tells of a push, as a hook does.
     pub async fn notify(&self, track: &Track) -> Result<(), StoreError> {
-        let txn = Txn::new().put(self.world.keys.pending(track), &Pending { digest: None, at: 0 });
-        self.store.txn(txn).await.map(drop)
+        self.notify_of(track, None).await
+    }
+
+    /// The same, by a hook that names the digest.
+    pub async fn notify_of(&self, track: &Track, digest: Option<&Digest>) -> Result<(), StoreError> {
+        let pending = Pending { digest: digest.cloned(), at: 0 };
+        self.store.txn(Txn::new().put(self.world.keys.pending(track), &pending)).await.map(drop)
+    }
+
+    /// Has its daemon do what a person asks for on the command line.
+    pub async fn command(&self, what: &str, of: &str) -> String {
+        let api = deployer::control::router(Arc::clone(&self.world), CancellationToken::new());
+        let body = serde_json::json!({"of": of}).to_string();
+        let request = Request::post(format!("/v1/{what}")).header("content-type", "application/json");
+        let answer = api.oneshot(request.body(Body::from(body)).expect("a request")).await.expect("an answer");
+        let (is_done, body) = (answer.status().is_success(), to_bytes(answer.into_body(), usize::MAX).await);
+        let text = String::from_utf8_lossy(&body.expect("short")).into_owned();
+        assert!(is_done, "{what} {of}: {text}");
+        text
     }
 
     /// Whether nothing is being replaced.
