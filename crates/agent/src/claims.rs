@@ -1,35 +1,33 @@
 //! Claims whose holders are gone, ended where that is allowed: by those who wait for the slot, and by every living node
 //! now and then, since nobody may be waiting.
 
-use deployer_core::slot::{self, Claim};
+use std::collections::BTreeSet;
+
+use deployer_core::slot::{self, Claim, Finder, Traces};
 use deployer_core::store::Entry;
 use deployer_store::StoreError;
 
 use crate::ledger::{Read, decode};
-use crate::world::World;
+use crate::world::{Settings, World};
 
-/// Ends the dead claims among these entries, which were listed at one revision with their holds. Whether any ended.
-///
-/// Before its fence anybody may end the claim of a holder whose hold has gone: it had done nothing. A claim of this very
-/// node without a journal was left by a daemon that lost its state, or was killed between the end of a replacement and
-/// the release; nobody else is this node, since the state directory is locked and the name is taken.
+/// Ends the dead claims among these entries, which were listed at one revision with their holds. Whether any ended. A
+/// daemon that is not registered ends none: another may bear its name.
 ///
 /// # Errors
 /// [`StoreError`] if the store does not answer, or holds a claim that makes no sense.
 pub async fn end_dead(world: &World, entries: &[Entry]) -> Result<bool, StoreError> {
+    let Some((_, sign)) = world.presence.borrow().lease else { return Ok(false) };
+    let settings = &world.settings;
+    let finder = Finder { node: &settings.node, boot: &settings.boot, identity: &settings.identity, sign };
     let mut has_ended = false;
     for entry in entries {
         let Some((scope, number)) = world.keys.slot_of(&entry.key) else { continue };
         let claim: Read<Claim> = decode(entry.clone())?;
         let hold = world.keys.hold(&scope, number);
-        let is_own = claim.value.node == world.settings.node && claim.value.boot != world.settings.boot;
-        let txn = if is_own && !has_journal(world, &claim.value)? {
-            Some(slot::remove_unmoved(&world.keys, &scope, number, entry))
-        } else {
-            slot::reap(&world.keys, &scope, number, entry, entries.iter().any(|entry| entry.key == hold))
-        };
-        if let Some(txn) = txn
-            && world.store.txn(txn).await?.succeeded
+        let has_hold = entries.iter().any(|entry| entry.key == hold);
+        let traces = Traces { has_hold, has_journal: has_journal(world, &claim.value)? };
+        if slot::is_dead(&claim.value, &finder, traces)
+            && world.store.txn(slot::reap(&world.keys, &scope, number, entry, &finder)).await?.succeeded
         {
             tracing::warn!(
                 slot = format!("{scope}/{number}"),
@@ -40,6 +38,26 @@ pub async fn end_dead(world: &World, entries: &[Entry]) -> Result<bool, StoreErr
         }
     }
     Ok(has_ended)
+}
+
+/// The containers of this node's name that a daemon of another machine or state directory has claimed. They are not
+/// this daemon's to withdraw: until such a claim has ended, what it holds counts as down.
+///
+/// # Errors
+/// [`StoreError`] if the store does not answer, or holds a claim that makes no sense.
+pub async fn held_by_twins(world: &World) -> Result<BTreeSet<String>, StoreError> {
+    let Settings { node, identity, .. } = &world.settings;
+    let mut held = BTreeSet::new();
+    for entry in world.store.list(&world.keys.locks()).await?.0 {
+        if world.keys.slot_of(&entry.key).is_some() {
+            let claim: Claim = decode(entry)?.value;
+            let is_ours = claim.machine == identity.boot && claim.state == identity.state;
+            if claim.node == *node && !is_ours {
+                held.insert(claim.container);
+            }
+        }
+    }
+    Ok(held)
 }
 
 fn has_journal(world: &World, claim: &Claim) -> Result<bool, StoreError> {
@@ -67,6 +85,8 @@ mod tests {
             digest: digest('2'),
             container: "web".into(),
             phase,
+            machine: "elsewhere".into(),
+            state: "other".into(),
             at: 0,
         };
         let txn = Txn::new().put(world.keys.claim("cluster", 0), &claim);

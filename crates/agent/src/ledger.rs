@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use deployer_core::asking::Setback;
 use deployer_core::image::{Digest, Track};
 use deployer_core::plain;
 use deployer_core::record::{Halt, Opinion, Pending, Record, Verdict, Verdicts};
@@ -49,10 +50,14 @@ pub struct Ledger {
     pub halt: Option<Read<Halt>>,
     /// Who asks the registry at this moment.
     pub resolver: Option<Read<Resolver>>,
+    /// Who asked it in vain a while ago.
+    pub setbacks: Vec<Setback>,
     /// Whether the registry was asked within the check period.
     pub is_checked: bool,
     /// Whether a person paused the cluster.
     pub is_paused: bool,
+    /// The revision at which these facts were read.
+    pub seen: Revision,
 }
 
 impl Ledger {
@@ -64,13 +69,15 @@ impl Ledger {
         let (facts, checked, pause) = (world.keys.image(track), world.keys.checked(track), world.keys.pause());
         let store = &world.store;
         let (facts, checked, pause) = tokio::try_join!(store.list(&facts), store.get(&checked), store.get(&pause))?;
-        let mut ledger = Self { is_checked: checked.is_some(), is_paused: pause.is_some(), ..Self::default() };
+        let (is_checked, is_paused) = (checked.is_some(), pause.is_some());
+        let mut ledger = Self { is_checked, is_paused, seen: facts.1, ..Self::default() };
         for entry in facts.0 {
             match world.keys.track_of(&entry.key).map(|(_, fact)| fact) {
                 Some("record") => ledger.record = Some(decode(entry)?),
                 Some("pending") => ledger.pending = Some(decode(entry)?),
                 Some("halt") => ledger.halt = Some(decode(entry)?),
                 Some("resolver") => ledger.resolver = Some(decode(entry)?),
+                Some(fact) if fact.starts_with("setback/") => ledger.setbacks.push(decode(entry)?.value),
                 _ => {}
             }
         }
@@ -83,6 +90,11 @@ impl Ledger {
         let halt = self.halt.as_ref().map(|halt| &halt.value).filter(|halt| halt.seq == seq)?;
         let is_remembered = world.memory().halted.get(track) == Some(&seq);
         (halt.node != world.settings.node || is_remembered).then_some(halt)
+    }
+
+    /// The revision of the notification that waits; 0 without one.
+    pub fn pending_revision(&self) -> Revision {
+        self.pending.as_ref().map_or(0, |pending| pending.revision)
     }
 
     /// The record's revision; 0 without a record.
@@ -118,9 +130,19 @@ impl Ledger {
         self.resolver.as_ref().is_some_and(|resolver| resolver.value == Resolver::here(world))
     }
 
-    /// Adds that the very notification that was read is served, and that nobody asks any more.
+    /// Adds that the very notification that was read is served, and that nobody asks any more or has asked in vain.
     fn serving_pending(&self, world: &World, track: &Track, txn: Txn) -> Txn {
-        let txn = if self.is_asking(world) { txn.delete(world.keys.resolver(track)) } else { txn };
+        let txn = match self.is_asking(world) {
+            true => self.setbacks.iter().fold(txn.delete(world.keys.resolver(track)), |txn, setback| {
+                txn.delete(world.keys.setback(track, &setback.node))
+            }),
+            false => txn,
+        };
+        self.dropping_pending(world, track, txn)
+    }
+
+    /// Adds that the very notification that was read is dropped.
+    pub fn dropping_pending(&self, world: &World, track: &Track, txn: Txn) -> Txn {
         match &self.pending {
             Some(pending) => txn
                 .when(Compare::ModRevision(world.keys.pending(track), pending.revision))
@@ -174,25 +196,29 @@ pub fn grounds(ledger: &Ledger, service: &str, digest: &Digest, revisions: &[(Di
     Grounds { record: ledger.record_revision(), service: service.to_owned(), verdict, halt }
 }
 
-/// Writes an opinion, in a transaction of its own. A good digest never turns bad by itself.
+/// Writes an opinion, in a transaction of its own, where there is none, and gives back the one that stands. Neither does
+/// a good digest ever turn bad by itself nor a bad one good: several instances may be at their gates at once.
 ///
 /// # Errors
-/// [`StoreError`] if the store does not answer.
+/// [`StoreError`] if the store does not answer, or a person lifted the one that stood at this very moment.
 pub async fn write_verdict(
     world: &World,
     service: &str,
     digest: &Digest,
     opinion: Opinion,
     reason: &str,
-) -> Result<(), StoreError> {
-    let verdict = Verdict {
-        verdict: opinion,
-        node: world.settings.node.clone(),
-        reason: reason.to_owned(),
-        at: world.ambient.now(),
-    };
-    world.store.txn(Txn::new().put(world.keys.verdict(service, digest), &verdict)).await?;
-    Ok(())
+) -> Result<Opinion, StoreError> {
+    let key = world.keys.verdict(service, digest);
+    let (node, reason) = (world.settings.node.clone(), reason.to_owned());
+    let verdict = Verdict { verdict: opinion, node, reason, at: world.ambient.now() };
+    let txn = Txn::new().when(Compare::ModRevision(key.clone(), 0)).put(key.clone(), &verdict);
+    if world.store.txn(txn).await?.succeeded {
+        return Ok(opinion);
+    }
+    match world.store.get(&key).await? {
+        Some(entry) => Ok(decode::<Verdict>(entry)?.value.verdict),
+        None => Err(StoreError::Away(format!("the verdict of {} changes at this moment", digest.short()))),
+    }
 }
 
 /// Halts the rollout of a version everywhere, if nobody has: trouble that is no verdict.

@@ -4,6 +4,7 @@
 //! command line or the settings' file, and nothing spawns: the binary opens the edges, wires the channels and owns every
 //! task.
 
+pub mod asking;
 mod claims;
 mod failpoint;
 pub mod fault;
@@ -25,6 +26,7 @@ pub mod stand_in;
 pub mod supervision;
 pub mod survey;
 pub mod triggers;
+pub mod turn;
 pub mod update;
 pub mod words;
 pub mod world;

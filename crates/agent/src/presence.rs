@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::claims;
 use crate::ledger::{Read, decode};
 use crate::publish;
+use crate::turn;
 use crate::world::{Presence, World};
 
 /// How long others believe that this node lives after its last sign.
@@ -101,8 +102,8 @@ pub async fn register(world: &World) -> Result<Option<LeaseId>, StoreError> {
         world.store.revoke(LeaseId(left.value.lease)).await?;
     }
     publish::begin(world).await?;
-    end_dead_claims(world).await?;
     world.presence.send_replace(Presence { lease: Some((lease, outcome.revision)), trouble: None });
+    end_dead_claims(world).await?;
     tracing::info!(node = settings.node, "registered in the store");
     world.bell.notify_one();
     Ok(Some(lease))
@@ -145,6 +146,7 @@ pub async fn leave(world: &World) {
     let lease = world.presence.borrow().lease;
     let Some((lease, _)) = lease else { return };
     let farewell = async {
+        turn::give_back(world, |_| false).await;
         publish::off(world).await?;
         world.store.revoke(lease).await
     };

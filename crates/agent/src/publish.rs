@@ -9,6 +9,7 @@ use deployer_core::store::{LeaseId, Txn};
 use deployer_store::{StoreError, TXN_OPERATIONS_MAX};
 use serde_json::Value;
 
+use crate::claims;
 use crate::ledger::{Read, decode};
 use crate::situation::{Decision, TrackView, state_of};
 use crate::survey::Survey;
@@ -112,7 +113,9 @@ async fn own_instances(world: &World) -> Result<Vec<(String, Instance)>, StoreEr
 /// [`StoreError`]; what was written is remembered, the rest is written the next time.
 pub async fn publish(world: &World, words: &Words, lease: LeaseId) -> Result<(), StoreError> {
     let said = world.memory().said.clone();
-    let gone = said.0.keys().filter(|key| !words.0.contains_key(*key)).map(|key| (key.clone(), None));
+    let gone = said.0.keys().filter(|key| !words.0.contains_key(*key));
+    let gone: Vec<String> = ours(world, gone.cloned().collect()).await?;
+    let gone = gone.into_iter().map(|key| (key, None));
     let new = words.0.iter().filter(|(key, word)| said.0.get(*key) != Some(word));
     let changes: Vec<(String, Option<Said>)> =
         gone.chain(new.map(|(key, word)| (key.clone(), Some(word.clone())))).collect();
@@ -132,6 +135,15 @@ pub async fn publish(world: &World, words: &Words, lease: LeaseId) -> Result<(),
         }
     }
     Ok(())
+}
+
+/// Those of these keys that this daemon may withdraw.
+async fn ours(world: &World, mut gone: Vec<String>) -> Result<Vec<String>, StoreError> {
+    if gone.iter().any(|key| key.starts_with(&world.keys.all_instances())) {
+        let held = claims::held_by_twins(world).await?;
+        gone.retain(|key| world.keys.container_of(key).is_none_or(|container| !held.contains(&container)));
+    }
+    Ok(gone)
 }
 
 /// How an instance is after its replacement, for the transaction that gives the slot back: its place is not given on

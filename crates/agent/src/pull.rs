@@ -85,7 +85,13 @@ async fn pull(world: &World, track: &Track) -> Result<(), LookError> {
     let Some(target) = &decision.target else { return Ok(()) };
     world.account.tell("pull", track, format!("pulling {}", target.digest.short()));
     let outcome = match caught(fetch(world, track, &target.digest, &decision.container.summary.image_id)).await {
-        Ok(outcome) => outcome.map_err(|error| (error.to_string(), error.is_hopeless())),
+        Ok(outcome) => outcome.map_err(|error| {
+            if let PullError::Absent { .. } = &error {
+                // The tag may point to something else by now, though nobody told.
+                world.memory().asking.lose(track);
+            }
+            (error.to_string(), error.is_hopeless())
+        }),
         Err(fault) => Err((fault.to_string(), false)),
     };
     let key = (track.clone(), target.digest.clone());

@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use deployer_core::asking::may_ask;
 use deployer_core::image::{Digest, Track};
 use deployer_core::plan::{
     Answer, Known, LocalTag, Naming, Obstacle, Ownership, Row, Situation, Target, Trigger, decide,
 };
+use deployer_core::policy::{DIGEST, TXN};
 use deployer_core::record::{Verdicts, Version};
 use deployer_core::slot::Grounds;
 use deployer_core::store::Revision;
@@ -113,7 +115,7 @@ fn decision(
         naming: Naming::Tag,
         ownership,
         local_tag: local_tag(world, survey, track),
-        trigger: trigger(world, ledger),
+        trigger: trigger(world, ledger, track),
         answer: if answer == Answer::NotAsked { unasked(world, ledger, track) } else { answer },
         known: if ledger.record.is_some() { Known::Yes } else { Known::No },
         target: target_state,
@@ -157,9 +159,11 @@ fn local_tag(world: &World, survey: &Survey, track: &Track) -> LocalTag {
     }
 }
 
-fn trigger(world: &World, ledger: &Ledger) -> Trigger {
+fn trigger(world: &World, ledger: &Ledger, track: &Track) -> Trigger {
     if ledger.pending.is_some() {
         Trigger::Hook
+    } else if world.memory().asking.is_lost(track) {
+        Trigger::Lost
     } else if !ledger.is_checked && world.settings.registry_check.is_some() {
         Trigger::Check
     } else {
@@ -169,12 +173,28 @@ fn trigger(world: &World, ledger: &Ledger) -> Trigger {
 
 /// Why the registry has not been asked for this look, and whether it may be.
 fn unasked(world: &World, ledger: &Ledger, track: &Track) -> Answer {
-    let is_waiting = world.memory().asked.get(track).is_some_and(|retry| retry.due > Instant::now());
-    match is_waiting {
-        true => Answer::BackingOff,
-        false if ledger.resolver.is_some() && !ledger.is_asking(world) => Answer::Elsewhere,
-        false => Answer::NotAsked,
+    let (node, pending) = (&world.settings.node, ledger.pending_revision());
+    let is_waiting = world.memory().asking.waiting(track, pending).is_some_and(|wait| wait.due > Instant::now());
+    let resolver = ledger.resolver.as_ref().map(|resolver| &resolver.value);
+    if is_waiting {
+        Answer::BackingOff
+    } else if resolver.is_some_and(|resolver| resolver.node != *node) {
+        Answer::Elsewhere
+    } else if !ledger.is_asking(world) && !may_ask(ledger.setbacks.iter(), node, pending) {
+        Answer::BackingOff
+    } else {
+        Answer::NotAsked
     }
+}
+
+/// The digest for which a replacement made this container, if the record does not know it and the registry was not asked
+/// since. Only a mark that came with the replacement counts.
+pub fn unrecorded(world: &World, ledger: &Ledger, track: &Track, container: &Surveyed) -> Option<Digest> {
+    let labels = &container.summary.labels;
+    let digest = labels.get(TXN).and_then(|_| Digest::parse(labels.get(DIGEST)?).ok())?;
+    let record = &ledger.record.as_ref()?.value;
+    let is_known = record.history().iter().any(|version| version.digest == digest);
+    (!is_known && !world.memory().asking.has_heard(track, &digest)).then_some(digest)
 }
 
 fn obstacle(
@@ -192,6 +212,9 @@ fn obstacle(
     if !container.is_meant_to_run() && !world.memory().owed.includes(&container.summary.id) {
         let state = &container.summary.state;
         (Obstacle::NotMeantToRun, format!("its state is {state}: it is left as it is"))
+    } else if let Some(digest) = target.and_then(|_| unrecorded(world, ledger, track, container)) {
+        let text = format!("the record does not know {}, which it runs: the registry is asked first", digest.short());
+        (Obstacle::Unrecorded, text)
     } else if ledger.is_paused {
         (Obstacle::Paused, String::new())
     } else if let Some(reason) = failed {

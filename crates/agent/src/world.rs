@@ -21,6 +21,7 @@ use serde_json::Value;
 use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::Instant;
 
+use crate::asking::Asking;
 use crate::fault::Fault;
 use crate::happening::Account;
 use crate::journal::Journals;
@@ -130,10 +131,8 @@ pub struct Transition {
 /// What is remembered while the daemon runs, and found out again after a restart.
 #[derive(Default)]
 pub struct Memory {
-    /// Tracks whose registry gave no use of an answer, and when it is asked again.
-    pub asked: BTreeMap<Track, Retry>,
-    /// Tracks whose registry this node asks for the whole cluster.
-    pub asking: BTreeSet<Track>,
+    /// Of asking the registry.
+    pub asking: Asking,
     /// The image that each track's tag named here when this node last saw or set it.
     pub local_tags: BTreeMap<Track, Option<String>>,
     /// Digests that could not be brought here, and when it is tried again.
@@ -178,6 +177,14 @@ pub struct Retry {
     pub reason: String,
     /// Whether only a person or a new push will change the outcome.
     pub is_hopeless: bool,
+}
+
+impl Memory {
+    /// When something that failed is due again.
+    pub fn dues(&self) -> impl Iterator<Item = Instant> {
+        let failed = self.pulls.values().chain(self.faults.values());
+        self.asking.dues().chain(failed.map(|retry| retry.due))
+    }
 }
 
 impl World {

@@ -4,6 +4,7 @@
 //! the world is passed in. The other crates carry the decisions out, and none of them is known here.
 
 pub mod ambient;
+pub mod asking;
 pub mod availability;
 pub mod backoff;
 pub mod dirty;

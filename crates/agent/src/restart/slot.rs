@@ -86,6 +86,8 @@ pub fn claim_of(world: &World, replacement: &Replacement, phase: ClaimPhase) -> 
         digest: facts.digest.clone(),
         container: facts.container.clone(),
         phase,
+        machine: world.settings.identity.boot.clone(),
+        state: world.settings.identity.state.clone(),
         at: world.ambient.now(),
     }
 }

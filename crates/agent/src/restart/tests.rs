@@ -1,13 +1,14 @@
 //! Acts and short replacements against a stand-in for the engine, with a real store and real journals.
 
 use deployer_core::availability::Instance;
-use deployer_core::record::{Record, Source};
+use deployer_core::record::{Opinion, Record, Source};
 use deployer_core::replacement::Facts;
 use deployer_core::store::Txn;
 use deployer_engine::{EngineError, ImageSummary};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::ledger;
 use crate::stand_in::{Fixture, container, digest, fixture, replacement, track};
 
 fn refused() -> EngineError {
@@ -312,4 +313,28 @@ async fn security_1_a_panic_on_the_way_back_keeps_the_journal() {
     assert!((2..30).contains(&calls), "{calls} tries in an hour");
     let doing = world.memory().replacing.get("web").cloned().unwrap_or_default();
     assert!(doing.starts_with("stuck: ") && doing.contains("a fault of our own"), "{doing}");
+}
+
+/// What was thought before, what is seen now, and what stands.
+async fn check_verdict(known: Opinion, act: Act, expected: Opinion) {
+    let fixture = fixture().await;
+    fixture.engine.state().containers = vec![container("old", "web", "running")];
+    let (world, shutdown) = (&fixture.world, CancellationToken::new());
+    ledger::write_verdict(world, "web", &digest('2'), known, "seen by another node").await.expect("stored");
+    let mut replacement = Replacement { control: Some(true), ..returning() };
+    if act == Act::Approve {
+        replacement.failure = None;
+    }
+    acts::carry_out(world, &mut replacement, act, &shutdown).await.expect("done");
+    let (verdicts, _) = ledger::verdicts(world, "web").await.expect("read");
+    let standing = verdicts.0.get(&digest('2')).map(|verdict| verdict.verdict);
+    assert_eq!(standing, Some(expected), "{known:?} {act:?}");
+}
+
+/// Two first instances at once: `max_unavailable` of two or more.
+#[tokio::test(start_paused = true)]
+async fn a_bad_digest_never_turns_good_because_another_instance_passed_later() {
+    check_verdict(Opinion::Bad, Act::Approve, Opinion::Bad).await;
+    check_verdict(Opinion::Good, Act::Approve, Opinion::Good).await;
+    check_verdict(Opinion::Good, Act::Condemn, Opinion::Good).await;
 }

@@ -159,10 +159,13 @@ pub async fn runs(world: &World, id: &str) -> Result<Option<bool>, EngineError> 
 pub async fn condemn(world: &World, replacement: &Replacement) -> Result<(), ActError> {
     let facts = &replacement.facts;
     let (verdicts, _) = ledger::verdicts(world, &facts.service).await?;
-    let is_good = verdicts.is_good(&facts.digest);
+    let mut is_good = verdicts.is_good(&facts.digest);
     if let Some(reason) = replacement.charge(is_good) {
-        ledger::write_verdict(world, &facts.service, &facts.digest, Opinion::Bad, reason).await?;
-        return Ok(());
+        let standing = ledger::write_verdict(world, &facts.service, &facts.digest, Opinion::Bad, reason).await?;
+        is_good = standing == Opinion::Good;
+        if !is_good {
+            return Ok(());
+        }
     }
     halt(world, replacement, is_good).await
 }

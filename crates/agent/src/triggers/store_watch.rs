@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use deployer_core::availability::Instance;
 use deployer_core::backoff::Backoff;
+use deployer_core::image::Track;
 use deployer_core::store::{Change, Entry};
 use deployer_store::StoreError;
 use futures_util::StreamExt;
@@ -113,14 +114,23 @@ impl StoreWatch {
             // A notification that was served is followed by a look anyway; one who asks will tell.
             Some((_, "pending")) if !is_put => None,
             Some((_, "resolver")) if is_put => None,
-            Some((track, _)) => Some(Wake::Track(track)),
+            // Who leaves a setback leaves the turn as well, which is what the others wait for.
+            Some((_, fact)) if is_put && fact.starts_with("setback/") => None,
+            Some((track, _)) => self.is_here(&track).then_some(Wake::Track(track)),
             None => {
                 // A mark that ends is a check that is due; the timer alone would find it up to an hour later.
-                let is_due = !is_put && key.starts_with(&keys.all_checked());
+                let due = keys.checked_track(key).filter(|track| !is_put && self.is_here(track));
                 let concerns_all = key == keys.pause() || key.starts_with(&keys.all_verdicts());
-                (is_due || concerns_all).then_some(Wake::All)
+                due.map(Wake::Track).or(concerns_all.then_some(Wake::All))
             }
         }
+    }
+
+    /// Whether a track may run here. Where nothing of it does, a look would find nothing.
+    fn is_here(&self, track: &Track) -> bool {
+        let memory = self.world.memory();
+        let is_replaced = memory.transitions.values().any(|transition| transition.track == *track);
+        is_replaced || memory.tracks.as_ref().is_none_or(|tracks| tracks.contains(track))
     }
 }
 

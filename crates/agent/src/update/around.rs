@@ -12,6 +12,7 @@ use crate::look::LookError;
 use crate::publish;
 use crate::situation::TrackView;
 use crate::survey::Survey;
+use crate::turn;
 use crate::words::Words;
 use crate::world::World;
 
@@ -39,8 +40,11 @@ pub async fn look_around(world: &World) -> Result<Vec<Track>, LookError> {
         words.repeat(world, &transition.service, container);
     }
     publish::publish(world, &words, lease).await?;
-    stop_asking(world, &tracks).await?;
-    world.memory().tracks = Some(tracks);
+    // Where the last container of a track is gone others ask for it.
+    turn::give_back(world, |track| tracks.contains(track)).await;
+    let before = world.memory().tracks.replace(tracks.clone());
+    // What changed of a track while it was not known to be here has woken nobody.
+    busy.extend(before.iter().flat_map(|before| tracks.difference(before).cloned()));
     publish::refresh_registered(world);
     Ok(busy)
 }
@@ -83,18 +87,8 @@ pub fn try_again(world: &World, view: &TrackView) {
     let mut memory = world.memory();
     memory.failed_here.retain(|(id, _), _| !ids.contains(id));
     memory.pulls.retain(|(pulled, _), _| *pulled != view.track);
-    memory.asked.remove(&view.track);
+    memory.asking.wait_no_more(&view.track);
     memory.halted.remove(&view.track);
-}
-
-/// Leaves asking the registry to others where the last container of a track is gone.
-async fn stop_asking(world: &World, tracks: &BTreeSet<Track>) -> Result<(), StoreError> {
-    let gone: Vec<Track> = world.memory().asking.difference(tracks).cloned().collect();
-    for track in gone {
-        world.store.txn(Txn::new().delete(world.keys.resolver(&track))).await?;
-        world.memory().asking.remove(&track);
-    }
-    Ok(())
 }
 
 /// Takes the local tag as seen when a track is first looked at.

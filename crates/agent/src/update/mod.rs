@@ -14,6 +14,7 @@ use deployer_core::dirty::Dirty;
 use deployer_core::image::Track;
 use deployer_core::plan::{Action, Answer};
 use deployer_core::record::Source;
+use deployer_core::store::Txn;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
@@ -29,6 +30,7 @@ use crate::ledger::Ledger;
 use crate::look::{LookError, Wake};
 use crate::situation::TrackView;
 use crate::survey::Survey;
+use crate::turn;
 use crate::words::Words;
 use crate::world::World;
 
@@ -36,6 +38,12 @@ use crate::world::World;
 const LOOKS_MAX: usize = 8;
 /// Rounds of asking the registry in one look, against a registry whose answers never settle.
 const ROUNDS_MAX: u32 = 5;
+/// The pauses before the registry is asked again.
+const PAUSES: [(Action, Backoff); 3] = [
+    (Action::AskAgainSoon, Backoff::NOT_THERE_YET),
+    (Action::AskTwice, Backoff::SECOND_THOUGHT),
+    (Action::AskAgainLater, Backoff::REGISTRY),
+];
 
 /// The stage with its channels.
 pub struct Update {
@@ -114,17 +122,12 @@ impl Update {
 
     /// When something that failed is due again.
     fn next_retry(&self, now: Instant) -> Option<Instant> {
-        let memory = self.world.memory();
-        let failed = memory.asked.values().chain(memory.pulls.values()).chain(memory.faults.values());
-        let due = failed.map(|retry| retry.due);
-        due.filter(|due| *due > now).min()
+        self.world.memory().dues().filter(|due| *due > now).min()
     }
 
     /// Whether something that failed has come due since the last time this was asked.
     fn came_due(&self, seen: Instant, now: Instant) -> bool {
-        let memory = self.world.memory();
-        let mut due = memory.asked.values().chain(memory.pulls.values()).map(|retry| retry.due);
-        due.any(|due| due > seen && due <= now)
+        self.world.memory().dues().any(|due| due > seen && due <= now)
     }
 
     /// What panicked and has come due since the last time this was asked.
@@ -153,6 +156,10 @@ impl Update {
                     .await
                     .map(|outcome| outcome.map(|()| Vec::new())),
             };
+            if let Ok(Err(LookError::Engine(_))) = &outcome {
+                // It may be long before this node can go on, and the others should not wait for that.
+                turn::give_back(&world, |_| false).await;
+            }
             (key, outcome.unwrap_or_else(|fault| Err(fault.into())))
         }
     }
@@ -173,6 +180,7 @@ async fn look_at(
     replacements: &mpsc::Sender<String>,
 ) -> Result<(), LookError> {
     let mut answer = Answer::NotAsked;
+    let mut said = Answer::NotAsked;
     // What the store held before the registry was asked: its answer may be older than anything that came since.
     let mut before = Ledger::default();
     let mut digest = None;
@@ -187,23 +195,23 @@ async fn look_at(
         if wants(Action::Resolve) {
             source = resolve::why(&view);
             match resolve::ask(world, track, &view).await? {
-                Asked::Answered(said, resolved, read) => (answer, digest, before) = (said, resolved, read),
+                Asked::Answered(answered, resolved, read) => (answer, digest, before) = (answered, resolved, read),
                 Asked::Elsewhere => answer = Answer::NotAsked,
             }
-        } else if wants(Action::Advance) {
+            said = answer;
+            continue;
+        }
+        answer = Answer::NotAsked;
+        if wants(Action::Advance) {
             if let Some(digest) = digest.take() {
                 resolve::advance(world, &survey, &view, &before, digest, source).await?;
             }
-            answer = Answer::NotAsked;
         } else if wants(Action::Settle) {
             resolve::settle(world, &survey, &view, &before).await?;
-            answer = Answer::NotAsked;
-        } else if wants(Action::AskAgainSoon) {
-            resolve::ask_again(world, &view, Backoff::NOT_THERE_YET);
-            answer = Answer::NotAsked;
-        } else if wants(Action::AskAgainLater) {
-            resolve::ask_again(world, &view, Backoff::REGISTRY);
-            answer = Answer::NotAsked;
+        } else if wants(Action::GiveUp) {
+            resolve::give_up(world, &survey, &view, &before).await?;
+        } else if let Some((_, backoff)) = PAUSES.iter().find(|(action, _)| wants(*action)) {
+            resolve::set_back(world, track, &before, said, *backoff, Txn::new()).await?;
         } else {
             if !wants(Action::Pull) && !wants(Action::Replace) {
                 tell_others(world, &survey, &view);

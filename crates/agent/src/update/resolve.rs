@@ -3,25 +3,24 @@
 //! A version is written by read, resolve, compare-and-swap: what the store held before the registry was asked must still
 //! stand when its answer is written, so that no late answer is ever left on top.
 
+use deployer_core::asking::{Question, Setback, Then, then};
 use deployer_core::backoff::Backoff;
 use deployer_core::image::{Digest, Track};
 use deployer_core::plan::Answer;
 use deployer_core::record::{Record, Source};
-use deployer_core::store::{Compare, Txn};
-use deployer_engine::ResolveError;
+use deployer_core::store::Txn;
+use deployer_engine::{ResolveError, Resolved};
 use deployer_store::StoreError;
 use tokio::time::Instant;
 
 use super::around::try_again;
-use crate::ledger::{Ledger, Read, Resolver};
+use crate::asking::Wait;
+use crate::ledger::Ledger;
 use crate::look::LookError;
-use crate::situation::TrackView;
+use crate::situation::{TrackView, unrecorded};
 use crate::survey::Survey;
-use crate::world::{Retry, World};
-
-/// Times that a registry is asked for a digest that a notification named and the tag never shows: about two
-/// minutes. After that the notification counts as overtaken by a later push.
-const NOT_YET_MAX: u32 = 6;
+use crate::turn;
+use crate::world::World;
 
 /// What came of the wish to ask.
 pub enum Asked {
@@ -31,93 +30,115 @@ pub enum Asked {
     Elsewhere,
 }
 
-/// Asks the registry, once for everybody who waits: the other nodes see that this one does. While a failing registry is
-/// left in peace the turn is kept, so that the others do not take theirs; a refusal may be this node's alone.
+/// Asks the registry, once for everybody who waits: the other nodes see that this one does.
 ///
 /// # Errors
 /// [`StoreError`] if the store does not answer; the registry's failures are answers.
 pub async fn ask(world: &World, track: &Track, view: &TrackView) -> Result<Asked, StoreError> {
-    let Some(before) = take_turn(world, track, view).await? else { return Ok(Asked::Elsewhere) };
+    let Some(before) = turn::take(world, track, &view.ledger).await? else { return Ok(Asked::Elsewhere) };
     let outcome = world.engine.resolve(track).await;
-    let (answer, reason) = match &outcome {
-        Ok(resolved) => (classify(world, &before, track, &resolved.digest), String::new()),
-        Err(error @ ResolveError::Absent { .. }) => (Answer::Absent, error.to_string()),
-        Err(error @ ResolveError::Denied { .. }) => (Answer::Denied, error.to_string()),
-        Err(error) => (Answer::Unavailable, error.to_string()),
+    let (answer, reason) = classify(world, &before, track, &outcome);
+    let of = match answer {
+        Answer::Other | Answer::Newest => {
+            world.memory().asking.believe(track);
+            return Ok(Asked::Answered(answer, outcome.ok().map(|resolved| resolved.digest), before));
+        }
+        // A later notification says that there is something new to see. Of the rest it says nothing.
+        Answer::NotYet | Answer::Older | Answer::Absent | Answer::NeverThere => before.pending_revision(),
+        _ => 0,
     };
-    match answer {
-        Answer::Absent | Answer::Denied => {
-            note_trouble(world, track, &reason);
-            world.store.txn(Txn::new().delete(world.keys.resolver(track))).await?;
-            world.memory().asking.remove(track);
-        }
-        Answer::Unavailable => note_trouble(world, track, &reason),
-        Answer::NotYet => {
-            note_trouble(world, track, "the tag does not show the digest yet that the notification named")
-        }
-        _ => drop(world.memory().asked.remove(track)),
-    }
-    Ok(Asked::Answered(answer, outcome.ok().map(|resolved| resolved.digest), before))
-}
-
-/// Takes the turn to ask, if nobody has it and what is to be asked about still stands. Gives back the facts as they were
-/// then, the turn included.
-async fn take_turn(world: &World, track: &Track, view: &TrackView) -> Result<Option<Ledger>, StoreError> {
-    let ledger = &view.ledger;
-    if ledger.is_asking(world) {
-        return Ok(Some(ledger.clone()));
-    }
-    let Some((lease, _)) = world.presence.borrow().lease else { return Ok(None) };
-    let keys = &world.keys;
-    let here = Resolver::here(world);
-    let txn = Txn::new()
-        .when(Compare::ModRevision(keys.resolver(track), 0))
-        .when(Compare::ModRevision(keys.record(track), ledger.record_revision()))
-        .put_leased(keys.resolver(track), &here, lease);
-    // The check that another node has made since is not made again.
-    let txn = if ledger.is_checked { txn } else { txn.when(Compare::ModRevision(keys.checked(track), 0)) };
-    let outcome = world.store.txn(txn).await?;
-    if !outcome.succeeded {
-        return Ok(None);
-    }
-    world.memory().asking.insert(track.clone());
-    Ok(Some(Ledger { resolver: Some(Read { value: here, revision: outcome.revision }), ..ledger.clone() }))
-}
-
-/// What the registry's digest means for the record. A digest that a notification named and that is no longer
-/// under the tag was overtaken if the record knows it, or if the tag never showed it.
-fn classify(world: &World, before: &Ledger, track: &Track, digest: &Digest) -> Answer {
-    let record = before.record.as_ref().map(|record| &record.value);
-    if record.and_then(Record::newest).map(|newest| &newest.digest) != Some(digest) {
-        return Answer::Other;
-    }
-    let named = before.pending.as_ref().and_then(|pending| pending.value.digest.as_ref());
-    let is_known = |named: &Digest| record.is_some_and(|r| r.history().iter().any(|v| v.digest == *named));
-    let tries = world.memory().asked.get(track).map_or(0, |retry| retry.failures);
-    match named {
-        Some(named) if named != digest && !is_known(named) && tries < NOT_YET_MAX => Answer::NotYet,
-        _ => Answer::Newest,
-    }
-}
-
-fn note_trouble(world: &World, track: &Track, reason: &str) {
+    let failures = failures(world, &before, track) + 1;
     let mut memory = world.memory();
-    let failures = memory.asked.get(track).map_or(0, |retry| retry.failures) + 1;
-    memory
-        .asked
-        .insert(track.clone(), Retry { failures, due: Instant::now(), reason: reason.to_owned(), is_hopeless: false });
+    memory.asking.wait(track, Wait { failures, due: Instant::now(), reason, of });
+    if let Some(turn) = memory.asking.turn(track) {
+        turn.failures += 1;
+    }
+    Ok(Asked::Answered(answer, None, before))
 }
 
-/// Notes when the registry is asked again.
-pub fn ask_again(world: &World, view: &TrackView, backoff: Backoff) {
+/// What the registry's answer means, and what to say of it.
+fn classify(
+    world: &World,
+    before: &Ledger,
+    track: &Track,
+    outcome: &Result<Resolved, ResolveError>,
+) -> (Answer, String) {
+    let doubted = world.memory().asking.doubted(track, Instant::now());
+    let question = Question {
+        record: before.record.as_ref().map(|record| &record.value),
+        named: before.pending.as_ref().and_then(|pending| pending.value.digest.as_ref()),
+        tries: failures(world, before, track),
+        doubted: doubted.as_ref(),
+    };
+    let answer = match outcome {
+        Ok(resolved) => question.weigh(&resolved.digest),
+        Err(ResolveError::Absent { .. }) => question.weigh_absence(),
+        Err(ResolveError::Denied { .. }) => Answer::Denied,
+        Err(_) => Answer::Unavailable,
+    };
+    let reason = match (answer, outcome) {
+        (_, Err(error)) => error.to_string(),
+        (Answer::Older, Ok(resolved)) => {
+            world.memory().asking.doubt(track, &resolved.digest, Instant::now());
+            format!("the tag shows {} again, which is an older version", resolved.digest.short())
+        }
+        (_, Ok(_)) => "the tag does not show the digest yet that the notification named".to_owned(),
+    };
+    (answer, reason)
+}
+
+/// Failures in a row for the same question, here or elsewhere.
+fn failures(world: &World, ledger: &Ledger, track: &Track) -> u32 {
+    let pending = ledger.pending_revision();
+    let here = world.memory().asking.waiting(track, pending).map_or(0, |wait| wait.failures);
+    let elsewhere = ledger.setbacks.iter().filter(|setback| setback.is_of(pending));
+    elsewhere.map(|setback| setback.failures).fold(here, u32::max)
+}
+
+/// Leaves the registry in peace after an answer that was of no use, and the turn to another node if it may fare better.
+///
+/// # Errors
+/// [`StoreError`] if the store does not answer.
+pub async fn set_back(
+    world: &World,
+    track: &Track,
+    before: &Ledger,
+    answer: Answer,
+    backoff: Backoff,
+    and: Txn,
+) -> Result<(), StoreError> {
     let random = world.ambient.random();
-    let mut memory = world.memory();
-    let Some(retry) = memory.asked.get_mut(&view.track) else { return };
-    let wait = backoff.wait(retry.failures, random);
-    retry.due = Instant::now() + wait;
-    let text = format!("{}; asking again in {} s", retry.reason, wait.as_secs());
-    drop(memory);
-    world.account.tell("registry", &view.track, text);
+    let (wait, time, failures_in_turn) = {
+        let mut memory = world.memory();
+        let Some(wait) = memory.asking.waiting(track, before.pending_revision()).cloned() else { return Ok(()) };
+        let time = backoff.wait(wait.failures, random);
+        let wait = Wait { due: Instant::now() + time, ..wait };
+        memory.asking.wait(track, wait.clone());
+        (wait, time, memory.asking.turn(track).map_or(0, |turn| turn.failures))
+    };
+    world.account.tell("registry", track, format!("{}; asking again in {} s", wait.reason, time.as_secs()));
+    if then(answer, failures_in_turn) == Then::Keep {
+        return Ok(());
+    }
+    let Wait { failures, reason, of, .. } = wait;
+    let setback = Setback { node: world.settings.node.clone(), reason, failures, of, at: world.ambient.now() };
+    // It ends before this node asks again, so that another one comes first.
+    turn::leave(world, track, before, &setback, backoff.wait(failures, 0), and).await
+}
+
+/// Drops a notification of a tag that nobody finds.
+///
+/// # Errors
+/// [`LookError`] if the store does not answer.
+pub async fn give_up(world: &World, survey: &Survey, view: &TrackView, before: &Ledger) -> Result<(), LookError> {
+    let track = &view.track;
+    mark_checked(world, before, track).await;
+    accept_tag(world, survey, track);
+    let dropping = before.dropping_pending(world, track, Txn::new());
+    if before.pending.is_some() {
+        world.account.tell("hook", track, "dropped: nobody finds the tag that it speaks of".to_owned());
+    }
+    Ok(set_back(world, track, before, Answer::NeverThere, Backoff::REGISTRY, dropping).await?)
 }
 
 /// The mark that keeps everybody from asking again within the check period.
@@ -159,7 +180,8 @@ pub async fn advance(
     // The mark comes first: a turn that ends without it would be taken again at once, by everybody.
     mark_checked(world, before, &view.track).await;
     if before.write_record(world, &view.track, &record).await? {
-        world.memory().asking.remove(&view.track);
+        world.memory().asking.end_turn(&view.track);
+        hear(world, view);
         accept_tag(world, survey, &view.track);
         let seq = record.newest().map_or(0, |newest| newest.seq);
         world.account.tell("record", &view.track, format!("version {seq} is {}", digest.short()));
@@ -181,7 +203,8 @@ pub async fn settle(world: &World, survey: &Survey, view: &TrackView, before: &L
     if !before.settle(world, track).await? {
         return Ok(());
     }
-    world.memory().asking.remove(track);
+    world.memory().asking.end_turn(track);
+    hear(world, view);
     accept_tag(world, survey, track);
     if before.pending.is_some() {
         // A new push says: go on where a rollout was halted.
@@ -189,6 +212,15 @@ pub async fn settle(world: &World, survey: &Survey, view: &TrackView, before: &L
         world.account.tell("hook", track, "the registry has nothing newer".to_owned());
     }
     Ok(())
+}
+
+/// Notes that the registry has answered although containers run what the record does not know.
+fn hear(world: &World, view: &TrackView) {
+    for decision in &view.decisions {
+        if let Some(digest) = unrecorded(world, &view.ledger, &view.track, &decision.container) {
+            world.memory().asking.hear(&view.track, digest);
+        }
+    }
 }
 
 /// Takes the local tag as it is, once the registry was asked about its move.

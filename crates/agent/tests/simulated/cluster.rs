@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use deployer_core::image::{Digest, Track};
+use deployer_core::record::Record;
 use deployer_core::store::Entry;
 use tokio::time::{sleep, timeout};
 
@@ -43,6 +44,16 @@ pub struct Cluster {
 impl Cluster {
     /// So many machines that run version 1, and whose daemons have come to rest.
     pub async fn start(machines: usize, containers: &[&str], seed: u64) -> Self {
+        let run = |engine: &SimulatedEngine, _: &str, track: &Track| {
+            containers.iter().for_each(|container| engine.run(track, container));
+        };
+        let mut cluster = Self::of(machines, seed, run).await;
+        cluster.containers = containers.iter().map(|name| (*name).to_owned()).collect();
+        cluster
+    }
+
+    /// So many machines on each of which somebody has run something of the track, and whose daemons have come to rest.
+    pub async fn of(machines: usize, seed: u64, run: impl Fn(&SimulatedEngine, &str, &Track)) -> Self {
         let (registry, attendance) = (SimulatedRegistry::default(), Attendance::default());
         let store = SimulatedStore::new(seed);
         let track = Track::parse("registry.example.com/acme/web:1").expect("a track");
@@ -51,7 +62,7 @@ impl Cluster {
         let members = names.zip(1..).map(|(name, number)| {
             let seed = seed * 1000 + number * 100;
             let engine = SimulatedEngine::new(name, &registry, &attendance, seed);
-            containers.iter().for_each(|container| engine.run(&track, container));
+            run(&engine, name, &track);
             engine.slow(ENGINE, LIFE);
             let line = store.handle(name);
             line.slow(LINE);
@@ -59,7 +70,7 @@ impl Cluster {
             Member { node, line }
         });
         let members = members.collect();
-        let containers = containers.iter().map(|name| (*name).to_owned()).collect();
+        let containers = Vec::new();
         let mut cluster = Self { members, store, registry, attendance, track, containers, pushes: 1 };
         cluster.settle("at the start").await;
         cluster.attendance.begin();
@@ -70,6 +81,36 @@ impl Cluster {
     pub fn push(&mut self, behaviour: Behaviour) -> Digest {
         self.pushes += 1;
         self.registry.push(&self.track, self.pushes, behaviour)
+    }
+
+    /// Lets time pass until something is so, for this long at most.
+    pub async fn wait_until(&self, longest: Duration, case: &str, is_so: impl Fn(&Self) -> bool) {
+        let waited = async {
+            while !is_so(self) {
+                sleep(Duration::from_millis(100)).await;
+            }
+        };
+        let is_met = timeout(longest, waited).await.is_ok();
+        assert!(is_met, "{case}: not within {longest:?}\n{}", self.describe());
+    }
+
+    /// The digests of the record, the newest first.
+    pub fn history(&self) -> Vec<Digest> {
+        let key = self.members[0].node.world.keys.record(&self.track);
+        let record = self.store.entries(&key).pop().map(|entry| serde_json::from_slice::<Record>(&entry.value));
+        let record = record.map(|record| record.expect("a record"));
+        record.iter().flat_map(Record::history).map(|version| version.digest.clone()).collect()
+    }
+
+    /// Whether a notification waits.
+    pub fn is_pending(&self) -> bool {
+        !self.store.entries(&self.members[0].node.world.keys.pending(&self.track)).is_empty()
+    }
+
+    /// Whether a machine's container of a name runs a digest.
+    pub fn runs(&self, machine: usize, name: &str, digest: &Digest) -> bool {
+        let containers = self.members[machine].node.engine.containers();
+        containers.iter().any(|(n, d, is_running)| n == name && d.as_ref() == Some(digest) && *is_running)
     }
 
     /// Tells one machine of a push, or if it cannot take it the next, as a registry that is answered 503 does.

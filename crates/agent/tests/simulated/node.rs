@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::{Body, to_bytes};
+use axum::http::Request;
 use deployer_agent::journal::Journals;
 use deployer_agent::presence;
 use deployer_agent::pull::Pull;
@@ -15,6 +17,7 @@ use deployer_core::image::{Digest, Track};
 use deployer_core::node::Identity;
 use deployer_core::policy::Manage;
 use deployer_core::record::Pending;
+use deployer_core::replacement::Phase;
 use deployer_core::slot::Scope;
 use deployer_core::store::Txn;
 use deployer_store::{Store, StoreError};
@@ -22,6 +25,7 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
 
 use super::engine::SimulatedEngine;
 use super::freezer::Freezer;
@@ -38,6 +42,8 @@ pub struct Node {
     pub freezer: Freezer,
     store: Arc<dyn Store>,
     seed: u64,
+    /// By what its daemons are told from those of other machines.
+    machine: String,
     daemon: JoinSet<()>,
     folder: TempDir,
 }
@@ -45,9 +51,22 @@ pub struct Node {
 impl Node {
     /// A machine whose daemon was started.
     pub fn start(name: &str, engine: SimulatedEngine, folder: TempDir, store: Arc<dyn Store>, seed: u64) -> Self {
-        let world = world(name, &engine, &folder, &store, seed);
+        Self::start_on(name, name, engine, folder, store, seed)
+    }
+
+    /// The same, on a machine that has another name than its daemon bears.
+    pub fn start_on(
+        machine: &str,
+        name: &str,
+        engine: SimulatedEngine,
+        folder: TempDir,
+        store: Arc<dyn Store>,
+        seed: u64,
+    ) -> Self {
+        let world = world(machine, name, &engine, &folder, &store, seed);
         let (freezer, daemon) = (Freezer::default(), JoinSet::new());
-        let mut node = Self { name: name.to_owned(), engine, world, freezer, store, seed, daemon, folder };
+        let (name, machine) = (name.to_owned(), machine.to_owned());
+        let mut node = Self { name, engine, world, freezer, store, seed, machine, daemon, folder };
         node.run();
         node
     }
@@ -62,7 +81,7 @@ impl Node {
     pub fn start_again(&mut self) {
         if self.daemon.is_empty() {
             self.seed += 1;
-            self.world = world(&self.name, &self.engine, &self.folder, &self.store, self.seed);
+            self.world = world(&self.machine, &self.name, &self.engine, &self.folder, &self.store, self.seed);
             self.run();
         }
     }
@@ -71,10 +90,44 @@ impl Node {
         self.daemon.spawn(self.freezer.hold(daemon(Arc::clone(&self.world), self.freezer.clone())));
     }
 
+    /// Holds the next replacement that reaches a phase, until it is let go.
+    pub fn hold_at(&self, phase: Phase) {
+        std::fs::write(self.folder.path().join("hold-at"), phase.word()).expect("a folder");
+    }
+
+    /// Whether a replacement is held.
+    pub fn is_held(&self) -> bool {
+        self.folder.path().join("held").exists()
+    }
+
+    /// Lets go what is held.
+    pub fn let_go(&self) {
+        for name in ["hold-at", "held"] {
+            std::fs::remove_file(self.folder.path().join(name)).expect("something is held");
+        }
+    }
+
     /// Tells of a push, as a hook does.
     pub async fn notify(&self, track: &Track) -> Result<(), StoreError> {
-        let txn = Txn::new().put(self.world.keys.pending(track), &Pending { digest: None, at: 0 });
-        self.store.txn(txn).await.map(drop)
+        self.notify_of(track, None).await
+    }
+
+    /// The same, by a hook that names the digest.
+    pub async fn notify_of(&self, track: &Track, digest: Option<&Digest>) -> Result<(), StoreError> {
+        let pending = Pending { digest: digest.cloned(), at: 0 };
+        self.store.txn(Txn::new().put(self.world.keys.pending(track), &pending)).await.map(drop)
+    }
+
+    /// Has its daemon do what a person asks for on the command line.
+    pub async fn command(&self, what: &str, of: &str) -> String {
+        let api = deployer::control::router(Arc::clone(&self.world), CancellationToken::new());
+        let body = serde_json::json!({"of": of}).to_string();
+        let request = Request::post(format!("/v1/{what}")).header("content-type", "application/json");
+        let answer = api.oneshot(request.body(Body::from(body)).expect("a request")).await.expect("an answer");
+        let (is_done, body) = (answer.status().is_success(), to_bytes(answer.into_body(), usize::MAX).await);
+        let text = String::from_utf8_lossy(&body.expect("short")).into_owned();
+        assert!(is_done, "{what} {of}: {text}");
+        text
     }
 
     /// Whether nothing is being replaced.
@@ -106,12 +159,19 @@ pub fn folder() -> TempDir {
     folder.expect("a folder")
 }
 
-fn world(name: &str, engine: &SimulatedEngine, folder: &TempDir, store: &Arc<dyn Store>, seed: u64) -> Arc<World> {
+fn world(
+    machine: &str,
+    name: &str,
+    engine: &SimulatedEngine,
+    folder: &TempDir,
+    store: &Arc<dyn Store>,
+    seed: u64,
+) -> Arc<World> {
     let ambient = Arc::new(Ambient::chosen(|| 0, seed));
     let settings = Settings {
         node: name.to_owned(),
         boot: ambient.hex(16),
-        identity: Identity { boot: format!("{name}'s machine"), state: format!("{name}'s folder") },
+        identity: Identity { boot: format!("{machine}'s boot"), state: format!("{machine}'s folder") },
         scope: Scope::Cluster,
         manage: Manage::Labeled("true".into()),
         own_container: None,

@@ -1,6 +1,6 @@
 //! A simulated registry: what its tags point to, and what the images in it do when they run.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -17,6 +17,15 @@ pub enum Behaviour {
     StartRefused,
 }
 
+/// Why a node gets no answer when it asks for a tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Obstruction {
+    /// No way there: a certificate, a proxy, a name that is not found.
+    Unreachable,
+    /// No leave.
+    Denied,
+}
+
 /// The registry, shared by all engines.
 #[derive(Clone, Default)]
 pub struct SimulatedRegistry {
@@ -29,6 +38,10 @@ struct State {
     images: BTreeMap<Digest, Image>,
     resolves: u64,
     resolve_time: Duration,
+    /// Nodes that are not answered.
+    obstructed: BTreeMap<String, Obstruction>,
+    /// What a replica that is behind says to those who ask next.
+    behind: VecDeque<Digest>,
 }
 
 struct Image {
@@ -58,10 +71,44 @@ impl SimulatedRegistry {
         self.lock().tags.get(&track.to_string()).cloned()
     }
 
-    /// The same, asked by an engine.
-    pub fn resolve(&self, track: &Track) -> Option<Digest> {
-        self.lock().resolves += 1;
-        self.tag(track)
+    /// The same, asked by the engine of a node.
+    pub fn resolve(&self, track: &Track, node: &str) -> Result<Option<Digest>, Obstruction> {
+        let mut state = self.lock();
+        state.resolves += 1;
+        if let Some(obstruction) = state.obstructed.get(node) {
+            return Err(*obstruction);
+        }
+        let behind = state.behind.pop_front();
+        Ok(behind.or_else(|| state.tags.get(&track.to_string()).cloned()))
+    }
+
+    /// Does not answer a node any more, or `None`: does again.
+    pub fn obstruct(&self, node: &str, obstruction: Option<Obstruction>) {
+        let mut state = self.lock();
+        match obstruction {
+            Some(obstruction) => drop(state.obstructed.insert(node.to_owned(), obstruction)),
+            None => drop(state.obstructed.remove(node)),
+        }
+    }
+
+    /// Lets so many who ask next be answered by a replica that still shows this digest.
+    pub fn fall_behind(&self, digest: &Digest, answers: usize) {
+        self.lock().behind.extend(std::iter::repeat_n(digest.clone(), answers));
+    }
+
+    /// Takes a tag away.
+    pub fn remove_tag(&self, track: &Track) {
+        self.lock().tags.remove(&track.to_string());
+    }
+
+    /// Takes what is behind a digest away; who asks for it gets nothing.
+    pub fn collect_garbage(&self, digest: &Digest) {
+        self.lock().images.remove(digest);
+    }
+
+    /// Lets containers of a digest do something else from now on.
+    pub fn mend(&self, digest: &Digest, behaviour: Behaviour) {
+        self.lock().images.get_mut(digest).expect("it was pushed").behaviour = behaviour;
     }
 
     /// How often an engine asked.

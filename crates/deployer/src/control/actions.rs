@@ -60,8 +60,10 @@ pub async fn deploy(world: &World, ask: Ask) -> Result<String, ActionError> {
     let track = registered(world, &ask.of)?;
     let pending = Pending { digest: None, at: world.ambient.now() };
     // A person need not wait until it is time to ask a registry again that was away.
-    world.memory().asked.remove(&track);
-    world.store.txn(Txn::new().put(world.keys.pending(&track), &pending)).await?;
+    world.memory().asking.wait_no_more(&track);
+    let setbacks = Ledger::read(world, &track).await?.setbacks;
+    let txn = setbacks.iter().fold(Txn::new(), |txn, setback| txn.delete(world.keys.setback(&track, &setback.node)));
+    world.store.txn(txn.put(world.keys.pending(&track), &pending)).await?;
     Ok(format!("asked the registry about {track}"))
 }
 

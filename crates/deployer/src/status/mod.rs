@@ -227,11 +227,6 @@ fn track_status(
 ) -> TrackStatus {
     let record = view.ledger.record.as_ref().map(|record| &record.value);
     let target = target(record, verdicts);
-    let trouble = {
-        let memory = world.memory();
-        let retry = memory.faults.get(&Some(view.track.clone())).or(memory.asked.get(&view.track));
-        retry.map(|retry| retry.reason.clone())
-    };
     let mut containers = here::containers(world, survey, view);
     containers.extend(elsewhere.containers(world, &view.track, target));
     containers.sort_by(|a, b| (&a.node, &a.name).cmp(&(&b.node, &b.name)));
@@ -240,10 +235,26 @@ fn track_status(
         record: record.and_then(Record::newest).map(version_status),
         target: target.map(version_status),
         pending: view.ledger.pending.is_some(),
-        trouble,
+        trouble: trouble(world, view),
         verdicts: verdict_lines(verdicts, record),
         containers,
     }
+}
+
+/// Why the registry gives no answer of use: what this node met in its turn, or, while nobody has it, what others met.
+fn trouble(world: &World, view: &TrackView) -> Option<String> {
+    let ledger = &view.ledger;
+    let pending = ledger.pending_revision();
+    let (here, fault) = {
+        let memory = world.memory();
+        let fault = memory.faults.get(&Some(view.track.clone())).map(|retry| retry.reason.clone());
+        (memory.asking.waiting(&view.track, pending).map(|wait| wait.reason.clone()), fault)
+    };
+    let nobody_asks = ledger.resolver.is_none();
+    let elsewhere = ledger.setbacks.iter().filter(|setback| nobody_asks && setback.is_of(pending));
+    let elsewhere = elsewhere.max_by_key(|setback| setback.failures);
+    let here = here.filter(|_| nobody_asks || ledger.is_asking(world));
+    fault.or(here).or_else(|| elsewhere.map(|setback| format!("{}: {}", setback.node, setback.reason)))
 }
 
 fn version_status(version: &Version) -> VersionStatus {

@@ -17,8 +17,9 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
 
 use super::super::pause;
+use super::super::registry::Obstruction;
 use super::SimulatedEngine;
-use super::containers::{Container, address_of, not_found};
+use super::containers::{Container, State, address_of, not_found};
 
 #[async_trait]
 impl Engine for SimulatedEngine {
@@ -75,22 +76,35 @@ impl Engine for SimulatedEngine {
     }
 
     async fn resolve(&self, track: &Track) -> Result<Resolved, ResolveError> {
-        let (found, time) =
-            self.call("resolve", |state| Ok((state.registry.resolve(track), state.registry.resolve_time()))).await?;
+        let ask = |state: &mut State| (state.registry.resolve(track, &state.node), state.registry.resolve_time());
+        let (answer, time) = self.call("resolve", |state| Ok(ask(state))).await?;
         pause(time).await;
-        let absent = || ResolveError::Absent { image: track.to_string(), message: "simulated".into() };
-        Ok(Resolved { digest: found.ok_or_else(absent)?, platforms: Vec::new() })
+        let (image, message) = (track.to_string(), "simulated".to_owned());
+        match answer {
+            Ok(Some(digest)) => Ok(Resolved { digest, platforms: Vec::new() }),
+            Ok(None) => Err(ResolveError::Absent { image, message }),
+            Err(Obstruction::Denied) => Err(ResolveError::Denied { image, message }),
+            Err(Obstruction::Unreachable) => Err(ResolveError::Unavailable { image, message }),
+        }
     }
 
     async fn pull(&self, image: &ImageRef, _: &(dyn Fn(PullProgress) + Send + Sync)) -> Result<(), PullError> {
         let digest = image.digest.clone().expect("pulled by digest");
         let name = format!("{}@{digest}", image.name.familiar());
         let pulled = self.call("pull", |state| {
-            let id = state.registry.image_id(&digest).ok_or_else(|| not_found("digest"))?;
-            state.names.insert(name, id);
-            Ok(())
+            let found = state.registry.image_id(&digest);
+            let is_here = found.is_some();
+            if let (false, Some(id)) = (state.is_full, found) {
+                state.names.insert(name, id);
+            }
+            Ok((is_here, state.is_full))
         });
-        Ok(pulled.await?)
+        let (image, message) = (image.to_string(), "simulated".to_owned());
+        match pulled.await? {
+            (_, true) => Err(PullError::Full { image, message }),
+            (false, _) => Err(PullError::Absent { image, message }),
+            (true, _) => Ok(()),
+        }
     }
 
     async fn tag(&self, image_id: &str, repository: &str, tag: &str) -> Result<(), EngineError> {
@@ -174,7 +188,7 @@ impl Engine for SimulatedEngine {
     }
 
     async fn network_exists(&self, _: &str) -> Result<bool, EngineError> {
-        self.call("network", |_| Ok(true)).await
+        self.call("network", |state| Ok(!state.has_no_networks)).await
     }
 
     async fn volume_exists(&self, _: &str) -> Result<bool, EngineError> {

@@ -59,6 +59,14 @@ pub struct State {
     pub calls: u64,
     /// Faults to come, by number of the call.
     pub faults: BTreeMap<u64, Fault>,
+    /// Whether nothing is answered.
+    pub is_dead: bool,
+    /// Whether there is no room for a further image.
+    pub is_full: bool,
+    /// Whether the networks that containers ask for are gone.
+    pub has_no_networks: bool,
+    /// Calls that are refused for as long as they are in here.
+    pub refused: BTreeSet<&'static str>,
     /// The longest that a request or an answer is on its way, and that a process takes to begin or to end.
     pub way_longest: Duration,
     pub life_longest: Duration,
@@ -77,6 +85,10 @@ impl State {
             made: 0,
             calls: 0,
             faults: BTreeMap::new(),
+            is_dead: false,
+            is_full: false,
+            has_no_networks: false,
+            refused: BTreeSet::new(),
             way_longest: Duration::ZERO,
             life_longest: Duration::ZERO,
             random: Ambient::chosen(|| 0, seed),

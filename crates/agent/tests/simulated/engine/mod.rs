@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use deployer_core::image::{Digest, Track};
 use deployer_engine::EngineError;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::attendance::Attendance;
 use super::pause;
@@ -48,6 +48,11 @@ impl SimulatedEngine {
 
     /// Runs a container of what the registry has, as a person would. Its attendance is taken from now on.
     pub fn run(&self, track: &Track, name: &str) {
+        self.run_labeled(track, name, json!({"deployer.enable": "true", "deployer.health.timeout": "5s"}));
+    }
+
+    /// The same, with labels of one's own.
+    pub fn run_labeled(&self, track: &Track, name: &str, labels: Value) {
         let mut state = self.lock();
         let digest = state.registry.tag(track).expect("it was pushed");
         let image = state.registry.image_id(&digest).expect("it was pushed");
@@ -56,13 +61,54 @@ impl SimulatedEngine {
         let body = json!({
             "Image": track.familiar(),
             "ExposedPorts": {"80/tcp": {}},
-            "Labels": {"deployer.enable": "true", "deployer.health.timeout": "5s"},
+            "Labels": labels,
             "HostConfig": {"RestartPolicy": {"Name": "always"}, "NetworkMode": "default"},
         });
         let id = state.create(name, &body).expect("a new container");
         state.start(&id).expect("it starts");
         state.watched.insert(name.to_owned());
         self.take_attendance(&state);
+    }
+
+    /// Stops a container, as a person would.
+    pub fn stop_by_hand(&self, name: &str) {
+        let mut state = self.lock();
+        state.found(name).expect("a container of this name").life = None;
+        self.take_attendance(&state);
+    }
+
+    /// Removes a container, as a person would.
+    pub fn remove_by_hand(&self, name: &str) {
+        let mut state = self.lock();
+        let id = state.find(name).expect("a container of this name");
+        state.containers.remove(&id);
+        self.take_attendance(&state);
+    }
+
+    /// Answers nothing any more, or again.
+    pub fn set_dead(&self, is_dead: bool) {
+        self.lock().is_dead = is_dead;
+    }
+
+    /// Has no room for a further image any more, or again.
+    pub fn set_full(&self, is_full: bool) {
+        self.lock().is_full = is_full;
+    }
+
+    /// Has lost the networks that containers ask for, or has them again.
+    pub fn set_without_networks(&self, has_no_networks: bool) {
+        self.lock().has_no_networks = has_no_networks;
+    }
+
+    /// Refuses a call, or does not any more.
+    pub fn set_refused(&self, call: &'static str, is_refused: bool) {
+        let refused = &mut self.lock().refused;
+        let _ = if is_refused { refused.insert(call) } else { refused.remove(call) };
+    }
+
+    /// Every name of an image.
+    pub fn names(&self) -> Vec<String> {
+        self.lock().names.keys().cloned().collect()
     }
 
     /// Lets each request and answer take up to `way`, and processes up to `life` to begin and to end.
@@ -101,7 +147,7 @@ impl SimulatedEngine {
         what: &str,
         act: impl FnOnce(&mut State) -> Result<T, EngineError> + Send,
     ) -> Result<T, EngineError> {
-        let (fault, [there, back]) = self.begin();
+        let (fault, [there, back]) = self.begin(what);
         pause(there).await;
         let what = what.to_owned();
         let outcome = match fault {
@@ -120,12 +166,13 @@ impl SimulatedEngine {
     }
 
     /// What becomes of the next call, and how long it and its answer are on their way.
-    fn begin(&self) -> (Option<Fault>, [Duration; 2]) {
+    fn begin(&self, what: &str) -> (Option<Fault>, [Duration; 2]) {
         let mut state = self.lock();
         state.calls += 1;
         let number = state.calls;
         let ways = [state.some(state.way_longest), state.some(state.way_longest)];
-        (state.faults.remove(&number), ways)
+        let fault = state.faults.remove(&number).or(state.refused.contains(what).then_some(Fault::Refused));
+        (if state.is_dead { Some(Fault::Down) } else { fault }, ways)
     }
 
     fn carry_out<T>(&self, act: impl FnOnce(&mut State) -> Result<T, EngineError>) -> Result<T, EngineError> {

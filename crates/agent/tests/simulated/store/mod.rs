@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use deployer_core::store::{Change, Entry, LeaseId, Outcome, Revision, Txn};
+use deployer_core::store::{Change, Entry, LeaseId, Outcome, Revision, Txn, Write};
 use deployer_store::{Store, StoreError};
 use futures_util::stream::BoxStream;
 use tokio::sync::oneshot;
@@ -88,6 +88,13 @@ impl SimulatedStore {
     /// Forgets all changes up to now.
     pub fn compact(&self) {
         self.shared.change(|state, _| state.map.compact());
+    }
+
+    /// Writes a value from behind, as the restoration of a snapshot does.
+    pub fn put(&self, key: &str, value: &[u8]) {
+        let write = Write::Put(key.to_owned(), value.to_vec(), None);
+        let txn = Txn { when: Vec::new(), then: vec![write] };
+        self.shared.change(|state, now| drop(state.map.txn(txn, now)));
     }
 
     /// What the store holds, seen from behind.
