@@ -308,7 +308,7 @@ async fn security_1_a_panic_on_the_way_back_keeps_the_journal() {
     an_hour_of_the_stage(&fixture, vec![returning()]).await;
     let world = &fixture.world;
     let phases: Vec<Phase> = world.journals.all().expect("read").iter().map(|journal| journal.phase).collect();
-    assert_eq!(phases, [Phase::NamesBack]);
+    assert_eq!(phases, [Phase::PolicyBack]);
     let calls = fixture.engine.state().calls.iter().filter(|call| *call == "start old").count();
     assert!((2..30).contains(&calls), "{calls} tries in an hour");
     let doing = world.memory().replacing.get("web").cloned().unwrap_or_default();
