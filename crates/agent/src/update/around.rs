@@ -39,6 +39,7 @@ pub async fn look_around(world: &World) -> Result<Vec<Track>, LookError> {
     for (container, transition) in &transitions {
         words.repeat(world, &transition.service, container);
     }
+    words.keep_unfinished(world, &survey);
     publish::publish(world, &words, lease).await?;
     // Where the last container of a track is gone others ask for it.
     turn::give_back(world, |track| tracks.contains(track)).await;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use deployer_core::image::Digest;
 use deployer_core::record::{Pending, Record};
 use deployer_core::store::Txn;
+use deployer_engine::EngineError;
 
 use super::*;
 use crate::stand_in::{Fixture, container, digest, fixture, track};
@@ -134,4 +135,50 @@ async fn security_1_a_panic_in_a_pull_ends_that_pull() {
     assert!(tokio::time::timeout(Duration::from_secs(3600), stages).await.is_err(), "the stages go on");
     let pulls = fixture.engine.state().calls.iter().filter(|call| call.starts_with("pull")).count();
     assert!((2..30).contains(&pulls), "{pulls} pulls in an hour");
+}
+
+/// While it waited in line its report was frozen at what was said last.
+#[tokio::test(start_paused = true)]
+async fn coordination_h1_what_waits_in_line_is_reported_as_it_is_now() {
+    let fixture = fixture().await;
+    let world = &fixture.world;
+    let transition = Transition { track: track(), service: track().to_string() };
+    world.memory().transitions.insert("web".to_owned(), transition);
+    let key = world.keys.report(&track().to_string(), "a", "web");
+    for (state, expected) in [("running", true), ("restarting", false), ("running", true)] {
+        fixture.engine.state().containers = vec![container("old", "web", state)];
+        look_around(world).await.expect("looked");
+        let report = world.store.get(&key).await.expect("read").expect("it is told");
+        let report: serde_json::Value = serde_json::from_slice(&report.value).expect("a report");
+        assert_eq!(report["up"], expected, "{state}");
+    }
+}
+
+/// The daemon lives and its engine does not: everything here counted as up for ever.
+#[tokio::test(start_paused = true)]
+async fn coordination_h2_an_engine_that_is_not_heard_is_told_to_the_others() {
+    let fixture = fixture().await;
+    let world = Arc::clone(&fixture.world);
+    fixture.engine.state().containers = vec![container("old", "web", "running")];
+    let ((_wake, wakes), (pulls, _tracks), (replacements, _names)) =
+        (mpsc::channel(9), mpsc::channel(9), mpsc::channel(9));
+    let update = Update { world: Arc::clone(&world), wakes, pulls, replacements };
+    let both = async { tokio::join!(update.run(CancellationToken::new()), crate::presence::run(&world)) };
+    let mut stage = Box::pin(both);
+    let key = world.keys.report(&track().to_string(), "a", "web");
+    let is_up = async || {
+        let report = world.store.get(&key).await.expect("read").expect("it is told");
+        serde_json::from_slice::<serde_json::Value>(&report.value).expect("a report")["up"] == true
+    };
+    let a_while = Duration::from_secs(30);
+    assert!(tokio::time::timeout(a_while, &mut stage).await.is_err());
+    assert!(is_up().await);
+    let away = EngineError::Timeout { what: "list".into(), limit: Duration::ZERO };
+    fixture.engine.state().refused.insert("containers", away);
+    world.bell.notify_one();
+    assert!(tokio::time::timeout(a_while, &mut stage).await.is_err());
+    assert!(!is_up().await, "nobody knows what runs");
+    fixture.engine.state().refused.clear();
+    assert!(tokio::time::timeout(a_while, &mut stage).await.is_err());
+    assert!(is_up().await, "it is heard again");
 }

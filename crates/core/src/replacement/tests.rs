@@ -254,5 +254,6 @@ fn with_no_way_back_a_failure_ends_with_the_candidate_in_place() {
 #[test]
 fn names_of_replacements_are_told_from_users_names() {
     assert!(is_transitional("web.new-00c0ffee") && is_transitional("web.old-00c0ffee"));
+    assert_eq!(transitional("web.old-1.new-00c0ffee"), Some(("web.old-1", "00c0ffee")));
     assert!(!is_transitional("web") && !is_transitional("web.new-release") && !is_transitional("web.old-1"));
 }
