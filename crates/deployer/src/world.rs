@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use deployer_core::availability::Instance;
-use deployer_core::image::{Digest, Track};
+use deployer_core::image::{Digest, ImageName, Track};
 use deployer_core::keys::Keys;
 use deployer_core::node::Identity;
 use deployer_core::ownership::Owner;
@@ -126,6 +126,10 @@ pub struct Memory {
     pub local_tags: BTreeMap<Track, Option<String>>,
     /// Digests that could not be brought here, and when it is tried again.
     pub pulls: BTreeMap<(Track, Digest), Retry>,
+    /// Images under a local tag that the registry has, by its own word.
+    pub verified: BTreeSet<(ImageName, Digest)>,
+    /// Images under a local tag that the registry is not known to have, and when it is asked again.
+    pub unverified: BTreeMap<(ImageName, Digest), Retry>,
     /// How far the pulls under way have come, for people.
     pub pulling: BTreeMap<Track, String>,
     /// Versions, by place in their record, that failed on this node through no fault of their own, by container ID. A
@@ -162,6 +166,15 @@ pub struct Retry {
     pub reason: String,
     /// Whether only a person or a new push will change the outcome.
     pub is_hopeless: bool,
+}
+
+impl Memory {
+    /// What is tried again by itself at some time. A registry that has said several times that it does not have an image
+    /// is asked again when something happens, and not before.
+    pub fn retries(&self) -> impl Iterator<Item = &Retry> {
+        let unverified = self.unverified.values().filter(|retry| !retry.is_hopeless);
+        self.asked.values().chain(self.pulls.values()).chain(unverified)
+    }
 }
 
 impl World {

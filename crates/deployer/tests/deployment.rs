@@ -244,3 +244,27 @@ fn a_push_from_the_same_machine_is_deployed() {
     let under_the_tag = docker(["image", "inspect", "--format", "{{.Id}}", &stage.image()]);
     assert_eq!(web.inspect()["Image"], under_the_tag.as_str(), "the tag is back at what runs");
 }
+
+/// `docker build` and `compose up` on the machine itself. Whether a registry has the image, containerd's image store does
+/// not tell; the classic one does.
+#[test]
+fn a_local_build_is_left_alone_until_it_is_pushed() {
+    let mut stage = Stage::new();
+    let first = stage.push("v1");
+    let web = stage.run(&stage.container("web"));
+    let build = AppImage::new("v2").build(&stage.scene);
+    build.tag(&stage.image());
+    docker(["rm", "--force", web.name()]);
+    let web = stage.container("web").run();
+    stage.wait_for_state(web.name(), "held_back");
+    assert_eq!(stage.registry.retag(REPOSITORY, "latest", "latest"), first, "the registry notifies of the old one");
+    stage.daemon.stop();
+    stage.daemon.restart();
+    let held = stage.wait_for_state(web.name(), "held_back");
+    assert!(held["reason"].to_string().contains("the local tag names"), "{held}");
+    assert_eq!(web.id(), web.first_id(), "it is not replaced by what the registry has");
+    let digest = build.push(&stage.registry, &stage.registry.address(), REPOSITORY, "latest");
+    stage.wait_for_digest(web.name(), &digest);
+    assert_eq!(web.id(), web.first_id(), "it runs that already");
+    assert_eq!(stage.track()["record"]["digest"], digest.as_str());
+}

@@ -84,7 +84,7 @@ pub fn state_of(world: &World, view: &TrackView, decision: &Decision) -> (&'stat
     let because = || if decision.note.is_empty() { decision.row.state.to_owned() } else { decision.note.clone() };
     match decision.row.name {
         "pinned" | "not_managed" | "foreign" => ("unmanaged", because()),
-        "refused" | "local_build" | "no_version" | "halted" => ("held_back", because()),
+        "refused" | "local_build" | "unverified" | "no_version" | "halted" => ("held_back", because()),
         "failed_here" => ("failed_here", because()),
         "unavailable" if decision.trouble(world, &view.track).is_some() => ("failed_here", because()),
         "absent" | "unavailable" => ("pulling", because()),

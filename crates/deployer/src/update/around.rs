@@ -6,7 +6,7 @@ use deployer_core::image::Track;
 use deployer_core::plan::{Action, Answer};
 use deployer_core::store::{Compare, Txn};
 
-use super::LookError;
+use super::{LookError, verify};
 use crate::ledger;
 use crate::publish::{self, Words};
 use crate::situation::TrackView;
@@ -21,6 +21,7 @@ pub async fn look_around(world: &World) -> Result<Vec<Track>, LookError> {
         return Ok(Vec::new());
     };
     let survey = Survey::take(world).await?;
+    verify::forget(world, &survey);
     let mut words = Words::default();
     let mut busy = Vec::new();
     let tracks: BTreeSet<Track> = survey.tracks(world).into_keys().collect();
@@ -83,6 +84,7 @@ pub fn try_again(world: &World, view: &TrackView) {
     memory.failed_here.retain(|(id, _), _| !ids.contains(id));
     memory.pulls.retain(|(pulled, _), _| *pulled != view.track);
     memory.asked.remove(&view.track);
+    memory.unverified.retain(|(name, _), _| name != view.track.name());
     memory.halted.remove(&view.track);
 }
 

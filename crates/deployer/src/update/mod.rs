@@ -2,10 +2,12 @@
 //!
 //! A wake marks a track dirty. A look surveys the engine, reads the store, decides for every container of the
 //! track, and either asks the registry and looks again, or hands a key to the pull or the restart stage. `around` looks
-//! at everything and tells the other nodes of it; `resolve` asks the registry, one node for the whole cluster.
+//! at everything and tells the other nodes of it; `resolve` asks the registry, one node for the whole cluster; `verify`
+//! asks it for what this machine alone has.
 
 mod around;
 mod resolve;
+mod verify;
 
 use std::sync::Arc;
 
@@ -126,14 +128,14 @@ impl Update {
     /// When something that failed is due again.
     fn next_retry(&self, now: Instant) -> Option<Instant> {
         let memory = self.world.memory();
-        let due = memory.asked.values().chain(memory.pulls.values()).map(|retry| retry.due);
+        let due = memory.retries().map(|retry| retry.due);
         due.filter(|due| *due > now).min()
     }
 
     /// Whether something that failed has come due since the last time this was asked.
     fn came_due(&self, seen: Instant, now: Instant) -> bool {
         let memory = self.world.memory();
-        let mut due = memory.asked.values().chain(memory.pulls.values()).map(|retry| retry.due);
+        let mut due = memory.retries().map(|retry| retry.due);
         due.any(|due| due > seen && due <= now)
     }
 
@@ -180,7 +182,9 @@ async fn look_at(
         let view = TrackView::of(world, &survey, track, answer).await?;
         let actions: Vec<Action> = view.decisions.iter().map(|decision| decision.row.action).collect();
         let wants = |action| actions.contains(&action);
-        if wants(Action::Resolve) {
+        if wants(Action::Verify) {
+            verify::verify(world, &survey, track).await;
+        } else if wants(Action::Resolve) {
             source = resolve::why(&view);
             match resolve::ask(world, track, &view).await? {
                 Asked::Answered(said, resolved, read) => (answer, digest, before) = (said, resolved, read),
