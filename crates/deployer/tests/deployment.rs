@@ -204,26 +204,36 @@ fn a_stopped_container_stays_stopped() {
     assert_ne!(stage.wait_for_state(stopped.name(), "held_back")["digest"], digest.as_str());
 }
 
+/// What somebody else has named stays: on containerd's image store it could go with the name that the pull made.
 #[test]
 fn images_that_nobody_needs_are_removed_and_the_way_back_is_kept() {
     let stage = Stage::new();
     stage.push("v1");
     let web = stage.run(&stage.container("web"));
-    let digests: Vec<String> = ["v2", "v3", "v4"]
+    let repository = stage.image().trim_end_matches(":latest").to_owned();
+    let known_good = format!("{repository}:known-good");
+    let digests: Vec<String> = ["v2", "v3", "v4", "v5"]
         .map(|version| {
             let digest = stage.push(version);
             stage.wait_for_digest(web.name(), &digest);
             stage.wait_for_quiet();
+            if version == "v3" {
+                docker(["tag", &format!("{repository}@{digest}"), &known_good]);
+            }
             digest
         })
         .into();
-    let repository = stage.image().trim_end_matches(":latest").to_owned();
-    let is_here =
-        |digest: &String| deployer_testkit::try_docker(["image", "inspect", &format!("{repository}@{digest}")]).is_ok();
+    let names = |name: &str| {
+        deployer_testkit::try_docker(["image", "inspect", "--format", "{{.RepoTags}}", name]).unwrap_or_default()
+    };
     wait_until(SOON, "old images to go", || {
-        let here: Vec<bool> = digests.iter().map(is_here).collect();
-        if here == [false, true, true] { Ok(()) } else { Err(format!("{here:?}")) }
+        let here: Vec<bool> =
+            digests.iter().map(|digest| !names(&format!("{repository}@{digest}")).is_empty()).collect();
+        let is_kept = names(&known_good).contains("deployer.invalid/");
+        if here == [false, true, true, true] && !is_kept { Ok(()) } else { Err(format!("{here:?} {is_kept}")) }
     });
+    assert!(names(&known_good).contains(&known_good), "a person's tag is not ours to remove");
+    docker(["rmi", &known_good]);
 }
 
 /// Built and pushed on the machine that runs it: the tag names an image that no registry knows until the push ends,
