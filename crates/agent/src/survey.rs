@@ -124,6 +124,12 @@ impl Survey {
         self.images.iter().find(|image| image.tags.contains(track))
     }
 
+    /// The digest of the image that a track's tag names, if the engine does not tell whether the registry has it.
+    pub fn unverified(&self, track: &Track) -> Option<&Digest> {
+        let image = self.image_under(track).filter(|image| image.unverified.contains(track.name()))?;
+        image.digests.get(track.name())?.first()
+    }
+
     /// The digests of a local image in a track's repository.
     pub fn digests_of(&self, track: &Track, image_id: &str) -> Vec<Digest> {
         let image = self.images.iter().find(|image| image.id == image_id);

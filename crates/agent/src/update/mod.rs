@@ -2,10 +2,12 @@
 //!
 //! A wake marks a track dirty. A look surveys the engine, reads the store, decides for every container of the
 //! track, and either asks the registry and looks again, or hands a key to the pull or the restart stage. `around` looks
-//! at everything and tells the other nodes of it; `resolve` asks the registry, one node for the whole cluster.
+//! at everything and tells the other nodes of it; `resolve` asks the registry, one node for the whole cluster; `verify`
+//! asks it for what this machine alone has.
 
 mod around;
 mod resolve;
+mod verify;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -224,6 +226,10 @@ async fn look_at(
         let view = TrackView::of(world, &survey, track, answer).await?;
         let actions: Vec<Action> = view.decisions.iter().map(|decision| decision.row.action).collect();
         let wants = |action| actions.contains(&action);
+        if wants(Action::Verify) {
+            verify::verify(world, &survey, track).await;
+            continue;
+        }
         if wants(Action::Resolve) {
             source = resolve::why(&view);
             match resolve::ask(world, track, &view).await? {

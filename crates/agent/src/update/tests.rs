@@ -10,6 +10,7 @@ use deployer_engine::EngineError;
 use super::*;
 use crate::stand_in::{Fixture, container, digest, fixture, track};
 use crate::world::{Retry, Transition};
+use deployer_engine::{EngineError, ImageSummary};
 
 async fn notify(world: &World, named: Option<Digest>) {
     let pending = Pending { digest: named, at: 0 };
@@ -96,6 +97,88 @@ async fn notifications_are_taken_while_a_container_stands_still_for_a_moment() {
     fixture.engine.state().containers = vec![container("old", "web.old-00c0ffee", "exited")];
     world.memory().transitions.insert("web".to_owned(), Transition { track: track(), service: "web".to_owned() });
     assert!(is_registered().await, "between two names");
+}
+
+/// A container of an image that only a tag names, on an engine where that says nothing, and version 2 on the machine.
+async fn perhaps_built_here() -> Fixture {
+    let fixture = fixture().await;
+    let names = [track().to_string(), track().at(&digest('9')).to_string()];
+    let image = ImageSummary::named("sha256:old", names.iter().map(String::as_str));
+    let built = ImageSummary { unverified: [track().name().clone()].into(), ..image };
+    let target = ImageSummary::named("sha256:new", [track().at(&digest('2')).to_string().as_str()]);
+    {
+        let mut state = fixture.engine.state();
+        state.containers = vec![container("old", "web", "running")];
+        state.images = vec![built, target];
+    }
+    let record = Record::adopt(None, &digest('2'), Source::Hook, 0);
+    let world = &fixture.world;
+    world.store.txn(Txn::new().put(world.keys.record(&track()), &record)).await.expect("stored");
+    fixture
+}
+
+/// Looks once. Gives back the containers to be replaced.
+async fn look(world: &World) -> Vec<String> {
+    let ((pulls, _tracks), (replacements, mut names)) = (mpsc::channel(9), mpsc::channel(9));
+    look_at(world, &track(), &pulls, &replacements).await.expect("looked");
+    drop(replacements);
+    std::iter::from_fn(|| names.try_recv().ok()).collect()
+}
+
+fn questions(fixture: &Fixture) -> usize {
+    fixture.engine.state().calls.iter().filter(|call| call.starts_with("has ")).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_be_a_local_build_is_replaced_only_if_the_registry_has_it() {
+    let fixture = perhaps_built_here().await;
+    let world = &fixture.world;
+    for _ in 0..600 {
+        assert_eq!(look(world).await, Vec::<String>::new());
+        tokio::time::advance(Duration::from_secs(1)).await;
+    }
+    let asked = questions(&fixture);
+    assert!((2..=15).contains(&asked), "{asked} questions in ten minutes");
+    assert!(world.memory().dues().next().is_none(), "the registry is left in peace until something happens");
+    fixture.engine.state().published.insert(digest('9'));
+    tokio::time::advance(Duration::from_secs(120)).await;
+    assert_eq!((look(world).await, look(world).await), (vec!["web".to_owned()], vec!["web".to_owned()]));
+    assert_eq!(questions(&fixture), asked + 1, "it is asked once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_cannot_be_asked_leaves_a_local_build_alone_and_is_asked_again() {
+    let fixture = perhaps_built_here().await;
+    let silence = EngineError::Timeout { what: "ask".into(), limit: Duration::ZERO };
+    fixture.engine.state().refused.insert("has", silence);
+    assert_eq!(look(&fixture.world).await, Vec::<String>::new());
+    assert_eq!(fixture.world.memory().dues().count(), 1);
+}
+
+/// A push from the same machine: the notification comes when the registry has it.
+#[tokio::test(start_paused = true)]
+async fn what_a_notification_names_is_no_local_build() {
+    let fixture = perhaps_built_here().await;
+    notify(&fixture.world, Some(digest('9'))).await;
+    fixture.engine.answers.forget_permits(usize::MAX);
+    let (asked, look) = (fixture.engine.asked.notified(), look(&fixture.world));
+    tokio::select! {
+        () = asked => {}
+        _ = look => panic!("the registry is to be asked what the tag points to"),
+    }
+    assert_eq!(questions(&fixture), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_for_images_that_are_gone_are_forgotten() {
+    let fixture = perhaps_built_here().await;
+    let world = &fixture.world;
+    look(world).await;
+    look_around(world).await.expect("looked");
+    assert_eq!(world.memory().unverified.len(), 1);
+    fixture.engine.state().images.clear();
+    look_around(world).await.expect("looked");
+    assert_eq!(world.memory().unverified.len(), 0);
 }
 
 /// A look that panics is looked at again later, ever more rarely, and the stage and the other tracks go on.
