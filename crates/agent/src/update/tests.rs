@@ -5,7 +5,6 @@ use std::time::Duration;
 use deployer_core::image::Digest;
 use deployer_core::record::{Pending, Record};
 use deployer_core::store::Txn;
-use deployer_engine::EngineError;
 
 use super::*;
 use crate::stand_in::{Fixture, container, digest, fixture, track};
