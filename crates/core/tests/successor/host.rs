@@ -359,6 +359,7 @@ fn paths_that_the_engine_hides_are_left_to_the_engine_and_those_of_the_user_are_
     );
     check(json!([]), true);
     check(json!(["/proc/kcore"]), true);
+    check(json!(["/proc/kcore", "/proc/timer_list"]), true);
     check(json!(["/proc/kcore", "/proc/timer_list", "/sys/firmware", "/proc/my-own"]), true);
 }
 
