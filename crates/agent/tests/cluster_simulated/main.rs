@@ -1,0 +1,9 @@
+//! Several machines in one simulated world: the real stages over one store, with every machine's engine watched.
+
+mod asking;
+mod scenarios;
+mod storms;
+mod twins;
+
+#[path = "../simulated/mod.rs"]
+mod simulated;
