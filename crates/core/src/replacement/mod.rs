@@ -341,9 +341,10 @@ impl Replacement {
         self.reached >= Phase::PolicyOff
     }
 
-    /// Whether it must go on even if its journal cannot be written: whatever serves may be down.
+    /// Whether it must go on even if its journal cannot be written: whatever serves may be down. So it is on all of the
+    /// way back.
     pub fn may_serve_nobody(&self) -> bool {
-        self.phase.is_return() || self.phase >= Phase::Stopped || self.has_no_way_back
+        self.phase >= Phase::Stopped || self.has_no_way_back
     }
 
     /// Whether the way back has to start the predecessor: this replacement may have stopped it, it was meant to run, and
