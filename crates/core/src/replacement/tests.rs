@@ -204,7 +204,24 @@ fn with_no_way_back_a_failure_ends_with_the_candidate_in_place() {
     let mut passes = Replacement { failure: Some(Failure::Candidate("slow".into())), ..stays(Phase::Started) };
     passes.apply(Event::Done).expect("the act's own event");
     assert_eq!((passes.phase, passes.failure), (Phase::Observed, None), "what passes now is held against nobody");
-    let mut taken = stays(Phase::Stopped);
-    taken.apply(Event::Failed(Failure::Superseded("made anew by somebody".into()))).expect("before the verdict");
-    assert_eq!(taken.phase, Phase::ReturnJudged, "the candidate is in the way of the one that has its name");
+}
+
+#[test]
+fn with_no_way_back_no_failure_leads_back() {
+    for phase in Phase::ALL.into_iter().filter(|phase| *phase < Phase::Judged) {
+        let mut replacement = Replacement { has_no_way_back: true, ..at(phase) };
+        replacement.apply(Event::Failed(Failure::Node("disk full".into()))).expect("before the verdict");
+        assert_eq!(replacement.phase, Phase::Observed, "{phase:?}");
+    }
+}
+
+/// The candidate is in the way of the one that has its name now, and no loss where the predecessor is gone.
+#[test]
+fn a_candidate_whose_name_somebody_took_gives_way() {
+    for (has_no_way_back, expected) in [(true, Phase::ReturnJudged), (false, Phase::Returning)] {
+        let mut replacement = Replacement { has_no_way_back, ..at(Phase::Stopped) };
+        let taken = Failure::Superseded("made anew by somebody".into());
+        replacement.apply(Event::Failed(taken.clone())).expect("before the verdict");
+        assert_eq!((replacement.phase, replacement.failure), (expected, Some(taken)));
+    }
 }
