@@ -117,6 +117,7 @@ fn world(name: &str, engine: &SimulatedEngine, folder: &TempDir, store: &Arc<dyn
         own_container: None,
         registry_check: None,
         state_dir: folder.path().to_owned(),
+        root: folder.path().to_owned(),
         prefix: "/t".to_owned(),
     };
     let journals = Journals::open(folder.path()).expect("a folder");
