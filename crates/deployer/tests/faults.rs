@@ -9,8 +9,10 @@ use std::time::Duration;
 use deployer::ambient::Ambient;
 use deployer::store::embedded::Embedded;
 use deployer_core::image::{Digest, Track};
-use simulated::attendance::Attendance;
+use deployer_core::slot::Scope;
+use simulated::attendance;
 use simulated::engine::{Fault, SimulatedEngine};
+use simulated::history::History;
 use simulated::node::{self, Node};
 use simulated::registry::{Behaviour, SimulatedRegistry, digest};
 
@@ -21,47 +23,51 @@ const AN_HOUR: Duration = Duration::from_secs(3600);
 struct Machine {
     node: Node,
     registry: SimulatedRegistry,
-    attendance: Attendance,
+    history: History,
     track: Track,
 }
 
 impl Machine {
     fn start(names: &[&str], seed: u64) -> Self {
-        let (registry, attendance) = (SimulatedRegistry::default(), Attendance::default());
-        let engine = SimulatedEngine::new("node", &registry, &attendance, seed);
+        let history = History::default();
+        let registry = SimulatedRegistry::new(&history);
+        let engine = SimulatedEngine::new("node", &registry, &history, seed);
         let track = Track::parse("registry.example.com/acme/web:1").expect("a track");
         registry.push(&track, 1, Behaviour::Serves);
         for name in names {
             engine.run(&track, name);
         }
-        attendance.begin();
         let folder = node::folder();
         let store = Arc::new(Embedded::open(&folder.path().join("store.redb")).expect("a store"));
-        Self { node: Node::start("node", engine, folder, store, seed), registry, attendance, track }
+        let (name, scope) = ("node".to_owned(), Scope::Cluster);
+        let machine = node::Machine { host: name.clone(), name, engine, scope, history: history.clone(), seed };
+        Self { node: Node::start(machine, folder, store), registry, history, track }
     }
 
     /// Tells of a push, as a hook does.
     async fn notify(&self) {
-        self.node.notify(&self.track).await.expect("the store");
+        self.node.notify(&self.track, None).await.expect("the store");
     }
 
     /// Lets simulated time pass until nothing is under way, an hour at most.
     async fn settle(&mut self) {
         let settled = async {
-            let mut quiet = 0;
+            let (mut quiet, mut length) = (0, 0);
             while quiet < 20 {
                 tokio::time::sleep(Duration::from_secs(1)).await;
-                let pending =
-                    self.node.world.store.get(&self.node.world.keys.pending(&self.track)).await.expect("the store");
-                quiet = if self.node.is_quiet() && pending.is_none() { quiet + 1 } else { 0 };
+                let world = self.node.world();
+                let pending = world.store.get(&world.keys.pending(&self.track)).await.expect("the store");
+                let is_idle = self.node.runs() && self.node.journals().is_empty() && pending.is_none();
+                quiet = if is_idle && self.history.length() == length { quiet + 1 } else { 0 };
+                length = self.history.length();
             }
         };
         let is_settled = tokio::time::timeout(AN_HOUR, settled).await.is_ok();
         assert!(
             is_settled,
             "not settled: {:?} {:?}",
-            self.node.world.memory().replacing,
-            self.node.engine.containers()
+            self.node.world().memory().replacing,
+            self.node.engine().containers()
         );
     }
 }
@@ -72,13 +78,13 @@ async fn deploy_with(fault: Option<(u64, Fault)>, behaviour: Behaviour) -> u64 {
     machine.settle().await;
     let first = digest(1);
     let second = machine.registry.push(&machine.track, 2, behaviour);
-    let before = machine.node.engine.calls();
+    let before = machine.node.engine().calls();
     if let Some((call, fault)) = fault {
-        machine.node.engine.fail(call, fault);
+        machine.node.engine().fail(call, fault);
     }
     machine.notify().await;
     machine.settle().await;
-    let calls = machine.node.engine.calls() - before;
+    let calls = machine.node.engine().calls() - before;
     let case = format!("{fault:?} {behaviour:?}");
     match behaviour {
         Behaviour::Serves => machine.node.assert_whole(&["web"], &[&first, &second], &case),
@@ -137,7 +143,7 @@ async fn random_pushes_and_faults_never_take_two_down() {
             }
             for _ in 0..random.random() % 4 {
                 let fault = [Fault::Refused, Fault::Down, Fault::Lost][(random.random() % 3) as usize];
-                machine.node.engine.fail(1 + random.random() % 150, fault);
+                machine.node.engine().fail(1 + random.random() % 150, fault);
             }
             machine.notify().await;
             if random.random().is_multiple_of(2) {
@@ -147,7 +153,7 @@ async fn random_pushes_and_faults_never_take_two_down() {
         machine.settle().await;
         let allowed: Vec<&Digest> = good.iter().collect();
         machine.node.assert_whole(&names, &allowed, &format!("seed {seed}"));
-        let fewest = machine.attendance.fewest();
+        let fewest = attendance::fewest(&machine.history.entries(), Duration::from_secs(10));
         assert!(fewest.as_ref().is_some_and(|(fewest, _)| *fewest >= 2), "seed {seed}: only {fewest:?} served");
         machine.node.kill().await;
     }

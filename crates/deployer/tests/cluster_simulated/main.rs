@@ -1,5 +1,6 @@
 //! Several machines in one simulated world: the real stages over one store, with every machine's engine watched.
 
+mod checking;
 mod scenarios;
 mod storms;
 

@@ -1,14 +1,19 @@
 //! Several machines over one store and one registry, and what must hold for them together.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use deployer_core::availability::Report;
 use deployer_core::image::{Digest, Track};
+use deployer_core::slot::Scope;
 use deployer_core::store::Entry;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep};
 
-use super::attendance::Attendance;
-use super::engine::SimulatedEngine;
-use super::node::{Node, folder};
+use super::attendance;
+use super::checker::{self, End, EndOfHost, Violation};
+use super::engine::{SimulatedEngine, Spec};
+use super::history::{Befalling, History, What};
+use super::node::{Machine, Node, folder};
 use super::registry::{Behaviour, SimulatedRegistry, digest};
 use super::store::{Handle, SimulatedStore};
 
@@ -19,9 +24,36 @@ const ENGINE: Duration = Duration::from_millis(5);
 /// How long a container takes to begin or to end at most.
 const LIFE: Duration = Duration::from_secs(2);
 /// Simulated time in which everything must have come to its end: gates, monitors, and the longest backoff.
-const LIMIT: Duration = Duration::from_secs(3600);
+pub const LIMIT: Duration = Duration::from_secs(3600);
 /// How long nothing may happen before it counts as the end.
 const QUIET: u32 = 20;
+/// What of the store goes into the history.
+const NOTED: &[&str] = &["/claim/", "/verdicts/"];
+
+/// What there is in the beginning.
+#[derive(Clone)]
+pub struct Shape {
+    pub scope: Scope,
+    pub tracks: Vec<Track>,
+    /// The containers of each machine.
+    pub hosts: Vec<Vec<Spec>>,
+}
+
+impl Shape {
+    /// So many machines, each with containers of these names and one track.
+    pub fn plain(machines: usize, containers: &[&str]) -> Self {
+        let track = track(1);
+        let host: Vec<Spec> = containers.iter().map(|name| Spec::new(name, &track)).collect();
+        Self { scope: Scope::Cluster, tracks: vec![track], hosts: vec![host; machines] }
+    }
+}
+
+/// The track of a number.
+pub fn track(number: usize) -> Track {
+    let names = ["web", "api", "jobs", "mail"];
+    let name = names[(number - 1) % names.len()];
+    Track::parse(&format!("registry.example.com/acme/{name}:1")).expect("a track")
+}
 
 /// A machine and its way to the store.
 pub struct Member {
@@ -29,54 +61,112 @@ pub struct Member {
     pub line: Handle,
 }
 
-/// The machines, and what they share. Each runs containers of one track under the same names.
+/// The machines, and what they share.
 pub struct Cluster {
     pub members: Vec<Member>,
     pub store: SimulatedStore,
     pub registry: SimulatedRegistry,
-    pub attendance: Attendance,
-    pub track: Track,
-    containers: Vec<String>,
+    pub history: History,
+    pub tracks: Vec<Track>,
+    pub scope: Scope,
+    instances: usize,
+    begun: Duration,
     pushes: u32,
 }
 
 impl Cluster {
-    /// So many machines that run version 1, and whose daemons have come to rest.
+    /// So many machines that run version 1 of one track, and whose daemons have come to rest.
     pub async fn start(machines: usize, containers: &[&str], seed: u64) -> Self {
-        let (registry, attendance) = (SimulatedRegistry::default(), Attendance::default());
+        Self::with(Shape::plain(machines, containers), seed).await
+    }
+
+    /// Machines of a shape that run the first versions, and whose daemons have come to rest.
+    pub async fn with(shape: Shape, seed: u64) -> Self {
+        let history = History::default();
+        let registry = SimulatedRegistry::new(&history);
         let store = SimulatedStore::new(seed);
-        let track = Track::parse("registry.example.com/acme/web:1").expect("a track");
-        registry.push(&track, 1, Behaviour::Serves);
-        let names = ["a", "b", "c", "d", "e"].into_iter().take(machines);
-        let members = names.zip(1..).map(|(name, number)| {
-            let seed = seed * 1000 + number * 100;
-            let engine = SimulatedEngine::new(name, &registry, &attendance, seed);
-            containers.iter().for_each(|container| engine.run(&track, container));
-            engine.slow(ENGINE, LIFE);
-            let line = store.handle(name);
-            line.slow(LINE);
-            let node = Node::start(name, engine, folder(), std::sync::Arc::new(store.handle(name)), seed);
-            Member { node, line }
-        });
-        let members = members.collect();
-        let containers = containers.iter().map(|name| (*name).to_owned()).collect();
-        let mut cluster = Self { members, store, registry, attendance, track, containers, pushes: 1 };
+        store.note_in(&history, NOTED);
+        let Shape { scope, tracks, hosts } = shape;
+        let instances = hosts.iter().map(Vec::len).sum();
+        let mut cluster = Self {
+            members: Vec::new(),
+            store,
+            registry,
+            history,
+            tracks,
+            scope,
+            instances,
+            begun: Duration::ZERO,
+            pushes: 0,
+        };
+        for track in cluster.tracks.clone() {
+            cluster.push_to(&track, Behaviour::Serves);
+        }
+        for (name, specs) in ["a", "b", "c", "d", "e"].into_iter().zip(&hosts) {
+            cluster.add(name, name, specs, seed * 1000 + 100 * (1 + cluster.members.len() as u64));
+        }
         cluster.settle("at the start").await;
-        cluster.attendance.begin();
+        cluster.begun = cluster.history.now();
         cluster
     }
 
-    /// Pushes the next version; nobody is told.
-    pub fn push(&mut self, behaviour: Behaviour) -> Digest {
-        self.pushes += 1;
-        self.registry.push(&self.track, self.pushes, behaviour)
+    /// A machine more, whose daemon has a name that may be another's too.
+    pub fn add(&mut self, host: &str, name: &str, specs: &[Spec], seed: u64) {
+        let engine = SimulatedEngine::new(host, &self.registry, &self.history, seed);
+        specs.iter().for_each(|spec| engine.run_as(spec));
+        engine.slow(ENGINE, LIFE);
+        let line = self.store.handle(host);
+        line.slow(LINE);
+        let (host, name, history) = (host.to_owned(), name.to_owned(), self.history.clone());
+        let store = Arc::new(self.store.handle(&host));
+        let machine = Machine { host, name, engine, scope: self.scope, history, seed };
+        self.members.push(Member { node: Node::start(machine, folder(), store), line });
     }
 
-    /// Tells one machine of a push, or if it cannot take it the next, as a registry that is answered 503 does.
+    /// A second machine of the same name as one that is there: another state directory, and containers of its own.
+    pub fn add_twin(&mut self, of: usize, specs: &[Spec], seed: u64) {
+        let original = self.members[of].node.machine.clone();
+        let host = format!("{}'", original.host);
+        self.history.befell(&host, Befalling::TwinOf(original.host));
+        self.add(&host, &original.name, specs, seed);
+    }
+
+    /// Takes the machine that came last away, with everything on it.
+    pub async fn remove_last(&mut self) {
+        if let Some(mut member) = self.members.pop() {
+            member.node.kill().await;
+            member.node.engine().lose_power();
+            self.history.befell(&member.node.machine.host, Befalling::TwinGone);
+        }
+    }
+
+    /// The first track.
+    pub fn track(&self) -> &Track {
+        &self.tracks[0]
+    }
+
+    /// Pushes the next version of the first track; nobody is told.
+    pub fn push(&mut self, behaviour: Behaviour) -> Digest {
+        self.push_to(&self.track().clone(), behaviour)
+    }
+
+    /// Pushes the next version of a track; nobody is told.
+    pub fn push_to(&mut self, track: &Track, behaviour: Behaviour) -> Digest {
+        self.pushes += 1;
+        self.registry.push(track, self.pushes, behaviour)
+    }
+
+    /// Tells one machine of the last push of the first track, or if it cannot take it the next.
     pub async fn notify(&self, first: usize) {
+        self.notify_of(self.track(), first).await;
+    }
+
+    /// Tells one machine of a track's last push, or if it cannot take it the next, as a registry that is answered 503 does.
+    pub async fn notify_of(&self, track: &Track, first: usize) {
         let count = self.members.len();
+        let digest = self.registry.tag(track);
         for number in first..first + count {
-            if self.members[number % count].node.notify(&self.track).await.is_ok() {
+            if self.members[number % count].node.notify(track, digest.as_ref()).await.is_ok() {
                 return;
             }
         }
@@ -84,55 +174,111 @@ impl Cluster {
 
     /// Lets simulated time pass until nothing is under way, an hour at most.
     pub async fn settle(&mut self, case: &str) {
-        let settled = async {
-            let mut quiet = 0;
-            while quiet < QUIET {
-                sleep(Duration::from_secs(1)).await;
-                quiet = if self.is_quiet() { quiet + 1 } else { 0 };
-            }
-        };
-        let is_settled = timeout(LIMIT, settled).await.is_ok();
+        let is_settled = self.comes_to_rest(LIMIT, |_| true).await;
         assert!(is_settled, "{case}: not settled\n{}", self.describe());
     }
 
+    /// Lets simulated time pass until nothing is under way and something holds, for so long at most. Whether it came to that.
+    pub async fn comes_to_rest(&mut self, limit: Duration, is_right: impl Fn(&Self) -> bool) -> bool {
+        let end = Instant::now() + limit;
+        let (mut quiet, mut length) = (0, 0);
+        while quiet < QUIET || !is_right(self) {
+            if Instant::now() >= end {
+                return false;
+            }
+            sleep(Duration::from_secs(1)).await;
+            let is_quiet = self.history.length() == length && self.is_quiet();
+            length = self.history.length();
+            quiet = if is_quiet { quiet + 1 } else { 0 };
+        }
+        true
+    }
+
+    /// Lets simulated time pass in small steps until something holds.
+    ///
+    /// # Panics
+    /// If it does not within ten minutes.
+    pub async fn until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
+        let end = Instant::now() + Duration::from_secs(600);
+        while !holds(self) {
+            assert!(Instant::now() < end, "not reached: {what}\n{}", self.describe());
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     fn is_quiet(&mut self) -> bool {
-        self.members.iter_mut().all(|member| member.node.is_quiet()) && self.left_behind().is_empty()
+        let is_idle = |member: &mut Member| {
+            member.node.runs();
+            member.node.journals().is_empty()
+        };
+        self.members.iter_mut().all(is_idle) && self.left_behind().is_empty()
     }
 
     /// Keys that must be gone when nothing is under way: notifications, claims, holds, tickets.
-    fn left_behind(&self) -> Vec<Entry> {
-        let keys = &self.members[0].node.world.keys;
+    pub fn left_behind(&self) -> Vec<Entry> {
+        let Some(member) = self.members.first() else { return Vec::new() };
+        let keys = &member.node.world().keys;
         let mut left = self.store.entries(&keys.locks());
-        left.extend(self.store.entries(&keys.pending(&self.track)));
+        left.extend(self.tracks.iter().flat_map(|track| self.store.entries(&keys.pending(track))));
         left
+    }
+
+    /// How everything is now, for the checker.
+    pub fn end(&self) -> End {
+        let hosts = self.members.iter().map(|member| EndOfHost {
+            host: member.node.machine.host.clone(),
+            journals: member.node.journals().iter().map(|journal| journal.txn.clone()).collect(),
+            containers: member.node.engine().everything(),
+        });
+        let reports = self.store.entries(&self.members[0].node.world().keys.all_reports());
+        let reports = reports.iter().filter_map(|entry| serde_json::from_slice::<Report>(&entry.value).ok());
+        End {
+            hosts: hosts.collect(),
+            left: self.left_behind().into_iter().map(|entry| entry.key).collect(),
+            said: reports.map(|report| (report.id, (report.state, report.reason))).collect(),
+        }
+    }
+
+    /// Everything that was not as it must be, from the beginning until now, when nothing should be under way.
+    pub fn violations(&self) -> Vec<Violation> {
+        checker::check(&self.history.entries(), &self.end())
     }
 
     /// Asserts that every instance runs a digest, that nothing is left behind, and that at no moment since the start
     /// more than one of the instances was down.
     #[track_caller]
     pub fn assert_converged(&self, digest: &Digest, case: &str) {
-        let names: Vec<&str> = self.containers.iter().map(String::as_str).collect();
-        self.members.iter().for_each(|member| member.node.assert_whole(&names, &[digest], case));
-        assert_eq!(self.left_behind(), [], "{case}");
-        let all = self.members.len() * self.containers.len();
-        if let Some((fewest, down)) = self.attendance.fewest() {
-            assert!(fewest + 1 >= all, "{case}: only {fewest} of {all} served, down were {down}");
+        for Member { node, .. } in &self.members {
+            let strays = node.engine().containers().into_iter().filter(|c| c.1.as_ref() != Some(digest) || !c.2);
+            assert_eq!(strays.collect::<Vec<_>>(), [], "{case}, {}", node.machine.host);
         }
+        if let Some((fewest, down)) = attendance::fewest(&self.history.entries(), self.begun) {
+            assert!(
+                fewest + 1 >= self.instances,
+                "{case}: only {fewest} of {} served, down were {down}",
+                self.instances
+            );
+        }
+        assert_eq!(self.violations(), [], "{case}");
     }
 
     /// What everybody does and the store holds, for a test that fails.
     pub fn describe(&self) -> String {
         let mut text = String::new();
         for Member { node, .. } in &self.members {
-            let journals = node.world.journals.all().unwrap_or_default();
-            let journals: Vec<_> = journals.iter().map(|j| (&j.txn, j.phase, &j.failure)).collect();
-            let replacing = node.world.memory().replacing.clone();
-            text += &format!("{}: {replacing:?} {journals:?} {:?}\n", node.name, node.engine.containers());
+            let journals: Vec<_> = node.journals().into_iter().map(|j| (j.txn, j.phase, j.failure)).collect();
+            let replacing = node.world().memory().replacing.clone();
+            text += &format!("{}: {replacing:?} {journals:?} {:?}\n", node.machine.host, node.engine().containers());
         }
         for entry in self.store.entries("") {
             text += &format!("{} {} {}\n", entry.mod_revision, entry.key, String::from_utf8_lossy(&entry.value));
         }
         text
+    }
+
+    /// Says something in the history.
+    pub fn tell(&self, text: &str) {
+        self.history.note("", What::Told(text.to_owned()));
     }
 }
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use deployer_core::image::{Digest, Track};
 
+use super::history::{Befalling, History, What};
+
 /// What containers of an image do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Behaviour {
@@ -15,6 +17,8 @@ pub enum Behaviour {
     DiesAfter(Duration),
     NeverListens,
     StartRefused,
+    /// Never passes its HEALTHCHECK, where it has one.
+    Sickens,
 }
 
 /// The registry, shared by all engines.
@@ -25,10 +29,16 @@ pub struct SimulatedRegistry {
 
 #[derive(Default)]
 struct State {
-    tags: BTreeMap<String, Digest>,
+    /// What each tag points to, and pointed to before, the last at the end.
+    tags: BTreeMap<String, Vec<Digest>>,
     images: BTreeMap<Digest, Image>,
     resolves: u64,
     resolve_time: Duration,
+    /// Hosts that cannot reach it.
+    cut: BTreeSet<String>,
+    /// Hosts that are answered by a replica, which knows no last change of any tag.
+    behind: BTreeSet<String>,
+    history: Option<History>,
 }
 
 struct Image {
@@ -39,6 +49,13 @@ struct Image {
 }
 
 impl SimulatedRegistry {
+    /// An empty registry that notes pushes.
+    pub fn new(history: &History) -> Self {
+        let registry = Self::default();
+        registry.lock().history = Some(history.clone());
+        registry
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no test panics with the lock")
     }
@@ -46,22 +63,41 @@ impl SimulatedRegistry {
     /// Pushes a version and gives back its digest.
     pub fn push(&self, track: &Track, number: u32, behaviour: Behaviour) -> Digest {
         let digest = digest(number);
-        let mut state = self.lock();
         let id = format!("sha256:{:064x}", number + 0x1000);
-        state.images.insert(digest.clone(), Image { id, behaviour, touched: BTreeSet::new() });
-        state.tags.insert(track.to_string(), digest.clone());
+        self.lock().images.insert(digest.clone(), Image { id, behaviour, touched: BTreeSet::new() });
+        self.point(track, &digest);
         digest
+    }
+
+    /// Points a tag to what was pushed before.
+    pub fn point(&self, track: &Track, digest: &Digest) {
+        let mut state = self.lock();
+        state.tags.entry(track.to_string()).or_default().push(digest.clone());
+        if let (Some(history), Some(image)) = (&state.history, state.images.get(digest)) {
+            history.note("", What::Pushed(track.familiar(), digest.clone(), image.behaviour));
+        }
     }
 
     /// What a tag points to.
     pub fn tag(&self, track: &Track) -> Option<Digest> {
-        self.lock().tags.get(&track.to_string()).cloned()
+        self.lock().tags.get(&track.to_string())?.last().cloned()
     }
 
-    /// The same, asked by an engine.
-    pub fn resolve(&self, track: &Track) -> Option<Digest> {
-        self.lock().resolves += 1;
-        self.tag(track)
+    /// What a tag points to and pointed to before.
+    pub fn tags(&self, track: &Track) -> Vec<Digest> {
+        self.lock().tags.get(&track.to_string()).cloned().unwrap_or_default()
+    }
+
+    /// What a host's engine hears that a tag points to; an error if it hears nothing.
+    pub fn resolve(&self, track: &Track, host: &str) -> Result<Option<Digest>, Cut> {
+        let mut state = self.lock();
+        state.resolves += 1;
+        if state.cut.contains(host) {
+            return Err(Cut);
+        }
+        let late = usize::from(state.behind.contains(host));
+        let tags = state.tags.get(&track.to_string()).map(Vec::as_slice).unwrap_or_default();
+        Ok(tags.iter().rev().nth(late).or(tags.first()).cloned())
     }
 
     /// How often an engine asked.
@@ -77,6 +113,35 @@ impl SimulatedRegistry {
     /// How long an answer takes.
     pub fn resolve_time(&self) -> Duration {
         self.lock().resolve_time
+    }
+
+    /// Keeps a host from reaching it, or no longer.
+    pub fn cut(&self, host: &str, is_cut: bool) {
+        let mut state = self.lock();
+        let has_changed = if is_cut { state.cut.insert(host.to_owned()) } else { state.cut.remove(host) };
+        if let (true, Some(history)) = (has_changed, &state.history) {
+            history.befell(host, if is_cut { Befalling::RegistryCut } else { Befalling::RegistryHealed });
+        }
+    }
+
+    /// Whether a host is kept from reaching it.
+    pub fn is_cut(&self, host: &str) -> bool {
+        self.lock().cut.contains(host)
+    }
+
+    /// Lets a replica that is behind answer a host, or no longer.
+    pub fn put_behind(&self, host: &str, is_behind: bool) {
+        let mut state = self.lock();
+        if is_behind {
+            state.behind.insert(host.to_owned())
+        } else {
+            state.behind.remove(host)
+        };
+    }
+
+    /// Whether a replica that is behind answers a host.
+    pub fn is_behind(&self, host: &str) -> bool {
+        self.lock().behind.contains(host)
     }
 
     /// The image ID of a digest.
@@ -102,6 +167,9 @@ impl SimulatedRegistry {
         self.lock().images.get(digest).map(|image| image.touched.clone()).unwrap_or_default()
     }
 }
+
+/// No answer from the registry.
+pub struct Cut;
 
 /// The digest of the version of a number.
 pub fn digest(number: u32) -> Digest {

@@ -20,7 +20,9 @@ mod map;
 mod network;
 mod watching;
 
+use super::history::History;
 use map::Map;
+pub use map::Snapshot;
 use network::{Kind, Letter, Shared, State, keep_time};
 use watching::Reader;
 
@@ -88,6 +90,26 @@ impl SimulatedStore {
     /// Forgets all changes up to now.
     pub fn compact(&self) {
         self.shared.change(|state, _| state.map.compact());
+    }
+
+    /// Notes changes of keys that hold one of these parts in the history.
+    pub fn note_in(&self, history: &History, parts: &'static [&'static str]) {
+        self.shared.change(|state, _| state.map.noted = Some((history.clone(), parts)));
+    }
+
+    /// What the store holds now, for later.
+    pub fn snapshot(&self) -> Snapshot {
+        self.shared.settle();
+        self.shared.lock().map.snapshot()
+    }
+
+    /// Puts new servers in the place of the old ones, with what a snapshot holds. What was on its way to the old ones is
+    /// lost with its answers, and so is every watch.
+    pub fn restore(&self, snapshot: &Snapshot) {
+        self.shared.change(|state, now| {
+            state.map.restore(snapshot, now);
+            state.lose_everything_underway();
+        });
     }
 
     /// What the store holds, seen from behind.
@@ -180,7 +202,8 @@ impl Store for Handle {
 
     async fn txn(&self, txn: Txn) -> Result<Outcome, StoreError> {
         let kind = if txn.then.is_empty() { Kind::Read } else { Kind::Write };
-        self.call(kind, move |map, now| map.txn(txn, now)).await?
+        let writer = self.node.clone();
+        self.call(kind, move |map, now| map.txn(&writer, txn, now)).await?
     }
 
     async fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError> {
@@ -192,7 +215,8 @@ impl Store for Handle {
     }
 
     async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
-        self.call(Kind::Write, move |map, now| map.end(lease, now)).await
+        let writer = self.node.clone();
+        self.call(Kind::Write, move |map, now| map.end(&writer, lease, now)).await
     }
 
     async fn watch(
@@ -201,6 +225,7 @@ impl Store for Handle {
         after: Revision,
     ) -> Result<BoxStream<'static, Result<Change, StoreError>>, StoreError> {
         let reader = Reader {
+            servers: self.shared.lock().servers,
             shared: Arc::clone(&self.shared),
             node: self.node.clone(),
             prefix: prefix.to_owned(),
