@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::asking;
+
 /// A doubling wait with a floor and a ceiling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
@@ -14,6 +16,8 @@ pub struct Backoff {
 impl Backoff {
     /// A tag that the registry does not show yet: 5 to 60 s.
     pub const NOT_THERE_YET: Self = Self { first: Duration::from_secs(5), longest: Duration::from_secs(60) };
+    /// A tag that shows an older version: a minute, each time.
+    pub const SECOND_THOUGHT: Self = Self { first: asking::SECOND_THOUGHT, longest: asking::SECOND_THOUGHT };
     /// A registry that fails, limits us, or refuses: 5 s to 5 min.
     pub const REGISTRY: Self = Self { first: Duration::from_secs(5), longest: Duration::from_secs(300) };
     /// A connection to the engine or store that broke: 0.2 to 10 s.

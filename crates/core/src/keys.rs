@@ -55,6 +55,16 @@ impl Keys {
         format!("{}halt", self.image(track))
     }
 
+    /// The leased marks of nodes that asked the registry and got no answer of use.
+    pub fn setbacks(&self, track: &Track) -> String {
+        format!("{}setback/", self.image(track))
+    }
+
+    /// The leased mark of one such node.
+    pub fn setback(&self, track: &Track, node: &str) -> String {
+        format!("{}{}", self.setbacks(track), text(node))
+    }
+
     /// The marks of all tracks that the registry was asked within the check period.
     pub fn all_checked(&self) -> String {
         format!("{}/checked/", self.prefix)
@@ -63,6 +73,12 @@ impl Keys {
     /// A leased mark that the registry was asked within the check period.
     pub fn checked(&self, track: &Track) -> String {
         format!("{}{}", self.all_checked(), text(&track.to_string()))
+    }
+
+    /// The track that a mark below [`Keys::all_checked`] speaks of.
+    pub fn checked_track(&self, key: &str) -> Option<Track> {
+        let name = URL_SAFE_NO_PAD.decode(key.strip_prefix(&self.all_checked())?).ok()?;
+        Track::parse(&String::from_utf8(name).ok()?).ok()
     }
 
     /// The track that a key below [`Keys::images`] speaks of, and the fact's name.
@@ -170,6 +186,12 @@ impl Keys {
         String::from_utf8(URL_SAFE_NO_PAD.decode(service).ok()?).ok()
     }
 
+    /// The container that a key of an instance speaks of; `None` for any other key.
+    pub fn container_of(&self, key: &str) -> Option<String> {
+        let (_, container) = key.strip_prefix(&self.all_instances())?.rsplit_once('/')?;
+        String::from_utf8(URL_SAFE_NO_PAD.decode(container).ok()?).ok()
+    }
+
     /// What the nodes say of every service's instances.
     pub fn all_reports(&self) -> String {
         format!("{}/reports/", self.prefix)
@@ -229,7 +251,8 @@ mod tests {
         let keys = Keys::new("/deployer/");
         let track = Track::parse("registry.example.com:5000/acme/web:1.4.2").expect("a track");
         let record = keys.record(&track);
-        assert_eq!(keys.track_of(&record), Some((track, "record")));
+        assert_eq!(keys.track_of(&record), Some((track.clone(), "record")));
+        assert_eq!(keys.checked_track(&keys.checked(&track)), Some(track));
         assert_eq!(keys.track_of("/deployer/images/%%%/record"), None);
     }
 
@@ -246,5 +269,6 @@ mod tests {
         let key = keys.instance("a/../b", "../node", "web");
         assert!(key.starts_with(&keys.all_instances()) && key.matches('/').count() == 5, "{key}");
         assert_eq!(keys.service_of(&key).as_deref(), Some("a/../b"));
+        assert_eq!(keys.container_of(&key).as_deref(), Some("web"));
     }
 }

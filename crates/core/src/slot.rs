@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::availability::Limit;
 use crate::image::{Digest, Track};
 use crate::keys::Keys;
+use crate::node::Identity;
 use crate::store::{Compare, Entry, LeaseId, Revision, Txn};
 
 /// Whose instances wait for each other.
@@ -78,6 +79,12 @@ pub struct Claim {
     pub container: String,
     /// Before or past the fence.
     pub phase: ClaimPhase,
+    /// The boot of the holder's machine; see [`Identity`]. Empty in a claim of a version that did not write it.
+    #[serde(default)]
+    pub machine: String,
+    /// The holder's state directory; see [`Identity`].
+    #[serde(default)]
+    pub state: String,
     /// Unix seconds, for display only.
     pub at: i64,
 }
@@ -163,12 +170,41 @@ pub fn release_if_held(keys: &Keys, token: &Token) -> Txn {
         .delete(keys.hold(&token.scope, token.slot))
 }
 
-/// Ends the claim of a holder that is gone, if it had done nothing visible and has not moved since it was read.
-/// `None` where that is not allowed: past the fence only the claim's own node or a person may end it.
-pub fn reap(keys: &Keys, scope: &str, slot: u32, entry: &Entry, holder_lives: bool) -> Option<Txn> {
-    let claim: Claim = serde_json::from_slice(&entry.value).ok()?;
-    let may_end = !holder_lives && claim.phase == ClaimPhase::Acquired;
-    may_end.then(|| remove_unmoved(keys, scope, slot, entry))
+/// A registered daemon that comes upon a claim. Who is not registered ends nothing: it may be a twin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Finder<'a> {
+    /// Its node's name.
+    pub node: &'a str,
+    /// The daemon's process, as in a claim.
+    pub boot: &'a str,
+    /// By what it is told from every other, a twin included.
+    pub identity: &'a Identity,
+    /// Revision of its node's sign.
+    pub sign: Revision,
+}
+
+/// What a claim's holder left beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traces {
+    /// The hold, which ends with the holder's lease.
+    pub has_hold: bool,
+    /// A journal in the finder's state directory.
+    pub has_journal: bool,
+}
+
+/// Whether a claim is certainly dead. Before its fence it is when the holder is gone, which had done nothing visible.
+/// Past it only its own state directory knows, on the same boot of the same machine: one daemon at a time locks it, so
+/// one without a journal there was left by a daemon before this one. A copied directory or a name given twice proves
+/// nothing: what is past the fence then is a person's to end.
+pub fn is_dead(claim: &Claim, finder: &Finder, traces: Traces) -> bool {
+    let is_same = claim.machine == finder.identity.boot && claim.state == finder.identity.state;
+    let is_own = is_same && claim.node == finder.node && claim.boot != finder.boot;
+    is_own && !traces.has_journal || claim.phase == ClaimPhase::Acquired && !traces.has_hold
+}
+
+/// Ends a claim that was found dead, if neither it nor the finder's sign has moved since.
+pub fn reap(keys: &Keys, scope: &str, slot: u32, entry: &Entry, finder: &Finder) -> Txn {
+    remove_unmoved(keys, scope, slot, entry).when(Compare::ModRevision(keys.node(finder.node), finder.sign))
 }
 
 /// Ends any claim, if it has not moved since a person looked at it.
@@ -183,10 +219,9 @@ pub fn remove_unmoved(keys: &Keys, scope: &str, slot: u32, entry: &Entry) -> Txn
 mod tests {
     use super::*;
 
-    fn entry(phase: ClaimPhase) -> (Keys, Entry) {
-        let keys = Keys::new("/deployer");
+    fn claim(phase: ClaimPhase) -> Claim {
         let digest = Digest::parse(&format!("sha256:{}", "a".repeat(64))).expect("a digest");
-        let claim = Claim {
+        Claim {
             node: "a".into(),
             boot: "1".into(),
             txn: "00c0ffee".into(),
@@ -194,28 +229,62 @@ mod tests {
             digest,
             container: "web".into(),
             phase,
+            machine: "machine".into(),
+            state: "folder".into(),
             at: 0,
-        };
-        let value = serde_json::to_vec(&claim).expect("plain");
+        }
+    }
+
+    /// The finder as `node boot machine folder`, and what the holder left as `hold` and `journal`.
+    #[track_caller]
+    fn check(phase: ClaimPhase, finder: &str, left: &str, expected: bool) {
+        let words: Vec<&str> = finder.split(' ').collect();
+        let identity = Identity { boot: words[2].into(), state: words[3].into() };
+        let finder = Finder { node: words[0], boot: words[1], identity: &identity, sign: 3 };
+        let traces = Traces { has_hold: left.contains("hold"), has_journal: left.contains("journal") };
+        assert_eq!(is_dead(&claim(phase), &finder, traces), expected, "{phase:?} {finder:?} {left}");
+    }
+
+    #[test]
+    fn anybody_ends_a_claim_before_its_fence_whose_holder_is_gone() {
+        for finder in ["b 9 elsewhere other", "a 9 elsewhere other", "a 1 machine folder"] {
+            check(ClaimPhase::Acquired, finder, "", true);
+            check(ClaimPhase::Acquired, finder, "hold", false);
+            check(ClaimPhase::Stopping, finder, "", false);
+        }
+    }
+
+    #[test]
+    fn past_the_fence_a_claim_is_ended_by_its_own_directory_on_its_own_machine_alone() {
+        check(ClaimPhase::Stopping, "a 2 machine folder", "", true);
+        check(ClaimPhase::Stopping, "a 2 machine folder", "hold", true);
+        check(ClaimPhase::Stopping, "a 2 machine folder", "journal", false);
+        check(ClaimPhase::Stopping, "a 1 machine folder", "", false);
+        check(ClaimPhase::Stopping, "a 2 elsewhere folder", "", false);
+        check(ClaimPhase::Stopping, "a 2 machine other", "", false);
+        check(ClaimPhase::Stopping, "b 2 machine folder", "", false);
+    }
+
+    #[test]
+    fn a_claim_of_a_version_that_wrote_no_identity_is_nobodys_past_its_fence() {
+        let value = serde_json::to_value(claim(ClaimPhase::Stopping)).expect("plain");
+        let mut old = value.as_object().expect("a map").clone();
+        old.retain(|name, _| name != "machine" && name != "state");
+        let old: Claim = serde_json::from_value(old.into()).expect("readable");
+        let identity = Identity { boot: "machine".into(), state: "folder".into() };
+        let finder = Finder { node: "a", boot: "2", identity: &identity, sign: 3 };
+        assert!(!is_dead(&old, &finder, Traces { has_hold: false, has_journal: false }));
+    }
+
+    #[test]
+    fn reaping_compares_the_very_claim_that_was_read_and_the_finders_own_sign() {
+        let keys = Keys::new("/deployer");
+        let value = serde_json::to_vec(&claim(ClaimPhase::Acquired)).expect("plain");
         let entry = Entry { key: keys.claim("all", 0), value, create_revision: 7, mod_revision: 9 };
-        (keys, entry)
-    }
-
-    #[test]
-    fn only_a_dead_holder_before_the_fence_is_reaped() {
-        let reaped = |phase, lives| {
-            let (keys, entry) = entry(phase);
-            reap(&keys, "all", 0, &entry, lives).is_some()
-        };
-        assert!(reaped(ClaimPhase::Acquired, false));
-        assert!(!reaped(ClaimPhase::Acquired, true));
-        assert!(!reaped(ClaimPhase::Stopping, false), "past the fence no timer ends a claim");
-    }
-
-    #[test]
-    fn reaping_compares_the_very_claim_that_was_read() {
-        let (keys, entry) = entry(ClaimPhase::Acquired);
-        let txn = reap(&keys, "all", 0, &entry, false).expect("reaped");
-        assert_eq!(txn.when, [Compare::ModRevision(entry.key.clone(), 9)]);
+        let identity = Identity { boot: "elsewhere".into(), state: "other".into() };
+        let finder = Finder { node: "b", boot: "9", identity: &identity, sign: 3 };
+        let txn = reap(&keys, "all", 0, &entry, &finder);
+        let expected = [Compare::ModRevision(entry.key.clone(), 9), Compare::ModRevision(keys.node("b"), 3)];
+        assert_eq!(txn.when, expected);
     }
 }

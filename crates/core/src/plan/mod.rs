@@ -54,6 +54,8 @@ pub enum Trigger {
     None,
     /// A notification waits.
     Hook,
+    /// A pull found that the registry does not have the target any more.
+    Lost,
     /// The slow check is due.
     Check,
 }
@@ -72,10 +74,14 @@ pub enum Answer {
     Other,
     /// The newest entry's digest.
     Newest,
-    /// The newest entry's digest, though the notification named another.
+    /// A digest that the record knows, though the notification named another that it does not know.
     NotYet,
+    /// An older entry's digest, which nobody named: a replica may be behind.
+    Older,
     /// No such tag.
     Absent,
+    /// No such tag, however often it was asked for.
+    NeverThere,
     /// Not to this node.
     Denied,
     /// Too many requests, a failure, or no answer.
@@ -114,6 +120,9 @@ pub enum Target {
 pub enum Obstacle {
     /// Nothing.
     None,
+    /// It was made for a version that the record does not know, and the registry was not asked since: the store may have
+    /// been restored from an older snapshot.
+    Unrecorded,
     /// A person paused the cluster.
     Paused,
     /// This version failed here before, through no fault of its own.
@@ -161,6 +170,10 @@ pub enum Action {
     AskAgainSoon,
     /// Ask again in 5 s to 5 min; the notification stays.
     AskAgainLater,
+    /// Ask once more in a minute, before the tag is believed to have moved back; the notification stays.
+    AskTwice,
+    /// Drop the notification that cannot be served, and look again after a pause.
+    GiveUp,
     /// Bring the target here.
     Pull,
     /// Replace the container.

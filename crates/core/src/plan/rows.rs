@@ -16,8 +16,13 @@ pub struct Row {
     pub fits: fn(&Situation) -> bool,
 }
 
+/// Whether there is a target, and the container runs something else.
+fn is_stale(situation: &Situation) -> bool {
+    matches!(situation.target, Target::Absent | Target::Unavailable | Target::Present)
+}
+
 /// All rows. The last fits everything, so exactly one row decides.
-pub static ROWS: [Row; 23] = [
+pub static ROWS: [Row; 28] = [
     Row {
         name: "pinned",
         state: "the container names its image by digest or by a bare ID",
@@ -59,18 +64,26 @@ pub static ROWS: [Row; 23] = [
         consequence: "a new entry; the notification served is dropped",
         action: Action::Advance,
         fits: |s| {
-            s.answer == Answer::Other || s.known == Known::No && matches!(s.answer, Answer::Newest | Answer::NotYet)
+            let is_digest = matches!(s.answer, Answer::Newest | Answer::NotYet | Answer::Older);
+            s.answer == Answer::Other || s.known == Known::No && is_digest
         },
     },
     Row {
         name: "not_there_yet",
-        state: "asked for a notification: no such tag, or the newest entry's digest though the hook named another",
+        state: "asked for a notification: no such tag, or a known digest though the hook named an unknown one",
         consequence: "asked again in 5 to 60 s; the notification stays",
         action: Action::AskAgainSoon,
         fits: |s| {
             s.trigger == Trigger::Hook && s.known == Known::Yes && s.answer == Answer::NotYet
                 || s.trigger == Trigger::Hook && s.answer == Answer::Absent
         },
+    },
+    Row {
+        name: "older",
+        state: "asked: the registry's digest is an older entry's, which no notification named",
+        consequence: "asked again in a minute: a replica may be behind; said twice, it is a new entry",
+        action: Action::AskTwice,
+        fits: |s| s.answer == Answer::Older,
     },
     Row {
         name: "newest",
@@ -80,11 +93,18 @@ pub static ROWS: [Row; 23] = [
         fits: |s| matches!(s.answer, Answer::Newest | Answer::NotYet),
     },
     Row {
+        name: "never_there",
+        state: "asked again and again: no such tag",
+        consequence: "the notification is dropped, a check is taken for done",
+        action: Action::GiveUp,
+        fits: |s| s.answer == Answer::NeverThere && (s.trigger == Trigger::Hook || s.known == Known::Yes),
+    },
+    Row {
         name: "not_in_registry",
         state: "asked without a notification: no such tag",
-        consequence: "shown, asked again in 5 s to 5 min",
+        consequence: "shown, left to another node, asked again in 5 s to 5 min",
         action: Action::AskAgainLater,
-        fits: |s| s.answer == Answer::Absent,
+        fits: |s| matches!(s.answer, Answer::Absent | Answer::NeverThere),
     },
     Row {
         name: "denied",
@@ -96,7 +116,7 @@ pub static ROWS: [Row; 23] = [
     Row {
         name: "registry_unavailable",
         state: "asked: too many requests, a failure, or no answer",
-        consequence: "asked again in 5 s to 5 min",
+        consequence: "asked again in 5 s to 5 min; left to another node the second time",
         action: Action::AskAgainLater,
         fits: |s| s.answer == Answer::Unavailable,
     },
@@ -122,11 +142,32 @@ pub static ROWS: [Row; 23] = [
         fits: |s| s.local_tag == LocalTag::Moved && s.answer == Answer::NotAsked,
     },
     Row {
+        name: "lost",
+        state: "a pull found that the registry does not have the target any more",
+        consequence: "the registry is asked what the tag points to now",
+        action: Action::Resolve,
+        fits: |s| s.trigger == Trigger::Lost && s.answer == Answer::NotAsked,
+    },
+    Row {
         name: "check",
         state: "the slow check is due",
         consequence: "the registry is asked",
         action: Action::Resolve,
         fits: |s| s.trigger == Trigger::Check && s.answer == Answer::NotAsked,
+    },
+    Row {
+        name: "unrecorded",
+        state: "the container is stale, and was made for a version that the record does not know",
+        consequence: "the registry is asked before anything: the store may be older than the machine",
+        action: Action::Resolve,
+        fits: |s| is_stale(s) && s.obstacle == Obstacle::Unrecorded && s.answer == Answer::NotAsked,
+    },
+    Row {
+        name: "ahead",
+        state: "the same, and the registry has not answered yet",
+        consequence: "the container stays as it is until it has",
+        action: Action::Leave,
+        fits: |s| is_stale(s) && s.obstacle == Obstacle::Unrecorded,
     },
     Row {
         name: "no_version",

@@ -5,22 +5,30 @@ use super::*;
 const NAMING: [Naming; 2] = [Naming::Tag, Naming::Pinned];
 const OWNERSHIP: [Ownership; 4] = [Ownership::Managed, Ownership::NotManaged, Ownership::Foreign, Ownership::Refused];
 const LOCAL_TAG: [LocalTag; 3] = [LocalTag::Known, LocalTag::Moved, LocalTag::Build];
-const TRIGGER: [Trigger; 3] = [Trigger::None, Trigger::Hook, Trigger::Check];
-const ANSWER: [Answer; 9] = [
+const TRIGGER: [Trigger; 4] = [Trigger::None, Trigger::Hook, Trigger::Lost, Trigger::Check];
+const ANSWER: [Answer; 11] = [
     Answer::NotAsked,
     Answer::BackingOff,
     Answer::Elsewhere,
     Answer::Other,
     Answer::Newest,
     Answer::NotYet,
+    Answer::Older,
     Answer::Absent,
+    Answer::NeverThere,
     Answer::Denied,
     Answer::Unavailable,
 ];
 const KNOWN: [Known; 2] = [Known::No, Known::Yes];
 const TARGET: [Target; 5] = [Target::None, Target::Absent, Target::Unavailable, Target::Present, Target::Running];
-const OBSTACLE: [Obstacle; 5] =
-    [Obstacle::None, Obstacle::Paused, Obstacle::FailedHere, Obstacle::Halted, Obstacle::NotMeantToRun];
+const OBSTACLE: [Obstacle; 6] = [
+    Obstacle::None,
+    Obstacle::Unrecorded,
+    Obstacle::Paused,
+    Obstacle::FailedHere,
+    Obstacle::Halted,
+    Obstacle::NotMeantToRun,
+];
 
 fn every_situation() -> Vec<Situation> {
     let mut all = Vec::new();
@@ -59,10 +67,14 @@ fn oracle(s: &Situation) -> Vec<&'static str> {
     let pushed = ours && s.local_tag != LocalTag::Build;
     let hook = s.trigger == Trigger::Hook;
     let first = s.known == Known::No;
-    let is_new = s.answer == Answer::Other || first && matches!(s.answer, Answer::Newest | Answer::NotYet);
-    let asks = s.answer == Answer::NotAsked
-        && (hook || first || s.local_tag == LocalTag::Moved || s.trigger == Trigger::Check);
-    let settled = pushed && matches!(s.answer, Answer::NotAsked | Answer::BackingOff | Answer::Elsewhere) && !asks;
+    let is_said = |answers: &[Answer]| answers.contains(&s.answer);
+    let is_new = s.answer == Answer::Other || first && is_said(&[Answer::Newest, Answer::NotYet, Answer::Older]);
+    let is_ahead = s.obstacle == Obstacle::Unrecorded && !matches!(s.target, Target::None | Target::Running);
+    let moved = s.local_tag == LocalTag::Moved;
+    let asks = pushed && s.answer == Answer::NotAsked;
+    let asks_anyway = hook || first || moved || matches!(s.trigger, Trigger::Lost | Trigger::Check);
+    let unasked = is_said(&[Answer::NotAsked, Answer::BackingOff, Answer::Elsewhere]);
+    let settled = pushed && unasked && !(asks && asks_anyway) && !is_ahead;
     let stale = settled && s.target == Target::Present;
     let rows = [
         ("pinned", s.naming == Naming::Pinned),
@@ -72,14 +84,19 @@ fn oracle(s: &Situation) -> Vec<&'static str> {
         ("local_build", ours && s.local_tag == LocalTag::Build),
         ("new_version", pushed && is_new),
         ("not_there_yet", pushed && hook && (s.answer == Answer::Absent || !first && s.answer == Answer::NotYet)),
+        ("older", pushed && !first && s.answer == Answer::Older),
         ("newest", pushed && !first && (s.answer == Answer::Newest || !hook && s.answer == Answer::NotYet)),
-        ("not_in_registry", pushed && !hook && s.answer == Answer::Absent),
+        ("never_there", pushed && s.answer == Answer::NeverThere && (hook || !first)),
+        ("not_in_registry", pushed && !hook && (s.answer == Answer::Absent || first && s.answer == Answer::NeverThere)),
         ("denied", pushed && s.answer == Answer::Denied),
         ("registry_unavailable", pushed && s.answer == Answer::Unavailable),
-        ("hook", pushed && asks && hook),
-        ("first_sight", pushed && asks && !hook && first),
-        ("moved_by_hand", pushed && asks && !hook && !first && s.local_tag == LocalTag::Moved),
-        ("check", pushed && asks && !hook && !first && s.local_tag == LocalTag::Known),
+        ("hook", asks && hook),
+        ("first_sight", asks && !hook && first),
+        ("moved_by_hand", asks && !hook && !first && moved),
+        ("lost", asks && !first && !moved && s.trigger == Trigger::Lost),
+        ("check", asks && !first && !moved && s.trigger == Trigger::Check),
+        ("unrecorded", asks && !asks_anyway && is_ahead),
+        ("ahead", pushed && is_said(&[Answer::BackingOff, Answer::Elsewhere]) && is_ahead),
         ("no_version", settled && s.target == Target::None),
         ("absent", settled && s.target == Target::Absent),
         ("unavailable", settled && s.target == Target::Unavailable),
@@ -87,7 +104,11 @@ fn oracle(s: &Situation) -> Vec<&'static str> {
         ("failed_here", stale && s.obstacle == Obstacle::FailedHere),
         ("halted", stale && s.obstacle == Obstacle::Halted),
         ("stale", stale && s.obstacle == Obstacle::None),
-        ("nothing_to_do", settled && s.target == Target::Running || stale && s.obstacle == Obstacle::NotMeantToRun),
+        (
+            "nothing_to_do",
+            settled && s.target == Target::Running
+                || stale && matches!(s.obstacle, Obstacle::NotMeantToRun | Obstacle::Unrecorded),
+        ),
     ];
     rows.into_iter().filter(|(_, fits)| *fits).map(|(name, _)| name).collect()
 }
@@ -95,7 +116,7 @@ fn oracle(s: &Situation) -> Vec<&'static str> {
 #[test]
 fn exactly_one_row_fits_every_situation() {
     let situations = every_situation();
-    assert_eq!(situations.len(), 2 * 4 * 3 * 3 * 9 * 2 * 5 * 5);
+    assert_eq!(situations.len(), 2 * 4 * 3 * 4 * 11 * 2 * 5 * 6);
     for situation in situations {
         assert_eq!(oracle(&situation), [decide(&situation).name], "{situation:?}");
     }
@@ -140,8 +161,17 @@ fn a_pause_stops_no_record_and_no_pull() {
 fn a_notification_is_dropped_only_when_the_registry_has_answered_it() {
     for situation in every_situation() {
         if matches!(decide(&situation).action, Action::Settle | Action::Advance) {
-            assert!(matches!(situation.answer, Answer::Other | Answer::Newest | Answer::NotYet), "{situation:?}");
+            let answers = [Answer::Other, Answer::Newest, Answer::NotYet, Answer::Older];
+            assert!(answers.contains(&situation.answer), "{situation:?}");
         }
+    }
+}
+
+#[test]
+fn what_the_record_does_not_know_is_replaced_by_nothing_before_the_registry_has_answered() {
+    for situation in every_situation().into_iter().filter(|s| s.obstacle == Obstacle::Unrecorded) {
+        let action = decide(&situation).action;
+        assert!(!matches!(action, Action::Pull | Action::Replace), "{situation:?}");
     }
 }
 

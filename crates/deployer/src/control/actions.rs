@@ -1,21 +1,22 @@
 //! What a person can do: deploy, roll back, try again, unlock.
 
 use axum::http::StatusCode;
+use deployer_agent::ledger::{Ledger, verdicts_everywhere};
+use deployer_agent::look::LookError;
+use deployer_agent::situation::TrackView;
+use deployer_agent::survey::Survey;
+use deployer_agent::update::try_again;
+use deployer_agent::world::World;
 use deployer_core::image::Track;
 use deployer_core::plan::Answer;
 use deployer_core::record::Pending;
 use deployer_core::slot;
 use deployer_core::store::Txn;
+use deployer_store::StoreError;
 use thiserror::Error;
 
 use super::Ask;
-use crate::ledger::{Ledger, verdicts_everywhere};
-use crate::situation::TrackView;
 use crate::status::{self, History};
-use crate::store::StoreError;
-use crate::survey::Survey;
-use crate::update::{LookError, try_again};
-use crate::world::World;
 
 /// Tries of a compare-and-swap against others who change the same record.
 const TRIES_MAX: u32 = 10;
@@ -59,8 +60,10 @@ pub async fn deploy(world: &World, ask: Ask) -> Result<String, ActionError> {
     let track = registered(world, &ask.of)?;
     let pending = Pending { digest: None, at: world.ambient.now() };
     // A person need not wait until it is time to ask a registry again that was away.
-    world.memory().asked.remove(&track);
-    world.store.txn(Txn::new().put(world.keys.pending(&track), &pending)).await?;
+    world.memory().asking.wait_no_more(&track);
+    let setbacks = Ledger::read(world, &track).await?.setbacks;
+    let txn = setbacks.iter().fold(Txn::new(), |txn, setback| txn.delete(world.keys.setback(&track, &setback.node)));
+    world.store.txn(txn.put(world.keys.pending(&track), &pending)).await?;
     Ok(format!("asked the registry about {track}"))
 }
 
@@ -179,8 +182,8 @@ mod tests {
     use deployer_core::record::{Opinion, Record, Source};
 
     use super::*;
-    use crate::ledger::write_verdict;
-    use crate::stand_in::{container, digest, fixture, track};
+    use deployer_agent::ledger::write_verdict;
+    use deployer_agent::stand_in::{container, digest, fixture, track};
 
     #[tokio::test]
     async fn a_notification_that_waits_outlives_rollback_and_retry() {
