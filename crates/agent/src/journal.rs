@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use deployer_core::replacement::{FORM, Replacement};
 use thiserror::Error;
 
+use crate::failpoint;
+
 /// Why a journal cannot be kept or read.
 #[derive(Debug, Error)]
 pub enum JournalError {
@@ -59,6 +61,7 @@ impl Journals {
         let text = serde_json::to_vec(replacement).map_err(|error| disk("write", error.into()))?;
         let fresh = path.with_extension("new");
         let write = || {
+            failpoint::room_beside(&self.folder)?;
             let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
             file.write_all(&text)?;
             file.sync_all()?;

@@ -92,6 +92,7 @@ pub async fn fixture() -> Fixture {
         own_container: None,
         registry_check: None,
         state_dir: folder.path().to_owned(),
+        root: folder.path().to_owned(),
         prefix: "/deployer".to_owned(),
     };
     let journals = Journals::open(folder.path()).expect("journals");

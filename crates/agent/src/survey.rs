@@ -156,7 +156,7 @@ fn whose(world: &World, inspection: &Value, supervisors: &mut Option<Supervisors
     if let Some(known) = known.filter(|known| !matches!(known, Owner::Supervisor { .. })) {
         return known;
     }
-    let supervision = supervisors.get_or_insert_with(Supervisors::look_here).of(inspection);
+    let supervision = supervisors.get_or_insert_with(|| Supervisors::look(&world.settings.root)).of(inspection);
     let owner = owner(inspection, &supervision);
     world.memory().owners.insert(id.to_owned(), owner.clone());
     owner

@@ -50,6 +50,8 @@ pub struct Settings {
     pub registry_check: Option<Duration>,
     /// Where the journals lie.
     pub state_dir: PathBuf,
+    /// Where this machine's file system begins, for the look at who else runs containers here: `/` but in tests.
+    pub root: PathBuf,
     /// What every key in the store begins with.
     pub prefix: String,
 }

@@ -8,6 +8,7 @@ mod farewell;
 mod own;
 pub(crate) mod state_dir;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
@@ -70,6 +71,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         own_container: own::container(&config.manage)?,
         registry_check: config.registry_check,
         state_dir: config.state_dir.clone(),
+        root: PathBuf::from("/"),
         prefix: config.etcd.as_ref().map_or(PREFIX, |etcd| &etcd.prefix).to_owned(),
     };
     let engine: Arc<dyn Engine> = Arc::new(engine);

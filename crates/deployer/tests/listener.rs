@@ -107,6 +107,7 @@ impl Listener {
             own_container: None,
             registry_check: None,
             state_dir: folder.path().to_owned(),
+            root: folder.path().to_owned(),
             prefix: "/deployer".to_owned(),
         };
         let docker = Docker::new(Endpoint::parse("unix:///nobody/is/here").expect("an address"));

@@ -148,7 +148,7 @@ async fn work(world: &World, container: &str, left: Option<Replacement>, shutdow
 /// Decides again, and replaces the container if that is still what should be done.
 async fn replace(world: &World, container: &str, shutdown: &CancellationToken) -> Result<(), LookError> {
     // The look at the machine blocks, and comes second so that the engine works meanwhile.
-    let (survey, supervisors) = tokio::join!(Survey::take(world), async { Supervisors::look_here() });
+    let (survey, supervisors) = tokio::join!(Survey::take(world), async { Supervisors::look(&world.settings.root) });
     let survey = survey?;
     let found = survey.containers.iter().find(|seen| seen.summary.name == container);
     let Some(track) = found.and_then(crate::survey::Surveyed::track) else { return Ok(()) };

@@ -50,13 +50,8 @@ struct Found {
 }
 
 impl Supervisors {
-    /// Looks at this machine. Takes a few milliseconds.
-    pub fn look_here() -> Self {
-        Self::look(Path::new("/"))
-    }
-
-    /// Looks at the machine whose file system begins at `root`. What cannot be read is passed
-    /// over: a process ends, or belongs to somebody whose processes are hidden.
+    /// Looks at the machine whose file system begins at `root`, which takes a few milliseconds. What cannot be read is
+    /// passed over: a process ends, or belongs to somebody whose processes are hidden.
     pub fn look(root: &Path) -> Self {
         Self { root: root.to_owned(), clients: clients(root), units: units(root) }
     }
