@@ -4,7 +4,7 @@
 use deployer_core::slot::{self, Claim};
 use deployer_core::store::Entry;
 
-use crate::ledger::{Read, decode};
+use crate::ledger::{Read, readable};
 use crate::store::StoreError;
 use crate::world::World;
 
@@ -15,12 +15,14 @@ use crate::world::World;
 /// the release; nobody else is this node, since the state directory is locked and the name is taken.
 ///
 /// # Errors
-/// [`StoreError`] if the store does not answer, or holds a claim that makes no sense.
+/// [`StoreError`] if the store does not answer.
 pub async fn end_dead(world: &World, entries: &[Entry]) -> Result<bool, StoreError> {
     let mut has_ended = false;
     for entry in entries {
         let Some((scope, number)) = world.keys.slot_of(&entry.key) else { continue };
-        let claim: Read<Claim> = decode(entry.clone())?;
+        // One that makes no sense is nobody's to end but a person's.
+        let claim: Option<Read<Claim>> = readable(world, entry.clone());
+        let Some(claim) = claim else { continue };
         let hold = world.keys.hold(&scope, number);
         let is_own = claim.value.node == world.settings.node && claim.value.boot != world.settings.boot;
         let txn = if is_own && !has_journal(world, &claim.value)? {

@@ -10,7 +10,7 @@ use deployer_core::plan::Target;
 use deployer_core::store::{LeaseId, Txn};
 use serde_json::Value;
 
-use crate::ledger::{Read, decode};
+use crate::ledger::{Read, readable};
 use crate::situation::{Decision, TrackView};
 use crate::status::state_of;
 use crate::store::{StoreError, TXN_OPERATIONS_MAX};
@@ -113,10 +113,8 @@ async fn own_instances(world: &World) -> Result<Vec<(String, Instance)>, StoreEr
     let mut own = Vec::new();
     for entry in world.store.list(&world.keys.all_instances()).await?.0 {
         let key = entry.key.clone();
-        let read: Read<Instance> = decode(entry)?;
-        if read.value.node == world.settings.node {
-            own.push((key, read.value));
-        }
+        let read: Option<Read<Instance>> = readable(world, entry);
+        own.extend(read.filter(|read| read.value.node == world.settings.node).map(|read| (key, read.value)));
     }
     Ok(own)
 }

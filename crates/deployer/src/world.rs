@@ -13,6 +13,7 @@ use deployer_core::node::Identity;
 use deployer_core::ownership::Owner;
 use deployer_core::policy::Manage;
 use deployer_core::slot::Scope;
+use deployer_core::store::Revision;
 use serde_json::Value;
 use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::Instant;
@@ -28,6 +29,9 @@ use crate::store::Store;
 
 /// Changes of the store that wait for a slow listener; beyond it that one takes everything for changed.
 const CHANGES_MAX: usize = 1024;
+
+/// Values that make no sense and are named; further ones are passed over in silence.
+const NONSENSE_MAX: usize = 100;
 
 /// The settings that the stages need.
 #[derive(Clone, Debug)]
@@ -130,6 +134,8 @@ pub struct Memory {
     pub pulls: BTreeMap<(Track, Digest), Retry>,
     /// Looks and pulls that panicked, by track or for everything, and when it is tried again.
     pub faults: BTreeMap<Option<Track>, Retry>,
+    /// Values in the store that make no sense, by key, with the revision at which that was seen, and the words for it.
+    pub nonsense: BTreeMap<String, (Revision, String)>,
     /// How far the pulls under way have come, for people.
     pub pulling: BTreeMap<Track, String>,
     /// Versions, by place in their record, that failed on this node through no fault of their own, by container ID. A
@@ -211,6 +217,18 @@ impl World {
         drop(memory);
         let of = key.as_ref().map_or_else(|| "everything".to_owned(), ToString::to_string);
         self.account.tell("trouble", &of, format!("{fault}; looking again in {} s", wait.as_secs()));
+    }
+
+    /// Names a value in the store that makes no sense: once in the log.
+    pub fn name_nonsense(&self, key: String, revision: Revision, text: &str) {
+        let mut memory = self.memory();
+        let is_known = memory.nonsense.get(&key).is_some_and(|(known, _)| *known == revision);
+        if is_known || memory.nonsense.len() >= NONSENSE_MAX {
+            return;
+        }
+        memory.nonsense.insert(key, (revision, text.to_owned()));
+        drop(memory);
+        tracing::error!("passed over: {text}");
     }
 
     /// The memory. Never held across a wait.

@@ -5,7 +5,7 @@ use deployer_core::store::Txn;
 use serde_json::json;
 
 use super::{ActionError, Ask};
-use crate::ledger::{Read, decode};
+use crate::ledger::{Read, readable};
 use crate::store::TXN_OPERATIONS_MAX;
 use crate::world::World;
 
@@ -36,8 +36,9 @@ pub async fn forget_node(world: &World, ask: Ask) -> Result<String, ActionError>
     let mut gone = Vec::new();
     for entry in world.store.list(&world.keys.all_instances()).await?.0 {
         let key = entry.key.clone();
-        let instance: Read<Instance> = decode(entry)?;
-        if instance.value.node == *node {
+        let instance: Option<Read<Instance>> = readable(world, entry);
+        let named = instance.map(|read| read.value.node).or_else(|| Some(world.keys.instance_of(&key)?.0));
+        if named.as_ref() == Some(node) {
             gone.push(key);
         }
     }

@@ -11,7 +11,7 @@ use deployer_core::plan::Answer;
 use deployer_core::record::{Opinion, Record, Verdicts, Version};
 use serde::{Deserialize, Serialize};
 
-use crate::ledger::{Ledger, verdicts_everywhere};
+use crate::ledger::{self, Ledger, verdicts_everywhere};
 use crate::situation::TrackView;
 use crate::survey::Survey;
 use crate::update::LookError;
@@ -19,6 +19,9 @@ use crate::world::World;
 use elsewhere::Elsewhere;
 
 pub use here::state_of;
+
+/// The phase of a claim that makes no sense: nobody knows what is down because of it.
+pub const UNREADABLE: &str = "unreadable";
 
 /// Everything that this node knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -156,7 +159,7 @@ pub struct ClaimStatus {
     pub container: String,
     /// The track being deployed.
     pub image: String,
-    /// `acquired` or `stopping`.
+    /// `acquired`, `stopping`, or [`UNREADABLE`].
     pub phase: String,
     /// Unix seconds of the claim.
     pub at: i64,
@@ -182,11 +185,18 @@ pub async fn status(world: &World) -> Result<Status, LookError> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         node: world.settings.node.clone(),
         paused: world.store.get(&world.keys.pause()).await?.is_some(),
-        troubles: world.memory().faults.get(&None).map(|fault| fault.reason.clone()).into_iter().collect(),
+        troubles: troubles(world).await?,
         nodes: elsewhere.nodes(),
         tracks,
         claims: elsewhere.claims(),
     })
+}
+
+/// What concerns more than one track: the store away, a look at everything that fails, values that make no sense.
+async fn troubles(world: &World) -> Result<Vec<String>, LookError> {
+    let store = world.presence.borrow().trouble.clone();
+    let fault = world.memory().faults.get(&None).map(|fault| fault.reason.clone());
+    Ok(store.into_iter().chain(fault).chain(ledger::nonsense(world).await?).collect())
 }
 
 /// Reads what became of each version of a track.

@@ -71,7 +71,7 @@ async fn take_turn(world: &World, track: &Track, view: &TrackView) -> Result<Opt
     let keys = &world.keys;
     let here = Resolver::here(world);
     let txn = Txn::new()
-        .when(Compare::ModRevision(keys.resolver(track), 0))
+        .when(Compare::ModRevision(keys.resolver(track), ledger.no_resolver_revision()))
         .when(Compare::ModRevision(keys.record(track), ledger.record_revision()))
         .put_leased(keys.resolver(track), &here, lease);
     // The check that another node has made since is not made again.

@@ -7,7 +7,9 @@ use deployer_core::record::{Pending, Record};
 use deployer_core::store::Txn;
 
 use super::*;
+use crate::presence;
 use crate::stand_in::{Fixture, container, digest, fixture, track};
+use crate::status::status;
 use crate::world::{Retry, Transition};
 
 async fn notify(world: &World, named: Option<Digest>) {
@@ -134,4 +136,56 @@ async fn security_1_a_panic_in_a_pull_ends_that_pull() {
     assert!(tokio::time::timeout(Duration::from_secs(3600), stages).await.is_err(), "the stages go on");
     let pulls = fixture.engine.state().calls.iter().filter(|call| call.starts_with("pull")).count();
     assert!((2..30).contains(&pulls), "{pulls} pulls in an hour");
+}
+
+/// Every place where a value may lie that makes no sense.
+fn places(keys: &deployer_core::keys::Keys) -> Vec<String> {
+    vec![
+        format!("{}x", keys.all_instances()),
+        keys.instance("web", "gone", "web"),
+        keys.instance("web", "a", "web"),
+        format!("{}x", keys.all_reports()),
+        keys.report("web", "gone", "web"),
+        keys.node("gone"),
+        keys.ticket("cluster", "gone", "web"),
+        keys.deferral("cluster", &track()),
+        keys.claim("cluster", 0),
+        keys.verdict(&track().to_string(), &digest('3')),
+        keys.fetched_by(&track(), "gone"),
+        keys.record(&track()),
+        keys.pending(&track()),
+        keys.halt(&track()),
+        keys.resolver(&track()),
+    ]
+}
+
+/// One value that makes no sense, whoever wrote it, is named, and the node registers, looks and shows all the same.
+#[tokio::test(start_paused = true)]
+async fn security_11_no_value_in_the_store_wedges_a_node() {
+    let keys = fixture().await.world.keys.clone();
+    for key in places(&keys) {
+        let fixture = fixture().await;
+        let world = &fixture.world;
+        fixture.engine.state().containers = vec![container("old", "web", "running")];
+        world.store.txn(Txn::new().put(key.clone(), &"nonsense \u{1b}[2J")).await.expect("stored");
+        presence::register(world).await.expect("registered").expect("nobody else bears the name");
+        look_around(world).await.expect("looked around");
+        let ((pulls, _tracks), (replacements, _names)) = (mpsc::channel(9), mpsc::channel(9));
+        look_at(world, &track(), &pulls, &replacements).await.expect("looked");
+        let own = world.keys.instance(&track().to_string(), "a", "web");
+        assert!(world.store.get(&own).await.expect("read").is_some(), "{key}: it is told of what runs here");
+        let seen = status(world).await.expect("shown");
+        let container = &seen.tracks[0].containers[0];
+        let slots: Vec<&str> = seen.claims.iter().map(|claim| claim.slot.as_str()).collect();
+        assert_eq!(slots == ["cluster/0"], key == keys.claim("cluster", 0), "{key}: {slots:?}");
+        let is_record = key == keys.record(&track());
+        assert_eq!(container.state == "held_back", is_record, "{key}: {container:?}");
+        assert!(!is_record || container.reason.contains(&key), "{container:?}");
+        // Read by those alone who wait for a slot, or written over.
+        let others = [keys.deferral("cluster", &track()), keys.fetched_by(&track(), "gone"), keys.resolver(&track())];
+        let is_named = seen.troubles.iter().any(|trouble| trouble.contains(&key) && trouble.contains("no sense"));
+        assert!(is_named || others.contains(&key), "{key}: {:?}", seen.troubles);
+        world.store.txn(Txn::new().delete(key.clone())).await.expect("removed");
+        assert_eq!(status(world).await.expect("shown").troubles, [""; 0], "{key}: nothing is named that is gone");
+    }
 }
