@@ -5,6 +5,8 @@
 //! has a HEALTHCHECK, and answers on every required port, twice in a row. The first instance of a digest is then
 //! watched for the monitor window too.
 
+use serde_json::Value;
+
 use crate::policy::GateSettings;
 
 /// Failed looks in a row that end the monitor window badly. One alone may be a slow moment of the machine.
@@ -164,9 +166,37 @@ impl Gate {
     }
 }
 
+/// The TCP ports of a service whose answer may count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ports {
+    /// What the user published.
+    pub published: Vec<u16>,
+    /// What the user published or exposed, and what the image exposes.
+    pub known: Vec<u16>,
+}
+
+impl Ports {
+    /// Reads them off a candidate's create request and its image. What the predecessor's image exposed and this one does
+    /// not any more is none of them: what runs has no say in what comes after it.
+    pub fn of_candidate(request: &Value, image: &Value) -> Self {
+        let published = tcp_ports(request.pointer("/HostConfig/PortBindings"));
+        let mut known = published.clone();
+        known.extend(tcp_ports(request.get("ExposedPorts")));
+        known.extend(tcp_ports(image.pointer("/Config/ExposedPorts")));
+        known.sort_unstable();
+        known.dedup();
+        Self { published, known }
+    }
+}
+
+fn tcp_ports(ports: Option<&Value>) -> Vec<u16> {
+    let keys = ports.and_then(Value::as_object).into_iter().flatten().map(|(key, _)| key.as_str());
+    keys.filter_map(|key| key.strip_suffix("/tcp").unwrap_or(key).parse().ok()).collect()
+}
+
 /// The TCP ports that a candidate must answer on.
 ///
-/// A port that the predecessor answered on from here is required, or one that a label names; when the
+/// A known port that the predecessor answered on from here is required, or one that a label names; when the
 /// predecessor is not running, the published ones are. UDP is never probed.
 pub fn required_ports(labelled: &[u16], answered: &[u16], published: &[u16], predecessor_runs: bool) -> Vec<u16> {
     let measured = if predecessor_runs { answered } else { published };
@@ -179,6 +209,7 @@ pub fn required_ports(labelled: &[u16], answered: &[u16], published: &[u16], pre
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     const SETTINGS: GateSettings = GateSettings { timeout_ms: 10_000, stable_ms: 2_000, monitor_ms: 5_000 };
 
@@ -273,6 +304,16 @@ mod tests {
             _ => up(),
         };
         check(Gate::new(SETTINGS), &every(500, 90_000, paused), Some((61_500, "passed")));
+    }
+
+    #[test]
+    fn ports_are_known_from_the_request_and_the_new_image() {
+        let ports = |names: &[&str]| Value::Object(names.iter().map(|name| ((*name).to_owned(), json!({}))).collect());
+        let request = json!({"HostConfig": {"PortBindings": ports(&["443/tcp", "53/udp"])}, "ExposedPorts": ports(&["443/tcp", "9000"])});
+        let image = json!({"Config": {"ExposedPorts": ports(&["80/tcp", "9000/tcp", "x/tcp", "70000/tcp"])}});
+        let both = Ports::of_candidate(&request, &image);
+        assert_eq!((both.published, both.known), (vec![443], vec![80, 443, 9000]));
+        assert_eq!(Ports::of_candidate(&json!({}), &Value::Null), Ports { published: vec![], known: vec![] });
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub struct State {
     /// Raw inspections.
     pub containers: Vec<Value>,
     pub images: Vec<ImageSummary>,
+    /// What is in the images, by their IDs.
+    pub image_configs: BTreeMap<&'static str, Value>,
     /// Calls that are refused, by their method's name.
     pub refused: BTreeMap<&'static str, EngineError>,
     /// Beginnings of calls that make the caller panic, as a fault of our own would.
@@ -207,11 +209,16 @@ impl Engine for StandIn {
     }
 
     async fn image(&self, reference: &str) -> Result<Value, EngineError> {
+        if let Some(error) = self.state().refused.get("image") {
+            return Err(error.clone());
+        }
         let names = |image: &&ImageSummary| {
             let mut names = image.repo_tags.iter().chain(&image.repo_digests).chain([&image.id]);
             names.any(|name| name == reference)
         };
-        let found = self.state().images.iter().find(names).map(|image| json!({"Id": image.id}));
+        let state = self.state();
+        let found = state.images.iter().find(names);
+        let found = found.map(|image| json!({"Id": image.id, "Config": state.image_configs.get(image.id.as_str())}));
         found.ok_or_else(|| absent(reference))
     }
 
@@ -270,11 +277,11 @@ impl Engine for StandIn {
     }
 
     async fn changes(&self, id: &str) -> Result<Vec<String>, EngineError> {
-        self.call("changes", id).map(|()| Vec::new())
+        self.call("changes", id).map(|()| vec!["/etc/changed".to_owned()])
     }
 
-    async fn file(&self, _: &str, _: &str) -> Result<Option<deployer_core::successor::ChangedFile>, EngineError> {
-        Ok(None)
+    async fn file(&self, _: &str, path: &str) -> Result<Option<deployer_core::successor::ChangedFile>, EngineError> {
+        self.call("file", path).map(|()| None)
     }
 
     async fn network_exists(&self, _: &str) -> Result<bool, EngineError> {

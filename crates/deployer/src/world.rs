@@ -143,6 +143,8 @@ pub struct Memory {
     pub failed_here: BTreeMap<(String, u64), Trouble>,
     /// Versions for whose sake this node halted a rollout. A halt that is gone was lifted by a person.
     pub halted: BTreeMap<Track, u64>,
+    /// Containers whose replacement could not begin, and when it is tried again.
+    pub unready: BTreeMap<String, Retry>,
     /// Containers being replaced or waiting for it, with what is going on, for people.
     pub replacing: BTreeMap<String, String>,
     /// Replacements under way, by container name: for a moment no container has it.

@@ -12,6 +12,7 @@ mod observe;
 mod prefetch;
 mod recovery;
 mod slot;
+mod unready;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,9 +23,9 @@ use deployer_core::replacement::{Act, Event, Failure, Phase, Replacement};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::EngineError;
 use crate::failpoint;
 use crate::fault::caught;
 use crate::keep;
@@ -39,7 +40,7 @@ pub use recovery::recover_with_engine;
 /// Containers that wait for their slot at once on one machine; more wait as dirty keys.
 const WAITING_MAX: usize = 16;
 
-/// The pause before a replacement that could not begin is looked at again.
+/// The pause before a look that failed is repeated.
 const RETRY: Duration = Duration::from_secs(5);
 
 /// The stage with its channel.
@@ -62,12 +63,21 @@ impl Restart {
             let _ = dirty.take();
             jobs.push(self.job(replacement.facts.container.clone(), Some(replacement), shutdown.clone()));
         }
+        let mut seen = Instant::now();
         loop {
+            let now = Instant::now();
+            unready::due(&self.world, seen, now).into_iter().for_each(|container| dirty.mark(container));
+            seen = now;
             while !shutdown.is_cancelled()
                 && jobs.len() < WAITING_MAX
                 && let Some(container) = dirty.take()
             {
-                jobs.push(self.job(container, None, shutdown.clone()));
+                // Marked again when its time has come.
+                if unready::rests(&self.world, &container, now) {
+                    dirty.done(&container);
+                } else {
+                    jobs.push(self.job(container, None, shutdown.clone()));
+                }
             }
             if shutdown.is_cancelled() && jobs.is_empty() {
                 return;
@@ -76,7 +86,7 @@ impl Restart {
                 biased;
                 Some(container) = jobs.next() => {
                     dirty.done(&container);
-                    self.world.memory().replacing.remove(&container);
+                    unready::say(&self.world, &container);
                     self.world.memory().transitions.remove(&container);
                     self.world.bell.notify_one();
                 }
@@ -87,6 +97,7 @@ impl Restart {
                     None if shutdown.is_cancelled() => {}
                     None => return,
                 },
+                () = unready::next(&self.world, now), if !shutdown.is_cancelled() => {}
             }
         }
     }
@@ -128,6 +139,7 @@ async fn work(world: &World, container: &str, left: Option<Replacement>, shutdow
 
 /// Decides again, and replaces the container if that is still what should be done.
 async fn replace(world: &World, container: &str, shutdown: &CancellationToken) -> Result<(), LookError> {
+    let failures = unready::take(world, container) + 1;
     // The look at the machine blocks, and comes second so that the engine works meanwhile.
     let (survey, supervisors) = tokio::join!(Survey::take(world), async { Supervisors::look_here() });
     let survey = survey?;
@@ -150,11 +162,9 @@ async fn replace(world: &World, container: &str, shutdown: &CancellationToken) -
             carry_through(world, replacement, shutdown).await;
             Ok(())
         }
-        // Gone meanwhile, or no answer: looked at again. What the engine refuses it refuses the next time, too.
-        Err(prefetch::PrefetchError::Engine(error))
-            if error.is_ambiguous() || matches!(error, EngineError::NotFound { .. }) =>
-        {
-            Err(error.into())
+        Err(error) if error.may_pass(failures) => {
+            unready::note(world, container, &error, failures);
+            Ok(())
         }
         Err(error) => {
             leave_alone(world, decision, error.trouble());

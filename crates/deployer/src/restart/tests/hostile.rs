@@ -184,3 +184,113 @@ async fn security_11_nothing_but_a_claim_or_an_instance_keeps_a_slot_from_being_
     let instance = claim_beside(&keys.instance("web", "gone", "web")).await.expect_err("it may be down");
     assert_eq!(instance, "waiting for web on gone to be up");
 }
+
+/// The ports that the candidate must answer on, with every one of the predecessor's answering.
+async fn ports_required(change: impl FnOnce(&mut Value), old_image: Value, new_image: Value) -> Vec<u16> {
+    let fixture = stale().await;
+    {
+        let mut state = fixture.engine.state();
+        change(&mut state.containers[0]);
+        let exposed = |ports: Value| json!({ "ExposedPorts": ports });
+        state.image_configs = [("sha256:old", exposed(old_image)), ("sha256:new", exposed(new_image))].into();
+    }
+    let world = &fixture.world;
+    let survey = Survey::take(world).await.expect("seen");
+    let view = TrackView::of(world, &survey, &track(), Answer::NotAsked).await.expect("read");
+    let supervisors = Supervisors::default();
+    let facts = prefetch::prefetch(world, &survey, &supervisors, &view, &view.decisions[0]).await;
+    facts.expect("found").ports
+}
+
+/// What runs has no say in what its successor serves: a version that drops a port was found bad everywhere and for good.
+#[tokio::test(start_paused = true)]
+async fn security_8_a_port_that_the_new_image_dropped_is_not_required() {
+    let ports = |numbers: &[u16]| {
+        let ports = numbers.iter().map(|number| (format!("{number}/tcp"), json!({})));
+        Value::Object(ports.collect())
+    };
+    let exposed = |container: &mut Value, numbers: &[u16]| container["Config"]["ExposedPorts"] = ports(numbers);
+    // As the container shows them: its user's and its image's together.
+    let of_image = |container: &mut Value| exposed(container, &[80, 3012]);
+    assert_eq!(ports_required(of_image, ports(&[80, 3012]), ports(&[80])).await, [80], "dropped");
+    assert_eq!(ports_required(of_image, ports(&[80, 3012]), json!(null)).await, [0; 0], "all dropped");
+    assert_eq!(ports_required(of_image, ports(&[80, 3012]), ports(&[80, 3012])).await, [80, 3012], "kept");
+    let by_user = |container: &mut Value| exposed(container, &[80, 3012, 9000]);
+    assert_eq!(ports_required(by_user, ports(&[80, 3012]), ports(&[80])).await, [80, 9000], "the user's own");
+    let published = |container: &mut Value| {
+        exposed(container, &[80, 3012]);
+        container["HostConfig"]["PortBindings"] = json!({"3012/tcp": [{"HostPort": "3012"}], "53/udp": []});
+    };
+    assert_eq!(ports_required(published, ports(&[80, 3012]), ports(&[80])).await, [80, 3012], "published");
+    let labelled = |container: &mut Value| {
+        exposed(container, &[80, 3012]);
+        container["Config"]["Labels"] = json!({"deployer.health.tcp": "8080"});
+    };
+    assert_eq!(ports_required(labelled, ports(&[80, 3012]), ports(&[80])).await, [80, 8080], "labelled");
+    assert_eq!(ports_required(|_| {}, json!(null), ports(&[90])).await, [90], "new, and answered by chance");
+}
+
+/// Hands the container to the stage while calls of a method fail, for so long; then lets the rest of an hour go by.
+async fn an_hour_with_failing(method: &'static str, error: EngineError, seconds: u64) -> Fixture {
+    let fixture = stale().await;
+    fixture.engine.state().refused.insert(method, error);
+    let mends = async {
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        fixture.engine.state().refused.remove(method);
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = an_hour_of_the_stage(&fixture, Vec::new()) => {}
+        () = mends => {}
+    }
+    fixture
+}
+
+/// Whether anything was done to the container: the first act that others see moves the tag.
+fn was_begun(fixture: &Fixture) -> bool {
+    fixture.engine.state().calls.iter().any(|call| call.starts_with("tag sha256:new"))
+}
+
+/// One moment of weakness of the engine is no reason to let nobody in the cluster deploy.
+#[tokio::test(start_paused = true)]
+async fn versions_b6_a_call_that_fails_once_halts_nothing() {
+    for method in ["changes", "image", "file"] {
+        let fixture = an_hour_with_failing(method, refused(), 1).await;
+        assert!(was_begun(&fixture), "{method}: {:?}", fixture.world.memory().replacing);
+    }
+}
+
+/// What the engine refuses again and again is trouble; of its files alone, the one container's.
+#[tokio::test(start_paused = true)]
+async fn versions_b6_a_call_that_goes_on_failing_is_trouble() {
+    for (method, is_refused) in [("changes", true), ("file", true), ("image", false)] {
+        let fixture = an_hour_with_failing(method, refused(), 3600).await;
+        let failed: Vec<Trouble> = fixture.world.memory().failed_here.values().cloned().collect();
+        let [trouble] = &failed[..] else { panic!("{method}: {failed:?}") };
+        assert_eq!(matches!(trouble, Trouble::Refused(_)), is_refused, "{method}: {trouble:?}");
+        assert!(!was_begun(&fixture), "{method}");
+    }
+}
+
+/// A list that is longer than is read will be as long the next time.
+#[tokio::test(start_paused = true)]
+async fn security_8_a_container_with_too_many_changes_is_left_alone_and_halts_nothing() {
+    let long = EngineError::TooLong { what: "list changes".into(), message: "longer than 50000".into() };
+    let fixture = an_hour_with_failing("changes", long, 3600).await;
+    let failed: Vec<Trouble> = fixture.world.memory().failed_here.values().cloned().collect();
+    assert!(matches!(&failed[..], [Trouble::Refused(reason)] if reason.contains("50000")), "{failed:?}");
+    let calls = fixture.engine.state().calls.iter().filter(|call| call.starts_with("changes")).count();
+    assert_eq!(calls, 1, "it is not tried again");
+}
+
+/// The engine walks a whole file system for each such call.
+#[tokio::test(start_paused = true)]
+async fn versions_b7_what_the_engine_takes_too_long_for_is_asked_for_ever_more_rarely_and_shown() {
+    let timeout = EngineError::Timeout { what: "list changes".into(), limit: Duration::from_secs(60) };
+    let fixture = an_hour_with_failing("changes", timeout, 3600).await;
+    let calls = fixture.engine.state().calls.iter().filter(|call| call.starts_with("changes")).count();
+    assert!((5..30).contains(&calls), "{calls} in an hour");
+    let doing = fixture.world.memory().replacing.get("web").cloned().unwrap_or_default();
+    assert!(doing.starts_with("waiting for the engine") && doing.contains("list changes"), "{doing}");
+    assert_eq!(fixture.world.memory().failed_here.len(), 0, "nothing is known to be wrong");
+}
