@@ -49,6 +49,7 @@ const CALLBACKS_MAX: usize = 64;
 /// # Errors
 /// Whatever keeps the daemon from starting, and the death of a stage.
 pub async fn run(config: Config) -> anyhow::Result<()> {
+    state_dir::keep_to_ourselves();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), node = config.node, "deployer starts");
     for line in config.to_string().lines() {
         tracing::info!("setting {line}");
