@@ -147,6 +147,7 @@ fn wire(
     tasks.spawn("hooks", http::serve(listener, hooks, TaskTracker::new(), shutdown.clone()));
     let api = control::router(Arc::clone(world), shutdown.clone());
     tasks.spawn("control", async move {
+        let api = api.into_make_service_with_connect_info::<control::Peer>();
         let serving = axum::serve(socket, api).with_graceful_shutdown(shutdown.cancelled_owned());
         if let Err(error) = serving.await {
             tracing::error!(error = %error, "the local API ended");

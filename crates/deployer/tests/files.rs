@@ -1,4 +1,4 @@
-//! What a daemon leaves on the disk, and for whom.
+//! What a daemon leaves on the disk and in the log, and for whom.
 
 mod common;
 
@@ -55,4 +55,26 @@ fn security_12_what_a_daemon_keeps_is_for_its_user_alone() {
     assert_eq!(open_to_others(&state), [""; 0]);
     assert_eq!(mode(&state), 0o750, "a group that the operator let in stays in");
     assert!(!unfinished.exists(), "what a crash left in the middle is of no use");
+}
+
+/// Whoever is in the socket's group may stop every deployment.
+#[test]
+fn security_17_the_log_tells_who_asked_for_what() {
+    let scene = Scene::new();
+    let daemon = Daemon::builder(BINARY, &scene).start();
+    let uid = fs::metadata("/proc/self").map(|own| std::os::unix::fs::MetadataExt::uid(&own)).expect("a process");
+    for (arguments, verb, of) in [
+        (["pause", "night\n shift"], "pause", r"night\n shift"),
+        (["rollback", "nobody/runs:this"], "rollback", "nobody/runs:this"),
+        (["forget-node", "gone"], "forget-node", "gone"),
+    ] {
+        daemon.cli(arguments);
+        let log = daemon.log();
+        let told = |line: &str| {
+            [format!("uid={uid}"), format!("verb=\"{verb}\""), of.to_owned()].iter().all(|word| line.contains(word))
+        };
+        assert!(log.lines().any(told), "{verb}: {log}");
+    }
+    daemon.cli(["status", "-o"].map(|word| if word == "-o" { "--output=json" } else { word }));
+    assert!(!daemon.log().contains("verb=\"status\""), "who looks changes nothing");
 }
