@@ -45,13 +45,15 @@ pub struct Accepted {
 pub struct Refused;
 
 impl Sink {
-    /// Why hooks cannot be taken now, if so.
-    pub fn trouble(&self) -> Option<String> {
-        if let Some(trouble) = &self.presence.borrow().trouble {
-            return Some(trouble.clone());
+    /// Why hooks cannot be taken now, if so, in fixed words: anybody may ask, and the store's own words name addresses,
+    /// keys and nodes.
+    pub fn trouble(&self) -> Option<&'static str> {
+        let presence = self.presence.borrow();
+        match (&presence.trouble, presence.lease) {
+            (Some(_), None) => Some("this node is not registered in the store"),
+            (Some(_), Some(_)) => Some("the store does not answer"),
+            (None, _) => self.registered.borrow().is_none().then_some("the engine or the store was not heard yet"),
         }
-        let is_unheard = self.registered.borrow().is_none();
-        is_unheard.then(|| "the engine or the store was not heard yet".to_owned())
     }
 
     /// Makes the notices that concern this cluster durable.
