@@ -13,7 +13,7 @@ use deployer_store::{StoreError, TXN_OPERATIONS_MAX};
 use serde_json::Value;
 
 use crate::claims;
-use crate::ledger::{Read, decode};
+use crate::ledger::{Read, readable};
 use crate::situation::{Decision, TrackView, state_of};
 use crate::survey::Survey;
 use crate::words::{Said, Words};
@@ -116,10 +116,8 @@ async fn own_instances(world: &World) -> Result<Vec<(String, Instance)>, StoreEr
     let mut own = Vec::new();
     for entry in world.store.list(&world.keys.all_instances()).await?.0 {
         let key = entry.key.clone();
-        let read: Read<Instance> = decode(entry)?;
-        if read.value.node == world.settings.node {
-            own.push((key, read.value));
-        }
+        let read: Option<Read<Instance>> = readable(world, entry);
+        own.extend(read.filter(|read| read.value.node == world.settings.node).map(|read| (key, read.value)));
     }
     Ok(own)
 }
@@ -158,7 +156,8 @@ pub async fn publish(world: &World, words: &Words, lease: LeaseId) -> Result<(),
 async fn ours(world: &World, mut gone: Vec<String>) -> Result<Vec<String>, StoreError> {
     if gone.iter().any(|key| key.starts_with(&world.keys.all_instances())) {
         let held = claims::held_by_twins(world).await?;
-        gone.retain(|key| world.keys.container_of(key).is_none_or(|container| !held.contains(&container)));
+        let is_held = |container: String| held.as_ref().is_none_or(|held| held.contains(&container));
+        gone.retain(|key| !world.keys.container_of(key).is_some_and(is_held));
     }
     Ok(gone)
 }

@@ -106,7 +106,7 @@ fn decision(
     let service = container.service(track);
     let target = ledger.record.as_ref().and_then(|record| record.value.target(&verdicts)).cloned();
     let target_image = target.as_ref().and_then(|target| survey.image_at(track, &target.digest)).map(|i| i.id.clone());
-    let (ownership, mut note) = ownership(world, container);
+    let (ownership, mut note) = ownership(world, container, track, ledger);
     let (local_tag, tag_note) = local_tag(world, survey, track, ledger);
     let (target_state, target_note) = target_state(world, track, container, target.as_ref(), target_image.as_ref());
     // What runs already has nothing in its way.
@@ -132,7 +132,7 @@ fn decision(
     Decision { container: container.clone(), service, situation, row, target, target_image, verdicts, grounds, note }
 }
 
-fn ownership(world: &World, container: &Surveyed) -> (Ownership, String) {
+fn ownership(world: &World, container: &Surveyed, track: &Track, ledger: &Ledger) -> (Ownership, String) {
     if !world.settings.manage.includes(&container.summary.labels) {
         return (Ownership::NotManaged, String::new());
     }
@@ -143,6 +143,10 @@ fn ownership(world: &World, container: &Surveyed) -> (Ownership, String) {
         return (Ownership::Foreign, reason);
     }
     match &container.policy {
+        Ok(_) if ledger.has_unreadable_record() => {
+            let key = world.keys.record(track);
+            (Ownership::Refused, format!("what the store holds as the image's record makes no sense ({key})"))
+        }
         Ok(_) => (Ownership::Managed, String::new()),
         Err(error) => (Ownership::Refused, error.to_string()),
     }

@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use deployer_core::ambient::Ambient;
 use deployer_core::availability::{Instance, Limit};
 use deployer_core::image::{Digest, ImageRef, Track};
+use deployer_core::keys::Keys;
 use deployer_core::node::Identity;
 use deployer_core::policy::{GateSettings, Manage};
 use deployer_core::replacement::{Facts, Replacement};
@@ -44,6 +45,8 @@ pub struct State {
     pub arrives: Vec<ImageSummary>,
     /// Architectures of images, by ID.
     pub architectures: BTreeMap<String, &'static str>,
+    /// What is in the images, by their IDs.
+    pub image_configs: BTreeMap<&'static str, Value>,
     /// Calls that are refused, by their method's name.
     pub refused: BTreeMap<&'static str, EngineError>,
     /// Beginnings of calls that make the caller panic, as a fault of our own would.
@@ -117,6 +120,27 @@ pub fn container(id: &str, name: &str, state: &str) -> Value {
         "State": {"Status": state, "Running": is_running},
         "Config": {"Image": "registry.test/web:1"}, "HostConfig": {},
     })
+}
+
+/// Every place where a value may lie that makes no sense.
+pub fn places_of_nonsense(keys: &Keys) -> Vec<String> {
+    vec![
+        format!("{}x", keys.all_instances()),
+        keys.instance("web", "gone", "web"),
+        keys.instance("web", "a", "web"),
+        format!("{}x", keys.all_reports()),
+        keys.report("web", "gone", "web"),
+        keys.node("gone"),
+        keys.ticket("cluster", "gone", "web"),
+        keys.deferral("cluster", &track()),
+        keys.claim("cluster", 0),
+        keys.verdict(&track().to_string(), &digest('3')),
+        keys.fetched_by(&track(), "gone"),
+        keys.record(&track()),
+        keys.pending(&track()),
+        keys.halt(&track()),
+        keys.resolver(&track()),
+    ]
 }
 
 /// A replacement of the container `web`, with ID `old`, that has not begun.
@@ -217,6 +241,9 @@ impl Engine for StandIn {
     }
 
     async fn image(&self, reference: &str) -> Result<Value, EngineError> {
+        if let Some(error) = self.state().refused.get("image") {
+            return Err(error.clone());
+        }
         let names = |image: &&ImageSummary| {
             let named = ImageRef::parse(reference).map(|name| match (name.tag, name.digest) {
                 (_, Some(digest)) => image.is_at(&name.name, &digest),
@@ -226,7 +253,11 @@ impl Engine for StandIn {
         };
         let state = self.state();
         let found = state.images.iter().chain(&state.unlisted).find(names);
-        let found = found.map(|image| json!({"Id": image.id, "Architecture": state.architectures.get(&image.id)}));
+        let found = found.map(|image| {
+            let (architecture, config) =
+                (state.architectures.get(&image.id), state.image_configs.get(image.id.as_str()));
+            json!({"Id": image.id, "Architecture": architecture, "Config": config})
+        });
         found.ok_or_else(|| absent(reference))
     }
 
@@ -294,11 +325,11 @@ impl Engine for StandIn {
     }
 
     async fn changes(&self, id: &str) -> Result<Vec<String>, EngineError> {
-        self.call("changes", id).map(|()| Vec::new())
+        self.call("changes", id).map(|()| vec!["/etc/changed".to_owned()])
     }
 
-    async fn file(&self, _: &str, _: &str) -> Result<Option<deployer_core::successor::ChangedFile>, EngineError> {
-        Ok(None)
+    async fn file(&self, _: &str, path: &str) -> Result<Option<deployer_core::successor::ChangedFile>, EngineError> {
+        self.call("file", path).map(|()| None)
     }
 
     async fn network_exists(&self, _: &str) -> Result<bool, EngineError> {

@@ -31,6 +31,9 @@ use crate::words::Words;
 /// Changes of the store that wait for a slow listener; beyond it that one takes everything for changed.
 const CHANGES_MAX: usize = 1024;
 
+/// Values that make no sense and are named; further ones are passed over in silence.
+const NONSENSE_MAX: usize = 100;
+
 /// The settings that the stages need.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -94,6 +97,17 @@ pub struct Presence {
     pub trouble: Option<String>,
 }
 
+impl Presence {
+    /// The trouble in fixed words: anybody may ask, and the store's own name addresses, keys and nodes.
+    pub fn public_trouble(&self) -> Option<&'static str> {
+        match (&self.trouble, self.lease) {
+            (Some(_), None) => Some("this node is not registered in the store"),
+            (Some(_), Some(_)) => Some("the store does not answer"),
+            (None, _) => None,
+        }
+    }
+}
+
 /// Why a version cannot be deployed to a container of this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trouble {
@@ -145,6 +159,8 @@ pub struct Memory {
     pub unverified: BTreeMap<(ImageName, Digest), Retry>,
     /// Looks and pulls that panicked, by track or for everything, and when it is tried again.
     pub faults: BTreeMap<Option<Track>, Retry>,
+    /// Values in the store that make no sense, by key, with the revision at which that was seen, and the words for it.
+    pub nonsense: BTreeMap<String, (Revision, String)>,
     /// How far the pulls under way have come, for people.
     pub pulling: BTreeMap<Track, String>,
     /// Versions, by place in their record, that failed on this node through no fault of their own, by container ID. A
@@ -152,6 +168,8 @@ pub struct Memory {
     pub failed_here: BTreeMap<(String, u64), Trouble>,
     /// Versions for whose sake this node halted a rollout. A halt that is gone was lifted by a person.
     pub halted: BTreeMap<Track, u64>,
+    /// Containers whose replacement could not begin, and when it is tried again.
+    pub unready: BTreeMap<String, Retry>,
     /// Containers being replaced or waiting for it, with what is going on, for people.
     pub replacing: BTreeMap<String, String>,
     /// Replacements under way, by container name: for a moment no container has it.
@@ -238,6 +256,18 @@ impl World {
         drop(memory);
         let of = key.as_ref().map_or_else(|| "everything".to_owned(), ToString::to_string);
         self.account.tell("trouble", &of, format!("{fault}; looking again in {} s", wait.as_secs()));
+    }
+
+    /// Names a value in the store that makes no sense: once in the log.
+    pub fn name_nonsense(&self, key: String, revision: Revision, text: &str) {
+        let mut memory = self.memory();
+        let is_known = memory.nonsense.get(&key).is_some_and(|(known, _)| *known == revision);
+        if is_known || memory.nonsense.len() >= NONSENSE_MAX {
+            return;
+        }
+        memory.nonsense.insert(key, (revision, text.to_owned()));
+        drop(memory);
+        tracing::error!("passed over: {text}");
     }
 
     /// The memory. Never held across a wait.

@@ -53,6 +53,7 @@ const CALLBACKS_MAX: usize = 64;
 /// # Errors
 /// Whatever keeps the daemon from starting, and the death of a stage.
 pub async fn run(config: Config) -> anyhow::Result<()> {
+    state_dir::keep_to_ourselves();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), node = config.node, "deployer starts");
     for line in config.to_string().lines() {
         tracing::info!("setting {line}");
@@ -133,7 +134,7 @@ fn wire(
     let (replace, containers) = mpsc::channel(KEYS_MAX);
     let (waiting, intake) = Intake::new(Arc::clone(world));
     let presence = world.presence.subscribe();
-    let sink = Sink::new(waiting, world.registered.subscribe(), move || presence.borrow().trouble.clone());
+    let sink = Sink::new(waiting, world.registered.subscribe(), move || presence.borrow().public_trouble());
     let shutdown = tasks.shutdown.clone();
     let update = Update { world: Arc::clone(world), wakes, pulls: pull, replacements: replace };
     tasks.spawn("update", update.run(shutdown.clone()));
@@ -153,6 +154,7 @@ fn wire(
     tasks.spawn("hooks", http::serve(listener, hooks, TaskTracker::new(), shutdown.clone()));
     let api = control::router(Arc::clone(world), shutdown.clone());
     tasks.spawn("control", async move {
+        let api = api.into_make_service_with_connect_info::<control::Peer>();
         let serving = axum::serve(socket, api).with_graceful_shutdown(shutdown.cancelled_owned());
         if let Err(error) = serving.await {
             tracing::error!(error = %error, "the local API ended");

@@ -62,6 +62,14 @@ pub enum EngineError {
         /// The limit that passed.
         limit: Duration,
     },
+    /// An answer longer than is read.
+    #[error("{what}: the engine's answer is too long: {message}")]
+    TooLong {
+        /// The call and its object.
+        what: String,
+        /// How much is read.
+        message: String,
+    },
     /// An answer that is not what the API documents.
     #[error("{what}: the engine's answer makes no sense: {message}")]
     Nonsense {
@@ -81,6 +89,7 @@ impl EngineError {
             Self::Refused { .. } => "refused",
             Self::Unreachable { .. } => "unreachable",
             Self::Timeout { .. } => "timeout",
+            Self::TooLong { .. } => "too_long",
             Self::Nonsense { .. } => "nonsense",
         }
     }

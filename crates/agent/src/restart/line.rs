@@ -12,7 +12,7 @@ use deployer_core::slot::Claim;
 use deployer_core::store::{Entry, Revision};
 use deployer_store::StoreError;
 
-use crate::ledger::{Read, decode};
+use crate::ledger::{Read, decode, readable};
 use crate::survey::{Survey, Surveyed};
 use crate::world::World;
 
@@ -30,6 +30,9 @@ pub struct Line {
 
 impl Line {
     /// Reads a scope.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store does not answer, or holds a claim that makes no sense: nobody knows what is down then.
     pub async fn read(world: &World, scope: &str) -> Result<Self, StoreError> {
         let keys = &world.keys;
         let (entries, revision) = world.store.list(&keys.scope(scope)).await?;
@@ -41,11 +44,10 @@ impl Line {
                 line.claims.insert(slot, (entry, claim.value));
             } else if entry.key.starts_with(&keys.queue(scope)) {
                 let revision = entry.create_revision;
-                let ticket: Read<Ticket> = decode(entry)?;
-                tickets.push(Drawn { ticket: ticket.value, revision });
+                tickets.extend(readable(world, entry).map(|read| Drawn { ticket: read.value, revision }));
             } else if entry.key.starts_with(&keys.deferrals(scope)) {
-                let deferral: Read<Track> = decode(entry)?;
-                deferrals.insert(deferral.value, deferral.revision);
+                let deferral: Option<Read<Track>> = readable(world, entry);
+                deferrals.extend(deferral.map(|deferral| (deferral.value, deferral.revision)));
             }
         }
         line.waiting = in_order(tickets, &deferrals);
@@ -81,13 +83,19 @@ impl Service {
         let mut reported = BTreeMap::new();
         for entry in reports.0 {
             let place = entry.key.strip_prefix(&keys.reports(&facts.service)).unwrap_or_default().to_owned();
-            let report: Read<Report> = decode(entry)?;
-            reported.insert(place, report.value);
+            let report: Option<Read<Report>> = readable(world, entry);
+            reported.extend(report.map(|report| (place, report.value)));
         }
         let mut standings = Vec::new();
         for entry in instances.0 {
             let place = entry.key.strip_prefix(&keys.instances(&facts.service)).unwrap_or_default().to_owned();
-            let Instance { node, container, off, .. } = decode::<Instance>(entry)?.value;
+            let key = entry.key.clone();
+            let read = readable(world, entry).map(|read: Read<Instance>| read.value);
+            let read = read.map(|instance| (instance.node, instance.container, instance.off));
+            // Whose it is stands in the key, too, and that may well run: it counts as its node says, and without a word
+            // of that as down.
+            let known = read.or_else(|| keys.instance_of(&key).map(|(node, container)| (node, container, false)));
+            let Some((node, container, off)) = known else { continue };
             let is_claimed = line.is_claimed(&node, &container);
             let is_up = !is_claimed && reported.get(&place).is_some_and(|report| report.up);
             if !off {
@@ -125,7 +133,7 @@ impl Service {
 /// The nodes that live.
 pub async fn signs(world: &World) -> Result<Vec<Sign>, StoreError> {
     let entries = world.store.list(&world.keys.nodes()).await?.0;
-    entries.into_iter().map(|entry| decode(entry).map(|read: Read<Sign>| read.value)).collect()
+    Ok(entries.into_iter().filter_map(|entry| readable(world, entry)).map(|read| read.value).collect())
 }
 
 /// A living node that runs the track and has not said whether it has the digest; the first slot waits for it, so that
@@ -138,10 +146,8 @@ pub async fn still_fetching(world: &World, facts: &Facts, signs: &[Sign]) -> Res
     let mut said = BTreeSet::new();
     for entry in world.store.list(&world.keys.fetched(&facts.track)).await?.0 {
         let key = entry.key.clone();
-        let fetched: Read<Fetched> = decode(entry)?;
-        if fetched.value.speaks_of(&facts.digest) {
-            said.insert(key);
-        }
+        let fetched: Option<Read<Fetched>> = readable(world, entry);
+        said.extend(fetched.filter(|fetched| fetched.value.speaks_of(&facts.digest)).map(|_| key));
     }
     let has_said = |sign: &&Sign| said.contains(&world.keys.fetched_by(&facts.track, &sign.node));
     let is_other = |sign: &&Sign| sign.node != world.settings.node;

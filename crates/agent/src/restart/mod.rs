@@ -13,6 +13,7 @@ mod owing;
 mod prefetch;
 mod recovery;
 mod slot;
+mod unready;
 mod way_back;
 
 use std::sync::Arc;
@@ -22,7 +23,6 @@ use deployer_core::backoff::Backoff;
 use deployer_core::dirty::Dirty;
 use deployer_core::plan::{Action, Answer};
 use deployer_core::replacement::{Act, Event, Failure, Phase, Replacement};
-use deployer_engine::EngineError;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
@@ -40,7 +40,7 @@ use crate::world::{Transition, Trouble, World};
 
 pub use recovery::recover_with_engine;
 
-/// The pause before a replacement that could not begin is looked at again.
+/// The pause before a look that failed is repeated.
 const RETRY: Duration = Duration::from_secs(5);
 
 /// The stage with its channel.
@@ -63,11 +63,20 @@ impl Restart {
             let _ = dirty.take();
             jobs.push(self.job(replacement.facts.container.clone(), Some(replacement), shutdown.clone()));
         }
+        let mut seen = Instant::now();
         loop {
+            let now = Instant::now();
+            unready::due(&self.world, seen, now).into_iter().for_each(|container| dirty.mark(container));
+            seen = now;
             while !shutdown.is_cancelled()
                 && let Some(container) = dirty.take()
             {
-                jobs.push(self.job(container, None, shutdown.clone()));
+                // Marked again when its time has come.
+                if unready::rests(&self.world, &container, now) {
+                    dirty.done(&container);
+                } else {
+                    jobs.push(self.job(container, None, shutdown.clone()));
+                }
             }
             if shutdown.is_cancelled() && jobs.is_empty() {
                 return;
@@ -84,8 +93,8 @@ impl Restart {
                 biased;
                 Some(container) = jobs.next() => {
                     dirty.done(&container);
+                    unready::say(&self.world, &container);
                     let mut memory = self.world.memory();
-                    memory.replacing.remove(&container);
                     if !memory.owed.has(&container) {
                         memory.transitions.remove(&container);
                     }
@@ -102,6 +111,7 @@ impl Restart {
                     None if shutdown.is_cancelled() => {}
                     None => return,
                 },
+                () = unready::next(&self.world, now), if !shutdown.is_cancelled() => {}
             }
         }
     }
@@ -147,6 +157,7 @@ async fn work(world: &World, container: &str, left: Option<Replacement>, shutdow
 
 /// Decides again, and replaces the container if that is still what should be done.
 async fn replace(world: &World, container: &str, shutdown: &CancellationToken) -> Result<(), LookError> {
+    let failures = unready::take(world, container) + 1;
     // The look at the machine blocks, and comes second so that the engine works meanwhile.
     let (survey, supervisors) = tokio::join!(Survey::take(world), async { Supervisors::look(&world.settings.root) });
     let survey = survey?;
@@ -169,11 +180,9 @@ async fn replace(world: &World, container: &str, shutdown: &CancellationToken) -
             carry_through(world, replacement, shutdown).await;
             Ok(())
         }
-        // Gone meanwhile, or no answer: looked at again. What the engine refuses it refuses the next time, too.
-        Err(prefetch::PrefetchError::Engine(error))
-            if error.is_ambiguous() || matches!(error, EngineError::NotFound { .. }) =>
-        {
-            Err(error.into())
+        Err(error) if error.may_pass(failures) => {
+            unready::note(world, container, &error, failures);
+            Ok(())
         }
         Err(error) => {
             leave_alone(world, decision, error.trouble());

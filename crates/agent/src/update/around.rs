@@ -87,7 +87,9 @@ async fn mind_halt(world: &World, view: &TrackView) -> Result<bool, StoreError> 
 /// Forgets what failed here, so that it is tried again.
 pub fn try_again(world: &World, view: &TrackView) {
     let ids: BTreeSet<&String> = view.decisions.iter().map(|decision| &decision.container.summary.id).collect();
+    let names: BTreeSet<&String> = view.decisions.iter().map(|decision| &decision.container.summary.name).collect();
     let mut memory = world.memory();
+    memory.unready.retain(|name, _| !names.contains(name));
     memory.failed_here.retain(|(id, _), _| !ids.contains(id));
     memory.pulls.retain(|(pulled, _), _| *pulled != view.track);
     memory.unverified.retain(|(name, _), _| name != view.track.name());

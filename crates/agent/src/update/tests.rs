@@ -7,7 +7,9 @@ use deployer_core::record::{Pending, Record};
 use deployer_core::store::Txn;
 
 use super::*;
-use crate::stand_in::{Fixture, container, digest, fixture, track};
+use crate::ledger;
+use crate::presence;
+use crate::stand_in::{Fixture, container, digest, fixture, places_of_nonsense, track};
 use crate::world::{Retry, Transition};
 use deployer_engine::{EngineError, ImageSummary};
 
@@ -263,4 +265,35 @@ async fn coordination_h2_an_engine_that_is_not_heard_is_told_to_the_others() {
     fixture.engine.state().refused.clear();
     assert!(tokio::time::timeout(a_while, &mut stage).await.is_err());
     assert!(is_up().await, "it is heard again");
+}
+
+/// One value that makes no sense, whoever wrote it, is named, and the node registers and looks all the same.
+#[tokio::test(start_paused = true)]
+async fn security_11_no_value_in_the_store_wedges_a_node() {
+    let keys = fixture().await.world.keys.clone();
+    for key in places_of_nonsense(&keys) {
+        let fixture = fixture().await;
+        let world = &fixture.world;
+        fixture.engine.state().containers = vec![container("old", "web", "running")];
+        world.store.txn(Txn::new().put(key.clone(), &"nonsense \u{1b}[2J")).await.expect("stored");
+        presence::register(world).await.expect("registered").expect("nobody else bears the name");
+        look_around(world).await.expect("looked around");
+        let ((pulls, _tracks), (replacements, _names)) = (mpsc::channel(9), mpsc::channel(9));
+        look_at(world, &track(), &pulls, &replacements).await.expect("looked");
+        let own = world.keys.instance(&track().to_string(), "a", "web");
+        assert!(world.store.get(&own).await.expect("read").is_some(), "{key}: it is told of what runs here");
+        let survey = Survey::take(world).await.expect("seen");
+        let view = TrackView::of(world, &survey, &track(), Answer::NotAsked).await.expect("read");
+        let decision = &view.decisions[0];
+        let is_record = key == keys.record(&track());
+        assert_eq!(decision.row.name == "refused", is_record, "{key}: {}", decision.row.name);
+        assert!(!is_record || decision.note.contains(&key), "{}", decision.note);
+        // Read by those alone who wait for a slot, or written over.
+        let others = [keys.deferral("cluster", &track()), keys.fetched_by(&track(), "gone"), keys.resolver(&track())];
+        let named = ledger::nonsense(world).await.expect("read");
+        let is_named = named.iter().any(|text| text.contains(&key) && text.contains("no sense"));
+        assert!(is_named || others.contains(&key), "{key}: {named:?}");
+        world.store.txn(Txn::new().delete(key.clone())).await.expect("removed");
+        assert_eq!(ledger::nonsense(world).await, Ok(Vec::new()), "{key}: nothing is named that is gone");
+    }
 }

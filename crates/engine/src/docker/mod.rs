@@ -4,6 +4,7 @@
 //! the program speaks to an engine.
 
 mod about;
+mod changes;
 mod client;
 mod containers;
 mod credentials;
@@ -128,7 +129,7 @@ impl Engine for Docker {
     }
 
     async fn changes(&self, id: &str) -> Result<Vec<String>, EngineError> {
-        containers::changes(&self.client, id).await
+        changes::list(&self.client, id).await
     }
 
     async fn file(&self, id: &str, path: &str) -> Result<Option<ChangedFile>, EngineError> {
