@@ -55,6 +55,8 @@ impl Surveyed {
 pub struct Survey {
     /// All containers but those in the middle of a replacement.
     pub containers: Vec<Surveyed>,
+    /// Those in the middle of a replacement, or left by one.
+    pub unfinished: Vec<ContainerSummary>,
     /// All images with a name.
     pub images: Vec<ImageSummary>,
 }
@@ -68,7 +70,9 @@ impl Survey {
         let (listed, images) = tokio::try_join!(world.engine.containers(), world.engine.images())?;
         let mut containers = Vec::new();
         let mut supervisors = None;
-        for summary in listed.into_iter().filter(|summary| !is_transitional(&summary.name)) {
+        let (unfinished, listed): (Vec<_>, Vec<_>) =
+            listed.into_iter().partition(|summary| is_transitional(&summary.name));
+        for summary in listed {
             match inspection(world, &summary.id).await {
                 Ok(inspection) => {
                     let owner = whose(world, &inspection, &mut supervisors);
@@ -83,7 +87,12 @@ impl Survey {
         memory.inspections.retain(|id, _| present.contains(id.as_str()));
         memory.owners.retain(|id, _| present.contains(id.as_str()));
         drop(memory);
-        Ok(Self { containers, images })
+        Ok(Self { containers, unfinished, images })
+    }
+
+    /// The container of a name.
+    pub fn named(&self, name: &str) -> Option<&Surveyed> {
+        self.containers.iter().find(|container| container.summary.name == name)
     }
 
     /// The managed containers that run a track.
@@ -113,6 +122,12 @@ impl Survey {
     /// The local image that a track's tag names.
     pub fn image_under(&self, track: &Track) -> Option<&ImageSummary> {
         self.images.iter().find(|image| image.tags.contains(track))
+    }
+
+    /// The digest of the image that a track's tag names, if the engine does not tell whether the registry has it.
+    pub fn unverified(&self, track: &Track) -> Option<&Digest> {
+        let image = self.image_under(track).filter(|image| image.unverified.contains(track.name()))?;
+        image.digests.get(track.name())?.first()
     }
 
     /// The digests of a local image in a track's repository.

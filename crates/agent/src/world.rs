@@ -8,7 +8,7 @@ use std::time::Duration;
 use deployer_core::ambient::Ambient;
 use deployer_core::availability::Instance;
 use deployer_core::backoff::Backoff;
-use deployer_core::image::{Digest, Track};
+use deployer_core::image::{Digest, ImageName, Track};
 use deployer_core::keys::Keys;
 use deployer_core::node::Identity;
 use deployer_core::ownership::Owner;
@@ -137,6 +137,10 @@ pub struct Memory {
     pub local_tags: BTreeMap<Track, Option<String>>,
     /// Digests that could not be brought here, and when it is tried again.
     pub pulls: BTreeMap<(Track, Digest), Retry>,
+    /// Images under a local tag that the registry has, by its own word.
+    pub verified: BTreeSet<(ImageName, Digest)>,
+    /// Images under a local tag that the registry is not known to have, and when it is asked again.
+    pub unverified: BTreeMap<(ImageName, Digest), Retry>,
     /// Looks and pulls that panicked, by track or for everything, and when it is tried again.
     pub faults: BTreeMap<Option<Track>, Retry>,
     /// How far the pulls under way have come, for people.
@@ -180,9 +184,11 @@ pub struct Retry {
 }
 
 impl Memory {
-    /// When something that failed is due again.
+    /// When something that failed is due again. A registry that has said several times that it does not have an image is
+    /// asked again when something happens, and not before.
     pub fn dues(&self) -> impl Iterator<Item = Instant> {
-        let failed = self.pulls.values().chain(self.faults.values());
+        let unverified = self.unverified.values().filter(|retry| !retry.is_hopeless);
+        let failed = self.pulls.values().chain(self.faults.values()).chain(unverified);
         self.asking.dues().chain(failed.map(|retry| retry.due))
     }
 }

@@ -43,6 +43,15 @@ impl Scope {
         }
     }
 
+    /// How many slots a scope has, where that does not depend on how many instances the service has.
+    pub fn slots_known(self, limit: Limit) -> Option<u32> {
+        match (self, limit) {
+            (Self::Cluster, _) => Some(1),
+            (Self::Service, Limit::Count(count)) => Some(count),
+            (Self::Service, Limit::Percent(_)) => None,
+        }
+    }
+
     /// How many slots a scope has, for a service of so many instances.
     pub fn slots(self, limit: Limit, instances: usize) -> u32 {
         match self {

@@ -11,7 +11,7 @@ mod recovery;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-pub use journal::{FORM, Facts, Replacement, is_transitional};
+pub use journal::{FORM, Facts, Replacement, is_transitional, transitional};
 pub use recovery::{Seen, recover};
 
 /// How far a replacement has come.
