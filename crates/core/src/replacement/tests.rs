@@ -73,6 +73,23 @@ fn from_every_phase_before_the_verdict_a_failure_leads_back_and_from_no_other() 
     }
 }
 
+/// The way back undoes what was reached, and no more.
+#[test]
+fn how_far_it_came_forward_is_known_all_the_way_back() {
+    for furthest in Phase::ALL.into_iter().filter(|phase| *phase < Phase::Judged) {
+        let mut replacement = at(Phase::Prefetched);
+        while replacement.phase < furthest {
+            replacement.apply(Event::Done).expect("the act's own event");
+        }
+        replacement.apply(Event::Failed(Failure::Node("disk full".into()))).expect("before the verdict");
+        while let Some((act, _)) = replacement.phase.next() {
+            assert_eq!(replacement.reached, furthest, "{act:?}");
+            let event = if act == Act::ObservePredecessor { Event::Control(true) } else { Event::Done };
+            replacement.apply(event).expect("the act's own event");
+        }
+    }
+}
+
 /// Every event, and the phases that can take it.
 #[test]
 fn an_event_that_a_phase_cannot_take_changes_nothing() {

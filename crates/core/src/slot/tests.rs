@@ -237,3 +237,18 @@ fn a_scope_is_the_cluster_with_one_slot_or_a_service_with_as_many_as_may_be_down
     };
     assert_eq!(Scope::ALL.map(of), [("cluster", "cluster".into(), 1, 1), ("service", "service:web".into(), 3, 5)]);
 }
+
+#[test]
+fn a_number_of_slots_is_known_beforehand_unless_it_follows_the_instances() {
+    for (scope, limit, expected) in [
+        (Scope::Cluster, Limit::Count(3), Some(1)),
+        (Scope::Cluster, Limit::Percent(50), Some(1)),
+        (Scope::Service, Limit::Count(3), Some(3)),
+        (Scope::Service, Limit::Percent(50), None),
+    ] {
+        assert_eq!(scope.slots_known(limit), expected, "{scope:?} {limit:?}");
+        assert!(
+            [1, 10].into_iter().all(|instances| expected.is_none_or(|slots| scope.slots(limit, instances) == slots))
+        );
+    }
+}

@@ -90,16 +90,6 @@ impl UserFields {
     pub fn to_label(&self) -> String {
         serde_json::to_string(self).expect("a struct of names has a JSON form")
     }
-
-    /// Whether a field of `Config`, such as `Cmd` or `Healthcheck.Interval`, is the user's.
-    pub fn has_field(&self, name: &str) -> bool {
-        self.fields.contains(name)
-    }
-
-    /// Whether an environment variable is the user's.
-    pub fn has_environment(&self, key: &str) -> bool {
-        self.environment.contains(key)
-    }
 }
 
 /// The key of an `Env` entry. An entry without `=` takes a variable away and has a key all the same.

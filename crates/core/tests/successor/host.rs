@@ -47,8 +47,11 @@ fn t26_a_provider_is_refused_by_name_and_by_id_and_with_the_sharers_name() {
             assert!(refusal.to_string().starts_with("container 'sidecar' shares the "), "{refusal}");
         }
     }
-    let mut other = created("88", &json!({ "HostConfig": { "NetworkMode": "container:weber" } }), &[], &image);
-    assert_eq!(refuse_if_provider(&provider, [&other]), Ok(()));
+    let mut other = created("88", &json!({}), &[], &image);
+    for on in ["weber", "web-and-a-longer-name", &id[..11]] {
+        other["HostConfig"] = json!({ "NetworkMode": format!("container:{on}") });
+        assert_eq!(refuse_if_provider(&provider, [&other]), Ok(()), "{on}");
+    }
     other["HostConfig"] = json!({ "VolumesFrom": ["web"] });
     assert_eq!(refuse_if_provider(&provider, [&other]), Ok(()), "volumes are kept by name");
 }

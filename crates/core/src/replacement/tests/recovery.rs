@@ -39,17 +39,24 @@ fn recovery_never_stops_the_only_serving_container() {
 }
 
 /// `P` and `C`: predecessor and candidate run; `p` and `c`: they exist; neither: they are gone.
-#[track_caller]
-fn check_recovery(phase: Phase, seen: &str, expected: Phase, has_no_way_back: bool) {
-    let is = |letter: char| seen.contains(letter);
-    let seen = Seen {
+fn seen(letters: &str) -> Seen {
+    let is = |letter: char| letters.contains(letter);
+    Seen {
         predecessor_exists: is('P') || is('p'),
         predecessor_runs: is('P'),
         candidate_exists: is('C') || is('c'),
         candidate_runs: is('C'),
-    };
-    let mut replacement = at(phase);
-    recover(&mut replacement, seen);
+    }
+}
+
+fn recovered(mut replacement: Replacement, letters: &str) -> Replacement {
+    recover(&mut replacement, seen(letters));
+    replacement
+}
+
+#[track_caller]
+fn check_recovery(phase: Phase, seen: &str, expected: Phase, has_no_way_back: bool) {
+    let replacement = recovered(at(phase), seen);
     assert_eq!((replacement.phase, replacement.has_no_way_back), (expected, has_no_way_back), "{phase:?} {seen:?}");
 }
 
@@ -104,15 +111,52 @@ fn a_predecessor_that_failed_its_control_is_not_waited_for_and_stays_owed() {
         assert_eq!(replacement.phase, phase);
     }
     assert_eq!(replacement.owed(), Some("old"));
-    let down =
-        Seen { predecessor_exists: true, predecessor_runs: false, candidate_exists: false, candidate_runs: false };
-    for (seen, expected) in [
-        (down, Phase::Returning),
-        (Seen { predecessor_runs: true, ..down }, Phase::Returned),
-        (Seen { predecessor_exists: false, ..down }, Phase::Returned),
-    ] {
-        let mut again = replacement.clone();
-        recover(&mut again, seen);
-        assert_eq!(again.phase, expected, "{seen:?}");
+    for (seen, expected) in [("p", Phase::Returning), ("P", Phase::Returned), ("", Phase::Returned)] {
+        assert_eq!(recovered(replacement.clone(), seen).phase, expected, "{seen:?}");
+    }
+}
+
+#[test]
+fn a_candidate_that_stayed_and_failed_is_started_again_where_it_still_is() {
+    let failure = Some(Failure::Candidate("exited".into()));
+    let owed = Replacement { has_no_way_back: true, failure, ..at(Phase::Done) };
+    for (seen, expected) in [("c", Phase::Done), ("C", Phase::Done), ("", Phase::Done)] {
+        assert_eq!(recovered(Replacement { failure: None, ..owed.clone() }, seen).phase, expected, "{seen:?}");
+    }
+    let owed = Replacement { candidate: Some("new".into()), ..owed };
+    for (seen, expected) in [("c", Phase::Swapped), ("C", Phase::Done), ("", Phase::Done)] {
+        assert_eq!(recovered(owed.clone(), seen).phase, expected, "{seen:?}");
+    }
+}
+
+/// It did not run when all began, so nobody waits for it.
+#[test]
+fn a_predecessor_that_is_not_to_be_started_is_not_waited_for() {
+    let mut replacement = at(Phase::ReturnJudged);
+    replacement.facts.predecessor_ran = false;
+    assert_eq!(recovered(replacement, "p c").phase, Phase::ReturnJudged);
+}
+
+#[test]
+fn going_back_for_a_lost_daemon_says_so_and_holds_nothing_against_the_digest() {
+    let failed = || Some(Failure::Candidate("exited".into()));
+    let interrupted = recovered(at(Phase::PolicyOff), "P c");
+    let reason = "the daemon was gone in phase policy_off".to_owned();
+    assert_eq!(interrupted.failure, Some(Failure::Interrupted(reason)));
+    let already_back = Replacement { failure: failed(), ..at(Phase::NamesBack) };
+    assert_eq!(recovered(already_back, "p c").failure, failed(), "why it goes back is known");
+    assert_eq!(recovered(at(Phase::Stopped), "p c").failure, None, "it goes on");
+}
+
+#[test]
+fn what_was_reached_is_never_forgotten() {
+    for phase in Phase::ALL {
+        for seen in everything_seen() {
+            let before = at(phase);
+            let mut replacement = before.clone();
+            recover(&mut replacement, seen);
+            let forward = if replacement.phase.is_return() { before.reached } else { replacement.phase };
+            assert_eq!(replacement.reached, before.reached.max(forward), "{phase:?} {seen:?}");
+        }
     }
 }

@@ -84,7 +84,7 @@ fn names_of_replacements_are_told_from_users_names() {
     let (candidate, predecessor) = (replacement.candidate_name(), replacement.predecessor_name());
     assert_eq!((candidate.as_str(), predecessor.as_str()), ("web.new-00c0ffee", "web.old-00c0ffee"));
     assert!(is_transitional(&candidate) && is_transitional(&predecessor));
-    assert!(is_transitional("web.old-1.new-00c0ffee"));
+    assert_eq!(transitional("web.old-1.new-00c0ffee"), Some(("web.old-1", "00c0ffee")));
     for users in ["web", "web.new-release", "web.old-1", "web.new-00C0FFEE", "web.new-00c0ffee0", "web.news-00c0ffee"] {
         assert!(!is_transitional(users), "{users}");
     }
