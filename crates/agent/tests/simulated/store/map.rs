@@ -12,17 +12,20 @@ use tokio::time::Instant;
 /// The shortest lease that a server of default settings grants; a shorter one is made this long.
 const TTL_MIN: Duration = Duration::from_secs(2);
 
+#[derive(Clone)]
 struct Item {
     entry: Entry,
     lease: Option<LeaseId>,
 }
 
+#[derive(Clone)]
 struct Lease {
     ttl: Duration,
     ends: Instant,
 }
 
 /// All keys, and how they came about.
+#[derive(Clone)]
 pub struct Map {
     pub revision: Revision,
     items: BTreeMap<String, Item>,

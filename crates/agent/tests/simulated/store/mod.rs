@@ -48,6 +48,9 @@ pub struct SimulatedStore {
     _clock: Arc<JoinSet<()>>,
 }
 
+/// A store's content at one moment.
+pub struct Snapshot(Map);
+
 /// One node's way to the store.
 pub struct Handle {
     shared: Arc<Shared>,
@@ -95,6 +98,21 @@ impl SimulatedStore {
         let write = Write::Put(key.to_owned(), value.to_vec(), None);
         let txn = Txn { when: Vec::new(), then: vec![write] };
         self.shared.change(|state, now| drop(state.map.txn(txn, now)));
+    }
+
+    /// What it holds, as a snapshot that can be restored.
+    pub fn snapshot(&self) -> Snapshot {
+        self.shared.settle();
+        Snapshot(self.shared.lock().map.clone())
+    }
+
+    /// Becomes what it was: whatever came since is no more, and every connection breaks.
+    pub fn restore(&self, Snapshot(map): Snapshot) {
+        self.shared.change(|state, now| {
+            state.map = map;
+            state.map.renew_leases(now);
+            state.restorations += 1;
+        });
     }
 
     /// What the store holds, seen from behind.
@@ -212,6 +230,7 @@ impl Store for Handle {
             node: self.node.clone(),
             prefix: prefix.to_owned(),
             seen: after,
+            restorations: self.shared.lock().restorations,
             news: self.shared.news.subscribe(),
             underway: VecDeque::new(),
         };

@@ -27,6 +27,8 @@ pub struct State {
     pub lines: BTreeMap<String, Line>,
     /// Since when there is no quorum.
     pub away_since: Option<Instant>,
+    /// How often a snapshot was restored.
+    pub restorations: u64,
     /// Proposals that the next leader will find in its log.
     pub logged: Vec<Letter>,
     random: Ambient,
@@ -61,6 +63,7 @@ impl Shared {
             letters: 0,
             lines: BTreeMap::new(),
             away_since: None,
+            restorations: 0,
             logged: Vec::new(),
             random: Ambient::chosen(|| 0, seed),
         };
