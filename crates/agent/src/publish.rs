@@ -2,19 +2,24 @@
 //!
 //! Instances last until the node withdraws them; the rest ends with the node's lease. Only what has changed is written.
 
-use deployer_core::availability::{Fetched, Instance, Report};
+use std::collections::BTreeSet;
+
+use deployer_core::availability::{Fetched, Instance, Report, Run};
 use deployer_core::image::Track;
 use deployer_core::plan::Target;
-use deployer_core::store::{LeaseId, Txn};
+use deployer_core::store::{Entry, LeaseId, Txn};
 use deployer_store::{StoreError, TXN_OPERATIONS_MAX};
 use serde_json::Value;
 
 use crate::claims;
-use crate::ledger::{Read, decode};
+use crate::ledger::decode;
 use crate::situation::{Decision, TrackView, state_of};
 use crate::survey::Survey;
 use crate::words::{Said, Words};
-use crate::world::World;
+use crate::world::{Transition, World};
+
+/// What was said before this daemon knew of it.
+const UNKNOWN: Said = Said::Lasting(Value::Null);
 
 impl Words {
     /// Adds what there is to say of a track.
@@ -28,6 +33,7 @@ impl Words {
                 let instance =
                     Instance { node: node.clone(), image: view.track.clone(), container: name.clone(), off: false };
                 let report = report(world, survey, view, decision);
+                self.run(world, &view.track, &decision.service);
                 self.add(world.keys.instance(&decision.service, node, name), Said::Lasting(json(&instance)));
                 self.add(world.keys.report(&decision.service, node, name), Said::Leased(json(&report)));
             }
@@ -42,14 +48,50 @@ impl Words {
     }
 
     /// Says again of a container in the middle of its replacement what was said last: for a moment nothing has its name.
-    pub fn repeat(&mut self, world: &World, service: &str, container: &str) {
-        let node = &world.settings.node;
-        let memory = world.memory();
-        for key in [world.keys.instance(service, node, container), world.keys.report(service, node, container)] {
-            if let Some(said) = memory.said.0.get(&key) {
-                self.0.insert(key, said.clone());
-            }
+    pub fn repeat(&mut self, world: &World, container: &str, transition: &Transition) {
+        let (node, service) = (&world.settings.node, &transition.service);
+        let said = [world.keys.instance(service, node, container), world.keys.report(service, node, container)];
+        let said = said.map(|key| (key.clone(), world.memory().said.0.get(&key).cloned()));
+        if matches!(said[0], (_, Some(_))) {
+            self.run(world, &transition.track, service);
         }
+        self.0.extend(said.into_iter().filter_map(|(key, said)| Some((key, said?))));
+    }
+
+    /// Adds that the track runs here, which is why notifications of it are taken, on whichever node they come in.
+    fn run(&mut self, world: &World, track: &Track, service: &str) {
+        let key = world.keys.run(track, &world.settings.node);
+        let mut run = match self.0.get(&key) {
+            Some(Said::Lasting(run)) => serde_json::from_value(run.clone()).unwrap_or_default(),
+            _ => Run::default(),
+        };
+        run.services.insert(service.to_owned());
+        self.add(key, Said::Lasting(json(&run)));
+    }
+
+    /// The keys that outlast the node's lease.
+    fn lasting(&self) -> impl Iterator<Item = &String> {
+        self.0.iter().filter(|(_, said)| matches!(said, Said::Lasting(_))).map(|(key, _)| key)
+    }
+
+    /// Adds the index of what lasts, by which the next daemon of this node finds it again without asking for everybody's.
+    /// It may name too much, and never too little: it is written with or before whatever it names.
+    fn index(&mut self, world: &World, said: &Words) {
+        let key = world.keys.index(&world.settings.node);
+        let standing = said.0.get(&key).cloned();
+        let named: BTreeSet<String> = match &standing {
+            Some(Said::Lasting(named)) => serde_json::from_value(named.clone()).unwrap_or_default(),
+            _ => BTreeSet::new(),
+        };
+        let word = match self.lasting().all(|key| named.contains(key)) {
+            true => standing,
+            false => {
+                let all: BTreeSet<&String> =
+                    self.lasting().chain(said.lasting()).filter(|named| **named != key).collect();
+                Some(Said::Lasting(json(&all)))
+            }
+        };
+        self.0.extend(word.map(|word| (key, word)));
     }
 
     fn add(&mut self, key: String, said: Said) {
@@ -89,20 +131,37 @@ fn fetched(view: &TrackView) -> Fetched {
 /// # Errors
 /// [`StoreError`] if the store does not answer.
 pub async fn begin(world: &World) -> Result<(), StoreError> {
-    let lasting = own_instances(world).await?;
-    let said = lasting.into_iter().map(|(key, instance)| (key, Said::Lasting(json(&instance)))).collect();
-    world.memory().said = Words(said);
+    let index = world.store.get(&world.keys.index(&world.settings.node)).await?;
+    let named = index.and_then(|entry| Some(decode::<BTreeSet<String>>(entry).ok()?.value));
+    let mut lasting: BTreeSet<String> = world.memory().said.lasting().cloned().collect();
+    match named {
+        Some(named) => lasting.extend(named),
+        // A node that has never said anything, or whose last daemon left no index.
+        None => lasting.extend(find_instances(world).await?),
+    }
+    // Somebody may have removed or changed it meanwhile, so it is said anew, whatever it was.
+    world.memory().said = Words(lasting.into_iter().map(|key| (key, UNKNOWN)).collect());
     Ok(())
 }
 
+async fn find_instances(world: &World) -> Result<Vec<String>, StoreError> {
+    let all = world.store.list(&world.keys.all_instances()).await?.0;
+    let is_own = |entry: &Entry| {
+        serde_json::from_slice(&entry.value).is_ok_and(|instance: Instance| instance.node == world.settings.node)
+    };
+    Ok(all.into_iter().filter(is_own).map(|entry| entry.key).collect())
+}
+
+/// This node's instances. Those that were not said anew yet stand in the store.
 async fn own_instances(world: &World) -> Result<Vec<(String, Instance)>, StoreError> {
+    let said = world.memory().said.clone();
     let mut own = Vec::new();
-    for entry in world.store.list(&world.keys.all_instances()).await?.0 {
-        let key = entry.key.clone();
-        let read: Read<Instance> = decode(entry)?;
-        if read.value.node == world.settings.node {
-            own.push((key, read.value));
-        }
+    for (key, said) in said.0.into_iter().filter(|(key, _)| key.starts_with(&world.keys.all_instances())) {
+        let instance = match said {
+            UNKNOWN => world.store.get(&key).await?.and_then(|entry| serde_json::from_slice(&entry.value).ok()),
+            Said::Lasting(value) | Said::Leased(value) => serde_json::from_value(value).ok(),
+        };
+        own.extend(instance.map(|instance| (key, instance)));
     }
     Ok(own)
 }
@@ -113,12 +172,16 @@ async fn own_instances(world: &World) -> Result<Vec<(String, Instance)>, StoreEr
 /// [`StoreError`]; what was written is remembered, the rest is written the next time.
 pub async fn publish(world: &World, words: &Words, lease: LeaseId) -> Result<(), StoreError> {
     let said = world.memory().said.clone();
+    let mut words = words.clone();
+    words.index(world, &said);
     let gone = said.0.keys().filter(|key| !words.0.contains_key(*key));
     let gone: Vec<String> = ours(world, gone.cloned().collect()).await?;
     let gone = gone.into_iter().map(|key| (key, None));
     let new = words.0.iter().filter(|(key, word)| said.0.get(*key) != Some(word));
-    let changes: Vec<(String, Option<Said>)> =
+    let mut changes: Vec<(String, Option<Said>)> =
         gone.chain(new.map(|(key, word)| (key.clone(), Some(word.clone())))).collect();
+    let index = world.keys.index(&world.settings.node);
+    changes.sort_by_key(|(key, _)| *key != index);
     for some in changes.chunks(TXN_OPERATIONS_MAX) {
         let txn = some.iter().fold(Txn::new(), |txn, (key, word)| match word {
             None => txn.delete(key.clone()),
@@ -172,24 +235,6 @@ pub async fn off(world: &World) -> Result<(), StoreError> {
         world.store.txn(txn).await?;
     }
     Ok(())
-}
-
-/// The tracks that some node runs, as far as is known here.
-pub fn refresh_registered(world: &World) {
-    let (own, transitions) = {
-        let memory = world.memory();
-        (memory.tracks.clone(), memory.transitions.values().map(|t| t.track.clone()).collect::<Vec<Track>>())
-    };
-    let elsewhere =
-        world.instances.borrow().as_ref().map(|all| all.values().map(|i| i.image.clone()).collect::<Vec<_>>());
-    // Until both were listed once nobody knows whose a notification is.
-    let (Some(own), Some(elsewhere)) = (own, elsewhere) else { return };
-    let all = own.into_iter().chain(transitions).chain(elsewhere).collect();
-    world.registered.send_if_modified(|registered| {
-        let is_news = registered.as_ref() != Some(&all);
-        *registered = Some(all);
-        is_news
-    });
 }
 
 fn json(value: &impl serde::Serialize) -> Value {

@@ -1,6 +1,5 @@
 //! The public listener's answers, over the real intake and the embedded store; no engine is asked anything.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -115,7 +114,10 @@ impl Listener {
         let shared = Arc::clone(&store) as Arc<dyn Store>;
         let world = Arc::new(World::new(Arc::new(docker), shared, settings, Arc::clone(&ambient), journals));
         let (waiting, intake) = Intake::new(Arc::clone(&world));
-        let sink = Sink::new(waiting, world.registered.subscribe(), || None);
+        let sink = Sink::new(waiting, {
+            let registered = world.registered.subscribe();
+            move || registered.borrow().is_none().then(|| "not heard yet".to_owned())
+        });
         let hook = |path: &str, source, registry_host| Hook {
             path: path.to_owned(),
             source,
@@ -142,7 +144,7 @@ impl Listener {
     fn ready() -> Self {
         let listener = Self::new();
         listener.store.passes.add_permits(1000);
-        listener.world.registered.send_replace(Some(BTreeSet::from([web()])));
+        listener.world.follow([(web(), WEB.to_owned())].into_iter().collect());
         listener
     }
 
@@ -312,7 +314,7 @@ async fn a_store_that_is_away_or_hangs_makes_senders_come_back() {
 #[tokio::test]
 async fn a_hook_is_answered_by_a_write_that_began_after_it_and_many_share_one() {
     let listener = Arc::new(Listener::new());
-    listener.world.registered.send_replace(Some(BTreeSet::from([web()])));
+    listener.world.follow([(web(), WEB.to_owned())].into_iter().collect());
     let mut senders = JoinSet::new();
     let mut send = |count: usize| {
         for _ in 0..count {

@@ -9,7 +9,6 @@ use deployer_core::replacement::{Event, Facts, Replacement};
 use deployer_core::slot::{self, Claim, ClaimPhase, Entrant, Token};
 use deployer_core::store::Txn;
 use deployer_store::StoreError;
-use tokio::sync::broadcast;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -19,7 +18,7 @@ use crate::claims;
 use crate::failpoint;
 use crate::ledger::{self, Ledger};
 use crate::survey::Survey;
-use crate::world::{Changed, World};
+use crate::world::World;
 
 /// How long the first slot of a rollout waits for every node to have the image; late ones join when they are ready.
 const BARRIER: Duration = Duration::from_secs(300);
@@ -88,7 +87,7 @@ async fn wait_in_line(
 ) -> Result<Event, StoreError> {
     let mut patience = Patience::default();
     // Heard from before the first look, so that a slot freed in between is not missed.
-    let mut changes = world.changes.subscribe();
+    let mut changes = world.mirror.listen();
     loop {
         if shutdown.is_cancelled() {
             return Ok(superseded("shutting down"));
@@ -124,22 +123,11 @@ async fn wait_in_line(
             Stay::Moment => tokio::time::sleep(CONTENDED).await,
             Stay::Until(interest) => {
                 tokio::select! {
-                    () = changed(&mut changes, &interest) => {}
+                    () = changes.hear(interest.prefixes(), line.revision) => {}
                     () = tokio::time::sleep(LOOK_AGAIN) => {}
                     () = shutdown.cancelled() => {}
                 }
             }
-        }
-    }
-}
-
-async fn changed(changes: &mut broadcast::Receiver<Changed>, interest: &Interest) {
-    loop {
-        match changes.recv().await {
-            Ok(Changed::Key(key)) if !interest.includes(&key) => {}
-            Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => return,
-            // The daemon is ending: nothing will ever change again.
-            Err(broadcast::error::RecvError::Closed) => return std::future::pending().await,
         }
     }
 }

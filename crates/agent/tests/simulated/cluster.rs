@@ -58,7 +58,7 @@ impl Cluster {
         let store = SimulatedStore::new(seed);
         let track = Track::parse("registry.example.com/acme/web:1").expect("a track");
         registry.push(&track, 1, Behaviour::Serves);
-        let names = ["a", "b", "c", "d", "e"].into_iter().take(machines);
+        let names = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"].into_iter().take(machines);
         let members = names.zip(1..).map(|(name, number)| {
             let seed = seed * 1000 + number * 100;
             let engine = SimulatedEngine::new(name, &registry, &attendance, seed);
