@@ -103,3 +103,49 @@ impl Intake {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::concern::Concern;
+    use crate::stand_in::{fixture, track};
+
+    fn numbered(number: usize) -> Track {
+        Track::parse(&format!("registry.test/web:{number}")).expect("a track")
+    }
+
+    /// What becomes of a request that names tracks.
+    async fn take(world: &Arc<World>, named: impl Iterator<Item = Track>) -> Option<usize> {
+        let (_, intake) = Intake::new(Arc::clone(world));
+        let (answer, answered) = oneshot::channel();
+        let named = named.map(|track| (track, Pending { digest: None, at: 0 })).collect();
+        intake.take(vec![(named, answer)]).await;
+        answered.await.ok().map(|ours| ours.len())
+    }
+
+    #[tokio::test]
+    async fn what_any_node_runs_is_taken_and_nothing_else() {
+        let fixture = fixture().await;
+        let world = &fixture.world;
+        let is_pending = async || world.store.get(&world.keys.pending(&track())).await.expect("read").is_some();
+        assert_eq!(take(world, [track()].into_iter()).await, Some(0));
+        assert!(!is_pending().await, "nobody runs it");
+        // Told by the node a moment later; what was answered before is not remembered.
+        let run = Txn::new().put(world.keys.run(&track(), "gone"), &serde_json::json!({"services": []}));
+        world.store.txn(run).await.expect("stored");
+        assert_eq!(take(world, [track(), numbered(7)].into_iter()).await, Some(1));
+        assert!(is_pending().await);
+        world.store.txn(Txn::new().delete(world.keys.run(&track(), "gone"))).await.expect("withdrawn");
+        assert_eq!(take(world, [track()].into_iter()).await, Some(0));
+        world.follow([(track(), "web".to_owned())].into_iter().collect::<Concern>());
+        assert_eq!(take(world, [track()].into_iter()).await, Some(1), "it runs here");
+    }
+
+    #[tokio::test]
+    async fn versions_b10_a_batch_of_more_tracks_than_a_transaction_takes_is_taken() {
+        let fixture = fixture().await;
+        let all = 0..2 * TXN_OPERATIONS_MAX + 1;
+        fixture.world.follow(all.clone().map(|number| (numbered(number), "web".to_owned())).collect());
+        assert_eq!(take(&fixture.world, all.clone().map(numbered)).await, Some(all.len()));
+    }
+}

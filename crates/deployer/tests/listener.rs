@@ -8,10 +8,12 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, Response, header};
+use deployer_agent::concern::Concern;
 use deployer_agent::intake::Intake;
 use deployer_agent::journal::Journals;
 use deployer_agent::world::{Settings, World};
 use deployer_core::ambient::Ambient;
+use deployer_core::availability::Run;
 use deployer_core::image::{Registry, Track};
 use deployer_core::node::Identity;
 use deployer_core::policy::Manage;
@@ -294,6 +296,25 @@ async fn until_engine_and_store_were_heard_a_sender_is_told_to_come_back() {
         assert_eq!((answer.status().as_u16(), answer.headers().get("retry-after").is_some()), (503, true), "{path}");
     }
     assert_eq!(listener.store.begun.load(Ordering::SeqCst), 0);
+}
+
+/// A node that runs nothing of it takes a hook for another one's track, and cannot tell while the store is away.
+#[tokio::test]
+async fn what_another_node_runs_is_taken_here() {
+    let listener = Listener::ready();
+    listener.world.follow(Concern::default());
+    let send = async || {
+        let answer = listener.send("POST", "/ci", SECRET, format!(r#"{{"image": "{WEB}"}}"#)).await;
+        (answer.status().as_u16(), text(answer).await.contains("acme/web"))
+    };
+    listener.store.is_away.store(true, Ordering::SeqCst);
+    assert_eq!(send().await, (503, false));
+    listener.store.is_away.store(false, Ordering::SeqCst);
+    assert_eq!(send().await, (202, false), "nobody runs it");
+    let run = Run { services: [WEB.to_owned()].into() };
+    listener.store.txn(Txn::new().put(listener.world.keys.run(&web(), "elsewhere"), &run)).await.expect("stored");
+    assert_eq!(send().await, (202, true));
+    assert!(listener.pending_revision().await.is_some());
 }
 
 #[tokio::test(start_paused = true)]
