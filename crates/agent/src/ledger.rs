@@ -1,6 +1,6 @@
 //! What the store says of a track, read and written in the project's words.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use deployer_core::asking::Setback;
 use deployer_core::image::{Digest, Track};
@@ -12,6 +12,7 @@ use deployer_store::StoreError;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::runs;
 use crate::world::World;
 
 /// Who asks the registry for the whole cluster.
@@ -56,7 +57,7 @@ pub struct Ledger {
     pub is_checked: bool,
     /// Whether a person paused the cluster.
     pub is_paused: bool,
-    /// The revision at which these facts were read.
+    /// The revision at which these facts were true.
     pub seen: Revision,
     /// The revisions of facts that make no sense to this version, by their names: what is written over them, or rests on
     /// them, must compare what is there.
@@ -64,13 +65,13 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Reads a track's facts.
+    /// Reads a track's facts: at hand for a track that runs here, from the store for any other.
     ///
     /// # Errors
     /// [`StoreError`] if the store does not answer.
     pub async fn read(world: &World, track: &Track) -> Result<Self, StoreError> {
         let (facts_of, checked, pause) = (world.keys.image(track), world.keys.checked(track), world.keys.pause());
-        let store = &world.store;
+        let store = &world.mirror;
         let (facts, checked, pause) = tokio::try_join!(store.list(&facts_of), store.get(&checked), store.get(&pause))?;
         let (is_checked, is_paused) = (checked.is_some(), pause.is_some());
         let mut ledger = Self { is_checked, is_paused, seen: facts.1, ..Self::default() };
@@ -195,7 +196,7 @@ impl Ledger {
 /// [`StoreError`] if the store does not answer.
 pub async fn verdicts(world: &World, service: &str) -> Result<(Verdicts, Vec<(Digest, Revision)>), StoreError> {
     let prefix = world.keys.verdicts(service);
-    let (entries, _) = world.store.list(&prefix).await?;
+    let (entries, _) = world.mirror.list(&prefix).await?;
     let mut verdicts = Verdicts::default();
     let mut revisions = Vec::new();
     for entry in entries {
@@ -212,13 +213,8 @@ pub async fn verdicts(world: &World, service: &str) -> Result<(Verdicts, Vec<(Di
 /// # Errors
 /// [`StoreError`] if the store does not answer.
 pub async fn verdicts_everywhere(world: &World, track: &Track) -> Result<BTreeMap<String, Verdicts>, StoreError> {
-    let services: BTreeSet<String> = {
-        let instances = world.instances.borrow();
-        let of_track = instances.iter().flatten().filter(|(_, instance)| instance.image == *track);
-        of_track.filter_map(|(key, _)| world.keys.service_of(key)).collect()
-    };
     let mut all = BTreeMap::new();
-    for service in services {
+    for service in runs::services(world, track).await? {
         let (verdicts, _) = verdicts(world, &service).await?;
         all.insert(service, verdicts);
     }

@@ -6,6 +6,7 @@
 
 pub mod asking;
 mod claims;
+pub mod concern;
 mod failpoint;
 pub mod fault;
 pub mod happening;
@@ -19,6 +20,7 @@ pub mod presence;
 pub mod publish;
 pub mod pull;
 pub mod restart;
+pub mod runs;
 pub mod situation;
 #[cfg(any(test, feature = "stand-in"))]
 #[doc(hidden)]

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use deployer_core::ambient::Ambient;
-use deployer_core::availability::Instance;
 use deployer_core::backoff::Backoff;
 use deployer_core::image::{Digest, ImageName, Track};
 use deployer_core::keys::Keys;
@@ -17,19 +16,18 @@ use deployer_core::slot::Scope;
 use deployer_core::store::{LeaseId, Revision};
 use deployer_engine::Engine;
 use deployer_store::Store;
+use deployer_store::mirror::{Mirror, Through};
 use serde_json::Value;
-use tokio::sync::{Notify, broadcast, watch};
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::asking::Asking;
+use crate::concern::Concern;
 use crate::fault::Fault;
 use crate::happening::Account;
 use crate::journal::Journals;
 use crate::owed::Owed;
 use crate::words::Words;
-
-/// Changes of the store that wait for a slow listener; beyond it that one takes everything for changed.
-const CHANGES_MAX: usize = 1024;
 
 /// Values that make no sense and are named; further ones are passed over in silence.
 const NONSENSE_MAX: usize = 100;
@@ -63,8 +61,10 @@ pub struct Settings {
 pub struct World {
     /// The container engine.
     pub engine: Arc<dyn Engine>,
-    /// The store.
+    /// The store, for those who write, and for those who must read what stands there now.
     pub store: Arc<dyn Store>,
+    /// What is read again and again, at hand.
+    pub mirror: Arc<Mirror>,
     /// Where facts lie in the store.
     pub keys: Keys,
     /// The settings.
@@ -77,14 +77,10 @@ pub struct World {
     pub journals: Journals,
     /// Rings when a stage has changed something that the update stage should look at; see [`World::ring_for`].
     pub bell: Notify,
-    /// Every node's instances by key, as the store watch last saw them; `None` until it has listed them once.
-    pub instances: watch::Sender<Option<BTreeMap<String, Instance>>>,
-    /// Tells of every change of the store as it is seen.
-    pub changes: broadcast::Sender<Changed>,
     /// Whether this node is registered.
     pub presence: watch::Sender<Presence>,
-    /// The tracks that some node runs; `None` until engine and store were listed once.
-    pub registered: watch::Sender<Option<BTreeSet<Track>>>,
+    /// The tracks that run here, which the store mirror follows; `None` until engine and store were heard once.
+    pub registered: watch::Sender<Option<Concern>>,
     memory: Mutex<Memory>,
 }
 
@@ -124,15 +120,6 @@ impl Trouble {
             Self::Refused(reason) | Self::Failed(reason) => reason,
         }
     }
-}
-
-/// What changed in the store.
-#[derive(Clone, Debug)]
-pub enum Changed {
-    /// One key.
-    Key(Arc<str>),
-    /// Anything: changes may have been missed.
-    Anything,
 }
 
 /// A container in the middle of its replacement.
@@ -178,8 +165,6 @@ pub struct Memory {
     pub owed: Owed,
     /// The replacement on this node that has a slot, or is about to take one: one at a time, whatever the scope.
     pub on_slot: Option<String>,
-    /// The tracks that run here; `None` until the engine was listed once.
-    pub tracks: Option<BTreeSet<Track>>,
     /// What this node has said in the store.
     pub said: Words,
     /// Tracks for which the bell was rung.
@@ -222,21 +207,32 @@ impl World {
         ambient: Arc<Ambient>,
         journals: Journals,
     ) -> Self {
+        let mirror = Arc::new(Mirror::new(store, Arc::clone(&ambient)));
         Self {
             engine,
-            store,
+            store: Arc::new(Through(Arc::clone(&mirror))),
+            mirror,
             keys: Keys::new(&settings.prefix),
             settings,
             account: Account::new(Arc::clone(&ambient)),
             ambient,
             journals,
             bell: Notify::new(),
-            instances: watch::Sender::new(None),
-            changes: broadcast::Sender::new(CHANGES_MAX),
             presence: watch::Sender::default(),
             registered: watch::Sender::new(None),
             memory: Mutex::default(),
         }
+    }
+
+    /// Follows in the store what concerns this node.
+    pub fn follow(&self, concern: Concern) {
+        let prefixes = concern.prefixes(&self.keys);
+        self.registered.send_if_modified(|registered| {
+            let is_news = registered.as_ref() != Some(&concern);
+            *registered = Some(concern);
+            is_news
+        });
+        self.mirror.follow(prefixes);
     }
 
     /// Rings the bell for a look at everything, and at once for one at this track.

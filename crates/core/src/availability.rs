@@ -23,6 +23,13 @@ pub struct Instance {
     pub off: bool,
 }
 
+/// That a node has instances of a track.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// The services that they are instances of.
+    pub services: BTreeSet<String>,
+}
+
 /// What a living node says of an instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {

@@ -196,6 +196,38 @@ impl Keys {
         self.instance_of(key).map(|(_, container)| container)
     }
 
+    /// Which nodes run which tracks.
+    pub fn all_runs(&self) -> String {
+        format!("{}/runs/", self.prefix)
+    }
+
+    /// Which nodes run a track.
+    pub fn runs(&self, track: &Track) -> String {
+        format!("{}{}/", self.all_runs(), text(&track.to_string()))
+    }
+
+    /// That a node runs a track, whether it lives or not.
+    pub fn run(&self, track: &Track, node: &str) -> String {
+        format!("{}{}", self.runs(track), text(node))
+    }
+
+    /// The track that a key below [`Keys::all_runs`] speaks of.
+    pub fn run_track(&self, key: &str) -> Option<Track> {
+        let (encoded, _) = key.strip_prefix(&self.all_runs())?.split_once('/')?;
+        Track::parse(&String::from_utf8(URL_SAFE_NO_PAD.decode(encoded).ok()?).ok()?).ok()
+    }
+
+    /// The keys that a node keeps for longer than it lives.
+    pub fn index(&self, node: &str) -> String {
+        format!("{}/index/{}", self.prefix, text(node))
+    }
+
+    /// The service that a key below [`Keys::all_verdicts`] speaks of.
+    pub fn verdict_service(&self, key: &str) -> Option<String> {
+        let (service, _) = key.strip_prefix(&self.all_verdicts())?.split_once('/')?;
+        String::from_utf8(URL_SAFE_NO_PAD.decode(service).ok()?).ok()
+    }
+
     /// What the nodes say of every service's instances.
     pub fn all_reports(&self) -> String {
         format!("{}/reports/", self.prefix)
@@ -260,6 +292,7 @@ mod tests {
         let track = Track::parse("registry.example.com:5000/acme/web:1.4.2").expect("a track");
         let record = keys.record(&track);
         assert_eq!(keys.track_of(&record), Some((track.clone(), "record")));
+        assert_eq!(keys.run_track(&keys.run(&track, "node-a")), Some(track.clone()));
         assert_eq!(keys.checked_track(&keys.checked(&track)), Some(track));
         assert_eq!(keys.track_of("/deployer/images/%%%/record"), None);
     }

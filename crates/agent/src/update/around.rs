@@ -8,6 +8,7 @@ use deployer_core::store::{Compare, Txn};
 use deployer_store::StoreError;
 
 use super::verify;
+use crate::concern::Concern;
 use crate::ledger;
 use crate::look::LookError;
 use crate::publish;
@@ -25,6 +26,7 @@ pub async fn look_around(world: &World) -> Result<Vec<Track>, LookError> {
     };
     let survey = Survey::take(world).await?;
     verify::forget(world, &survey);
+    world.follow(concern(world, &survey));
     let mut words = Words::default();
     let mut busy = Vec::new();
     let tracks: BTreeSet<Track> = survey.tracks(world).into_keys().collect();
@@ -39,17 +41,26 @@ pub async fn look_around(world: &World) -> Result<Vec<Track>, LookError> {
     }
     let transitions = world.memory().transitions.clone();
     for (container, transition) in &transitions {
-        words.repeat(world, &transition.service, container);
+        words.repeat(world, container, transition);
     }
     words.keep_unfinished(world, &survey);
     publish::publish(world, &words, lease).await?;
     // Where the last container of a track is gone others ask for it.
     turn::give_back(world, |track| tracks.contains(track)).await;
-    let before = world.memory().tracks.replace(tracks.clone());
-    // What changed of a track while it was not known to be here has woken nobody.
-    busy.extend(before.iter().flat_map(|before| tracks.difference(before).cloned()));
-    publish::refresh_registered(world);
     Ok(busy)
+}
+
+/// The tracks of managed containers, with the services of every container that names one of them. A container in the
+/// middle of its replacement may go by no name.
+fn concern(world: &World, survey: &Survey) -> Concern {
+    let tracks = survey.tracks(world);
+    let here = survey.containers.iter().filter_map(|container| {
+        let track = container.track().filter(|track| tracks.contains_key(track))?;
+        Some((track.clone(), container.service(&track)))
+    });
+    let transitions = world.memory().transitions.clone();
+    let replaced = transitions.into_values().map(|transition| (transition.track, transition.service));
+    here.chain(replaced).collect()
 }
 
 /// Halts the rollout of a version that met trouble here, or ends this node's halt when the trouble is over. A halt that is

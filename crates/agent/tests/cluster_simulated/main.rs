@@ -2,6 +2,7 @@
 
 mod asking;
 mod checking;
+mod cost;
 mod scenarios;
 mod storms;
 mod twins;

@@ -3,6 +3,7 @@
 use axum::http::StatusCode;
 use deployer_agent::ledger::{Ledger, verdicts_everywhere};
 use deployer_agent::look::LookError;
+use deployer_agent::runs;
 use deployer_agent::situation::TrackView;
 use deployer_agent::survey::Survey;
 use deployer_agent::update::try_again;
@@ -57,7 +58,7 @@ impl From<LookError> for ActionError {
 
 /// Asks for a track to be resolved and deployed, as a notification does.
 pub async fn deploy(world: &World, ask: Ask) -> Result<String, ActionError> {
-    let track = registered(world, &ask.of)?;
+    let track = registered(world, &ask.of).await?;
     let pending = Pending { digest: None, at: world.ambient.now() };
     // A person need not wait until it is time to ask a registry again that was away.
     world.memory().asking.wait_no_more(&track);
@@ -69,12 +70,12 @@ pub async fn deploy(world: &World, ask: Ask) -> Result<String, ActionError> {
 
 /// Tells what the registry said of a track, and what became of it.
 pub async fn history(world: &World, ask: Ask) -> Result<History, ActionError> {
-    Ok(status::history(world, &registered(world, &ask.of)?).await?)
+    Ok(status::history(world, &registered(world, &ask.of).await?).await?)
 }
 
 /// Withdraws the target, so that the entry before it becomes the target.
 pub async fn rollback(world: &World, ask: Ask) -> Result<String, ActionError> {
-    let track = registered(world, &ask.of)?;
+    let track = registered(world, &ask.of).await?;
     for _ in 0..TRIES_MAX {
         let ledger = ledger(world, &track).await?;
         let record = ledger.record.as_ref().map(|record| &record.value);
@@ -104,7 +105,7 @@ pub async fn rollback(world: &World, ask: Ask) -> Result<String, ActionError> {
 
 /// Lifts what keeps the newest version from being deployed: its withdrawal, its bad verdicts, and trouble here.
 pub async fn retry(world: &World, ask: Ask) -> Result<String, ActionError> {
-    let track = registered(world, &ask.of)?;
+    let track = registered(world, &ask.of).await?;
     for _ in 0..TRIES_MAX {
         let ledger = ledger(world, &track).await?;
         let Some(record) = &ledger.record else {
@@ -152,19 +153,18 @@ pub async fn unlock(world: &World, ask: Ask) -> Result<String, ActionError> {
     Ok(format!("slot {} is free", ask.of))
 }
 
-fn registered(world: &World, image: &str) -> Result<Track, ActionError> {
+async fn registered(world: &World, image: &str) -> Result<Track, ActionError> {
     let track = Track::parse(image).map_err(|error| ActionError::Mistake(error.to_string()))?;
-    match world.registered.borrow().as_ref() {
-        None => {
-            Err(ActionError::Away("the engine and the store were not listed yet; try again in a moment".to_owned()))
-        }
-        Some(tracks) if tracks.contains(&track) => Ok(track),
-        Some(tracks) => {
-            let known: Vec<String> = tracks.iter().map(ToString::to_string).collect();
-            let hint = if known.is_empty() { "nothing is managed yet".to_owned() } else { known.join(", ") };
-            Err(ActionError::Mistake(format!("no managed container runs {track}; managed are: {hint}")))
-        }
+    if world.registered.borrow().is_none() {
+        let text = "the engine and the store were not listed yet; try again in a moment";
+        return Err(ActionError::Away(text.to_owned()));
     }
+    if runs::is_run(world, &track).await? {
+        return Ok(track);
+    }
+    let known: Vec<String> = runs::tracks(world).await?.iter().map(ToString::to_string).collect();
+    let hint = if known.is_empty() { "nothing is managed yet".to_owned() } else { known.join(", ") };
+    Err(ActionError::Mistake(format!("no managed container runs {track}; managed are: {hint}")))
 }
 
 /// What a person decides serves no notification: one that waits for the registry goes on waiting.
@@ -178,7 +178,8 @@ fn contended(track: &Track) -> ActionError {
 
 #[cfg(test)]
 mod tests {
-    use deployer_core::availability::Instance;
+    use deployer_agent::concern::Concern;
+    use deployer_core::availability::Run;
     use deployer_core::record::{Opinion, Record, Source};
 
     use super::*;
@@ -190,7 +191,7 @@ mod tests {
         let fixture = fixture().await;
         let world = &fixture.world;
         fixture.engine.state().containers = vec![container("old", "web", "running")];
-        world.registered.send_replace(Some([track()].into()));
+        world.follow([(track(), "web".to_owned())].into_iter().collect());
         let record = Record::adopt(Some(&digest('1')), &digest('2'), Source::Hook, 0);
         let pending = Pending { digest: None, at: 0 };
         let txn = Txn::new().put(world.keys.record(&track()), &record).put(world.keys.pending(&track()), &pending);
@@ -207,10 +208,9 @@ mod tests {
     async fn a_track_that_only_other_nodes_run_is_rolled_back_and_tried_again_from_here() {
         let fixture = fixture().await;
         let world = &fixture.world;
-        world.registered.send_replace(Some([track()].into()));
-        let elsewhere = Instance { node: "b".into(), image: track(), container: "web".into(), off: false };
-        let key = world.keys.instance("shop", "b", "web");
-        world.instances.send_replace(Some([(key, elsewhere)].into()));
+        world.follow(Concern::default());
+        let elsewhere = Run { services: ["shop".to_owned()].into() };
+        world.store.txn(Txn::new().put(world.keys.run(&track(), "b"), &elsewhere)).await.expect("stored");
         let record =
             Record::adopt(Some(&digest('1')), &digest('2'), Source::Hook, 0).advanced(digest('3'), Source::Hook, 0);
         world.store.txn(Txn::new().put(world.keys.record(&track()), &record)).await.expect("stored");
