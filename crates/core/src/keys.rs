@@ -55,6 +55,11 @@ impl Keys {
         format!("{}halt", self.image(track))
     }
 
+    /// A person's last word to go on with a track: its revision ends all trouble that arose before.
+    pub fn retry(&self, track: &Track) -> String {
+        format!("{}retry", self.image(track))
+    }
+
     /// The leased marks of nodes that asked the registry and got no answer of use.
     pub fn setbacks(&self, track: &Track) -> String {
         format!("{}setback/", self.image(track))

@@ -21,4 +21,5 @@ pub mod replacement;
 pub mod slot;
 pub mod store;
 pub mod successor;
+pub mod trouble;
 pub mod webhook;

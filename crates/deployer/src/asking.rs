@@ -8,6 +8,8 @@ use deployer_core::image::{Digest, Track};
 use deployer_core::store::Revision;
 use tokio::time::Instant;
 
+use crate::ledger::Ledger;
+
 /// How long a registry that gave no answer of use is left in peace by this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wait {
@@ -19,6 +21,8 @@ pub struct Wait {
     pub reason: String,
     /// Revision of the notification that it was about, which a later one ends; 0: whatever is asked.
     pub of: Revision,
+    /// Revision of the last word of a person to go on, when it began: a later one ends it.
+    pub since: Revision,
 }
 
 /// A turn to ask for the whole cluster.
@@ -46,14 +50,10 @@ impl Asking {
         self.waits.insert(track.clone(), wait);
     }
 
-    /// How the registry of a track is left in peace, as far as that holds for the notification of this revision.
-    pub fn waiting(&self, track: &Track, pending: Revision) -> Option<&Wait> {
-        self.waits.get(track).filter(|wait| wait.of == 0 || wait.of == pending)
-    }
-
-    /// Ends every wait of a track: a person says so, or an answer came.
-    pub fn wait_no_more(&mut self, track: &Track) {
-        self.waits.remove(track);
+    /// How the registry of a track is left in peace, as far as that holds for what is to be asked now.
+    pub fn waiting(&self, track: &Track, ledger: &Ledger) -> Option<&Wait> {
+        let is_of_it = |wait: &&Wait| wait.of == 0 || wait.of == ledger.pending_revision();
+        self.waits.get(track).filter(is_of_it).filter(|wait| wait.since == ledger.retry)
     }
 
     /// When the registry of a track may be asked again.

@@ -47,6 +47,8 @@ pub struct Ledger {
     pub pending: Option<Read<Pending>>,
     /// Why a rollout stands still, and for which version.
     pub halt: Option<Read<Halt>>,
+    /// Revision of a person's last word to go on, which ends all trouble that arose before; 0: none.
+    pub retry: Revision,
     /// Who asks the registry at this moment.
     pub resolver: Option<Read<Resolver>>,
     /// Who asked it in vain a while ago.
@@ -75,6 +77,7 @@ impl Ledger {
                 Some("record") => ledger.record = Some(decode(entry)?),
                 Some("pending") => ledger.pending = Some(decode(entry)?),
                 Some("halt") => ledger.halt = Some(decode(entry)?),
+                Some("retry") => ledger.retry = entry.mod_revision,
                 Some("resolver") => ledger.resolver = Some(decode(entry)?),
                 Some(fact) if fact.starts_with("setback/") => ledger.setbacks.push(decode(entry)?.value),
                 _ => {}
@@ -112,16 +115,23 @@ impl Ledger {
         Ok(world.store.txn(self.serving_pending(world, track, txn)).await?.succeeded)
     }
 
-    /// Drops the very notification that was read, and no later one, and lifts the halt if it asked for that.
+    /// Drops the very notification that was read, and no later one. It says "go on" to whoever is in trouble.
     ///
     /// # Errors
     /// [`StoreError`] if the store does not answer; `Ok(false)` if a later notification came in.
     pub async fn settle(&self, world: &World, track: &Track) -> Result<bool, StoreError> {
         let mut txn = self.serving_pending(world, track, Txn::new());
-        if self.pending.is_some() && self.halt.is_some() {
-            txn = txn.delete(world.keys.halt(track));
+        if self.pending.is_some() {
+            txn = self.going_on(world, track, txn);
         }
         Ok(txn.then.is_empty() || world.store.txn(txn).await?.succeeded)
+    }
+
+    /// Adds the word to go on, which every node sees at once, and that the halt is lifted.
+    pub fn going_on(&self, world: &World, track: &Track, txn: Txn) -> Txn {
+        let word = serde_json::json!({"node": world.settings.node, "at": world.ambient.now()});
+        let txn = txn.put(world.keys.retry(track), &word);
+        if self.halt.is_some() { txn.delete(world.keys.halt(track)) } else { txn }
     }
 
     /// Whether it is this daemon that asks the registry.
@@ -132,12 +142,15 @@ impl Ledger {
     /// Adds that the very notification that was read is served, and that nobody asks any more or has asked in vain.
     fn serving_pending(&self, world: &World, track: &Track, txn: Txn) -> Txn {
         let txn = match self.is_asking(world) {
-            true => self.setbacks.iter().fold(txn.delete(world.keys.resolver(track)), |txn, setback| {
-                txn.delete(world.keys.setback(track, &setback.node))
-            }),
+            true => self.forgetting_setbacks(world, track, txn.delete(world.keys.resolver(track))),
             false => txn,
         };
         self.dropping_pending(world, track, txn)
+    }
+
+    /// Adds that nobody has asked the registry in vain.
+    pub fn forgetting_setbacks(&self, world: &World, track: &Track, txn: Txn) -> Txn {
+        self.setbacks.iter().fold(txn, |txn, setback| txn.delete(world.keys.setback(track, &setback.node)))
     }
 
     /// Adds that the very notification that was read is dropped.
@@ -192,7 +205,8 @@ pub async fn verdicts_everywhere(world: &World, track: &Track) -> Result<BTreeMa
 pub fn grounds(ledger: &Ledger, service: &str, digest: &Digest, revisions: &[(Digest, Revision)]) -> Grounds {
     let verdict = revisions.iter().find(|(known, _)| known == digest).map_or(0, |(_, revision)| *revision);
     let halt = ledger.halt.as_ref().map_or(0, |halt| halt.revision);
-    Grounds { record: ledger.record_revision(), service: service.to_owned(), verdict, halt }
+    let (record, retry) = (ledger.record_revision(), ledger.retry);
+    Grounds { record, service: service.to_owned(), verdict, halt, retry }
 }
 
 /// Writes an opinion, in a transaction of its own, where there is none, and gives back the one that stands. Neither does
@@ -227,7 +241,11 @@ pub async fn write_verdict(
 pub async fn halt(world: &World, track: &Track, seq: u64, reason: &str) -> Result<(), StoreError> {
     let key = world.keys.halt(track);
     let standing: Option<Read<Halt>> = world.store.get(&key).await?.map(decode).transpose()?;
-    if standing.as_ref().is_some_and(|standing| standing.value.seq >= seq) {
+    if let Some(standing) = standing.as_ref().filter(|standing| standing.value.seq >= seq) {
+        if standing.value.node == world.settings.node && standing.value.seq == seq {
+            // Of a try whose answer was lost, or of the daemon before this one, which met the same.
+            world.memory().halted.insert(track.clone(), seq);
+        }
         return Ok(());
     }
     let halt = Halt { seq, node: world.settings.node.clone(), reason: reason.to_owned(), at: world.ambient.now() };

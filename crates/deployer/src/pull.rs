@@ -86,10 +86,12 @@ async fn pull(world: &World, track: &Track) -> Result<(), LookError> {
             world.account.tell("pull", track, format!("{} is here", target.digest.short()));
         }
         Err(error) => {
-            let failures = world.memory().pulls.get(&key).map_or(0, |retry| retry.failures) + 1;
+            let since = view.ledger.retry;
+            let before = world.memory().pulls.get(&key).filter(|retry| retry.since == since).map(|r| r.failures);
+            let failures = before.unwrap_or_default() + 1;
             let wait = Backoff::REGISTRY.wait(failures, world.ambient.random());
             let (reason, is_hopeless) = (error.to_string(), error.is_hopeless());
-            let retry = Retry { failures, due: Instant::now() + wait, reason, is_hopeless };
+            let retry = Retry { failures, due: Instant::now() + wait, reason, is_hopeless, since };
             let mut memory = world.memory();
             memory.pulls.insert(key, retry);
             if let PullError::Absent { .. } = &error {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use deployer_core::image::{Digest, Track};
 use deployer_core::ownership::{Owner, owner};
-use deployer_core::policy::{LabelError, Policy};
+use deployer_core::policy::{ADOPTED, LabelError, Policy};
 use deployer_core::replacement::is_transitional;
 use serde_json::Value;
 
@@ -38,6 +38,11 @@ impl Surveyed {
     pub fn service(&self, track: &Track) -> String {
         let named = self.policy.as_ref().ok().and_then(|policy| policy.service.clone());
         named.unwrap_or_else(|| track.to_string())
+    }
+
+    /// What was adopted from the first of its predecessors, if it was made by a replacement of that.
+    pub fn adopted(&self) -> Option<Digest> {
+        Digest::parse(self.summary.labels.get(ADOPTED)?).ok()
     }
 
     /// Whether it runs and is not unhealthy.

@@ -6,12 +6,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use deployer_core::availability::Instance;
+use deployer_core::backoff::Backoff;
 use deployer_core::image::{Digest, Track};
 use deployer_core::keys::Keys;
 use deployer_core::node::Identity;
 use deployer_core::ownership::Owner;
 use deployer_core::policy::Manage;
 use deployer_core::slot::Scope;
+use deployer_core::store::Revision;
+use deployer_core::trouble::{Met, Trouble};
 use serde_json::Value;
 use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::Instant;
@@ -80,24 +83,6 @@ pub struct World {
     memory: Mutex<Memory>,
 }
 
-/// Why a version cannot be deployed to a container of this machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Trouble {
-    /// The container is such that it cannot be replaced: the others go on.
-    Refused(String),
-    /// Something is wrong that may well be wrong elsewhere, too: the rollout halts.
-    Failed(String),
-}
-
-impl Trouble {
-    /// What was seen, for people.
-    pub fn reason(&self) -> &str {
-        match self {
-            Self::Refused(reason) | Self::Failed(reason) => reason,
-        }
-    }
-}
-
 /// What changed in the store.
 #[derive(Clone, Debug)]
 pub enum Changed {
@@ -127,10 +112,11 @@ pub struct Memory {
     pub pulls: BTreeMap<(Track, Digest), Retry>,
     /// How far the pulls under way have come, for people.
     pub pulling: BTreeMap<Track, String>,
-    /// Versions, by place in their record, that failed on this node through no fault of their own, by container ID. A
+    /// The last trouble of containers of this node, by container ID, and when a refused one is looked at again. A
     /// container that a person makes anew has a new ID, and may well be without what was in the way.
-    pub failed_here: BTreeMap<(String, u64), Trouble>,
-    /// Versions for whose sake this node halted a rollout. A halt that is gone was lifted by a person.
+    pub failed_here: BTreeMap<String, (Met, Option<Instant>)>,
+    /// Versions for whose sake this daemon halted a rollout. A halt of this node that is not in here was left by the one
+    /// before.
     pub halted: BTreeMap<Track, u64>,
     /// Containers being replaced or waiting for it, with what is going on, for people.
     pub replacing: BTreeMap<String, String>,
@@ -161,12 +147,31 @@ pub struct Retry {
     pub reason: String,
     /// Whether only a person or a new push will change the outcome.
     pub is_hopeless: bool,
+    /// Revision of the last word of a person to go on, when it failed; see [`Met::since`].
+    pub since: Revision,
 }
 
 impl Memory {
     /// When something that failed is due again.
     pub fn dues(&self) -> impl Iterator<Item = Instant> {
-        self.asking.dues().chain(self.pulls.values().map(|retry| retry.due))
+        let refused = self.failed_here.values().filter_map(|(_, due)| *due);
+        self.asking.dues().chain(self.pulls.values().map(|retry| retry.due)).chain(refused)
+    }
+
+    /// The trouble that keeps a container from the version of a place, if any does.
+    pub fn trouble(&self, container_id: &str, seq: u64, retry: Revision) -> Option<&Trouble> {
+        let (met, due) = self.failed_here.get(container_id)?;
+        let is_due = due.is_some_and(|due| due <= Instant::now());
+        met.stands(seq, retry, is_due).then_some(&met.trouble)
+    }
+
+    /// Forgets everything of tracks and containers that are not here any more.
+    pub fn retain(&mut self, tracks: &BTreeSet<Track>, container_ids: &BTreeSet<&str>) {
+        self.asking.retain(tracks);
+        self.local_tags.retain(|track, _| tracks.contains(track));
+        self.pulls.retain(|(track, _), _| tracks.contains(track));
+        self.halted.retain(|track, _| tracks.contains(track));
+        self.failed_here.retain(|id, _| container_ids.contains(id.as_str()));
     }
 }
 
@@ -200,6 +205,19 @@ impl World {
     pub fn ring_for(&self, track: Track) {
         self.memory().rung.insert(track);
         self.bell.notify_one();
+    }
+
+    /// Notes that a version cannot be deployed to a container of this machine. Whether that is news.
+    pub fn meet(&self, container_id: &str, trouble: Trouble, seq: u64, since: Revision) -> bool {
+        let random = self.ambient.random();
+        let mut memory = self.memory();
+        let before = memory.failed_here.get(container_id).map(|(met, _)| met);
+        let met = Met::again(before, trouble, seq, since);
+        let is_refused = matches!(met.trouble, Trouble::Refused(_));
+        let due = is_refused.then(|| Instant::now() + Backoff::REFUSAL.wait(met.failures, random));
+        let is_news = met.failures == 1;
+        memory.failed_here.insert(container_id.to_owned(), (met, due));
+        is_news
     }
 
     /// The memory. Never held across a wait.

@@ -2,7 +2,6 @@
 
 use axum::http::StatusCode;
 use deployer_core::image::Track;
-use deployer_core::plan::Answer;
 use deployer_core::record::Pending;
 use deployer_core::slot;
 use deployer_core::store::Txn;
@@ -10,11 +9,9 @@ use thiserror::Error;
 
 use super::Ask;
 use crate::ledger::{Ledger, verdicts_everywhere};
-use crate::situation::TrackView;
 use crate::status::{self, History};
 use crate::store::StoreError;
-use crate::survey::Survey;
-use crate::update::{LookError, try_again};
+use crate::update::LookError;
 use crate::world::World;
 
 /// Tries of a compare-and-swap against others who change the same record.
@@ -58,10 +55,9 @@ impl From<LookError> for ActionError {
 pub async fn deploy(world: &World, ask: Ask) -> Result<String, ActionError> {
     let track = registered(world, &ask.of)?;
     let pending = Pending { digest: None, at: world.ambient.now() };
+    let ledger = Ledger::read(world, &track).await?;
     // A person need not wait until it is time to ask a registry again that was away.
-    world.memory().asking.wait_no_more(&track);
-    let setbacks = Ledger::read(world, &track).await?.setbacks;
-    let txn = setbacks.iter().fold(Txn::new(), |txn, setback| txn.delete(world.keys.setback(&track, &setback.node)));
+    let txn = ledger.going_on(world, &track, ledger.forgetting_setbacks(world, &track, Txn::new()));
     world.store.txn(txn.put(world.keys.pending(&track), &pending)).await?;
     Ok(format!("asked the registry about {track}"))
 }
@@ -101,7 +97,7 @@ pub async fn rollback(world: &World, ask: Ask) -> Result<String, ActionError> {
     Err(contended(&track))
 }
 
-/// Lifts what keeps the newest version from being deployed: its withdrawal, its bad verdicts, and trouble here.
+/// Lifts what keeps the newest version from being deployed: its withdrawal, its bad verdicts, and trouble of any node.
 pub async fn retry(world: &World, ask: Ask) -> Result<String, ActionError> {
     let track = registered(world, &ask.of)?;
     for _ in 0..TRIES_MAX {
@@ -118,14 +114,7 @@ pub async fn retry(world: &World, ask: Ask) -> Result<String, ActionError> {
         let verdicts = verdicts_everywhere(world, &track).await?;
         let bad = verdicts.iter().filter(|(_, verdicts)| verdicts.is_bad(&newest.digest));
         let lift = bad.fold(Txn::new(), |txn, (service, _)| txn.delete(world.keys.verdict(service, &newest.digest)));
-        // The nodes that halted the rollout see that somebody lifted it, and try again.
-        let lift = if ledger.halt.is_some() { lift.delete(world.keys.halt(&track)) } else { lift };
-        if !lift.then.is_empty() {
-            world.store.txn(lift).await?;
-        }
-        let survey = Survey::take(world).await.map_err(LookError::from)?;
-        try_again(world, &TrackView::of(world, &survey, &track, Answer::NotAsked).await?);
-        world.bell.notify_one();
+        world.store.txn(ledger.going_on(world, &track, lift)).await?;
         world.account.tell("retry", &track, format!("version {} is tried again", newest.seq));
         return Ok(format!("version {} of {track} ({}) is tried again", newest.seq, newest.digest.short()));
     }

@@ -63,14 +63,14 @@ fn container(world: &World, survey: &Survey, view: &TrackView, decision: &Decisi
     let (state, reason) = match doing {
         Some(doing) if doing.starts_with("waiting for") => ("waiting", doing),
         Some(doing) => ("replacing", doing),
-        None => state_of(world, view, decision),
+        None => state_of(decision),
     };
     ContainerStatus {
         node: world.settings.node.clone(),
         name: summary.name.clone(),
         id: summary.id.clone(),
         image_id: summary.image_id.clone(),
-        digest: survey.digests_of(&view.track, &summary.image_id).first().map(ToString::to_string),
+        digest: view.digest_of(survey, decision).map(|digest| digest.to_string()),
         state: state.to_owned(),
         reason,
         row: format!("{}: {}", decision.row.name, decision.row.consequence),
@@ -79,18 +79,18 @@ fn container(world: &World, survey: &Survey, view: &TrackView, decision: &Decisi
 }
 
 /// How a container is, in a word, while nothing is being done to it, and why.
-pub fn state_of(world: &World, view: &TrackView, decision: &Decision) -> (&'static str, String) {
+pub fn state_of(decision: &Decision) -> (&'static str, String) {
     let is_target = decision.target_image.as_ref() == Some(&decision.container.summary.image_id);
     let because = || if decision.note.is_empty() { decision.row.state.to_owned() } else { decision.note.clone() };
     match decision.row.name {
         "pinned" | "not_managed" | "foreign" => ("unmanaged", because()),
-        "refused" | "local_build" | "no_version" | "halted" => ("held_back", because()),
+        "refused" | "local_build" | "no_version" | "halted" | "ahead" | "never_ran" => ("held_back", because()),
         "failed_here" => ("failed_here", because()),
-        "unavailable" if decision.trouble(world, &view.track).is_some() => ("failed_here", because()),
+        "unavailable" if decision.trouble.is_some() => ("failed_here", because()),
         "absent" | "unavailable" => ("pulling", because()),
         "nothing_to_do" if is_target && decision.note.is_empty() => ("current", String::new()),
         "nothing_to_do" => ("held_back", because()),
-        "hook" | "first_sight" | "moved_by_hand" | "check" if is_target => ("current", because()),
+        "hook" | "first_sight" | "moved_by_hand" | "lost" | "check" if is_target => ("current", because()),
         _ => ("stale", because()),
     }
 }

@@ -243,7 +243,7 @@ fn track_status(
 fn trouble(world: &World, view: &TrackView) -> Option<String> {
     let ledger = &view.ledger;
     let pending = ledger.pending_revision();
-    let here = world.memory().asking.waiting(&view.track, pending).map(|wait| wait.reason.clone());
+    let here = world.memory().asking.waiting(&view.track, ledger).map(|wait| wait.reason.clone());
     let nobody_asks = ledger.resolver.is_none();
     let elsewhere = ledger.setbacks.iter().filter(|setback| nobody_asks && setback.is_of(pending));
     let elsewhere = elsewhere.max_by_key(|setback| setback.failures);

@@ -21,7 +21,6 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-pub use around::try_again;
 use around::{look_around, remember_tag};
 use resolve::Asked;
 

@@ -6,17 +6,16 @@
 use deployer_core::asking::{Question, Setback, Then, then};
 use deployer_core::backoff::Backoff;
 use deployer_core::image::{Digest, Track};
-use deployer_core::plan::Answer;
+use deployer_core::plan::{Answer, Ownership};
 use deployer_core::record::{Record, Source};
 use deployer_core::store::Txn;
 use tokio::time::Instant;
 
 use super::LookError;
-use super::around::try_again;
 use crate::asking::Wait;
 use crate::engine::{ResolveError, Resolved};
 use crate::ledger::Ledger;
-use crate::situation::{TrackView, unrecorded};
+use crate::situation::{Decision, TrackView, unrecorded};
 use crate::store::StoreError;
 use crate::survey::Survey;
 use crate::turn;
@@ -49,7 +48,8 @@ pub async fn ask(world: &World, track: &Track, view: &TrackView) -> Result<Asked
     };
     let failures = failures(world, &before, track) + 1;
     let mut memory = world.memory();
-    memory.asking.wait(track, Wait { failures, due: Instant::now(), reason, of });
+    let since = before.retry;
+    memory.asking.wait(track, Wait { failures, due: Instant::now(), reason, of, since });
     if let Some(turn) = memory.asking.turn(track) {
         turn.failures += 1;
     }
@@ -90,7 +90,7 @@ fn classify(
 /// Failures in a row for the same question, here or elsewhere.
 fn failures(world: &World, ledger: &Ledger, track: &Track) -> u32 {
     let pending = ledger.pending_revision();
-    let here = world.memory().asking.waiting(track, pending).map_or(0, |wait| wait.failures);
+    let here = world.memory().asking.waiting(track, ledger).map_or(0, |wait| wait.failures);
     let elsewhere = ledger.setbacks.iter().filter(|setback| setback.is_of(pending));
     elsewhere.map(|setback| setback.failures).fold(here, u32::max)
 }
@@ -110,7 +110,7 @@ pub async fn set_back(
     let random = world.ambient.random();
     let (wait, time, failures_in_turn) = {
         let mut memory = world.memory();
-        let Some(wait) = memory.asking.waiting(track, before.pending_revision()).cloned() else { return Ok(()) };
+        let Some(wait) = memory.asking.waiting(track, before).cloned() else { return Ok(()) };
         let time = backoff.wait(wait.failures, random);
         let wait = Wait { due: Instant::now() + time, ..wait };
         memory.asking.wait(track, wait.clone());
@@ -189,10 +189,13 @@ pub async fn advance(
     Ok(())
 }
 
-/// The digest that containers of the track run now; the registry's own if it is among several.
+/// What is adopted when a track is first seen: a digest that a managed container runs now; the registry's own if it is
+/// among several. What somebody tries out beside it, or has left behind, is nothing to go back to.
 fn running_digest(survey: &Survey, view: &TrackView, registry: &Digest) -> Option<Digest> {
-    let image = &view.decisions.first()?.container.summary.image_id;
-    let digests = survey.digests_of(&view.track, image);
+    let is_ours = |decision: &&Decision| decision.situation.ownership == Ownership::Managed;
+    let running = view.decisions.iter().filter(is_ours).filter(|decision| decision.container.is_meant_to_run());
+    let digests: Vec<Digest> =
+        running.flat_map(|decision| survey.digests_of(&view.track, &decision.container.summary.image_id)).collect();
     digests.iter().find(|digest| *digest == registry).or(digests.first()).cloned()
 }
 
@@ -207,8 +210,6 @@ pub async fn settle(world: &World, survey: &Survey, view: &TrackView, before: &L
     hear(world, view);
     accept_tag(world, survey, track);
     if before.pending.is_some() {
-        // A new push says: go on where a rollout was halted.
-        try_again(world, view);
         world.account.tell("hook", track, "the registry has nothing newer".to_owned());
     }
     Ok(())

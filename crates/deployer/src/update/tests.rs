@@ -60,9 +60,12 @@ async fn a_retry_that_comes_due_beside_another_wake_is_not_forgotten() {
     let ((wake, wakes), (pulls, _tracks), (replacements, _names)) =
         (mpsc::channel(9), mpsc::channel(9), mpsc::channel(9));
     let world = Arc::clone(&fixture.world);
+    fixture.engine.state().containers = vec![container("old", "web", "exited")];
+    let record = Record::adopt(None, &digest('2'), Source::Hook, 0);
+    world.store.txn(Txn::new().put(world.keys.record(&track()), &record)).await.expect("stored");
     let due = Instant::now() + std::time::Duration::from_secs(1);
-    let retry = Retry { failures: 1, due, reason: String::new(), is_hopeless: false };
-    world.memory().pulls.insert((track(), digest('2')), retry);
+    let retry = Retry { failures: 1, due, reason: String::new(), is_hopeless: false, since: 0 };
+    world.memory().pulls.insert((track(), digest('9')), retry);
     let update = Update { world: Arc::clone(&world), wakes, pulls, replacements };
     let other_wake = async {
         // Wakes are taken before alarms, so this one is taken when the retry is due.

@@ -3,7 +3,9 @@
 mod asking;
 mod scenarios;
 mod storms;
+mod trouble;
 mod twins;
+mod versions;
 
 #[path = "../simulated/mod.rs"]
 mod simulated;

@@ -44,7 +44,7 @@ pub struct Cluster {
 impl Cluster {
     /// So many machines that run version 1, and whose daemons have come to rest.
     pub async fn start(machines: usize, containers: &[&str], seed: u64) -> Self {
-        let run = |engine: &SimulatedEngine, _: &str, track: &Track| {
+        let run = |engine: &SimulatedEngine, _: &SimulatedRegistry, track: &Track| {
             containers.iter().for_each(|container| engine.run(track, container));
         };
         let mut cluster = Self::of(machines, seed, run).await;
@@ -53,7 +53,7 @@ impl Cluster {
     }
 
     /// So many machines on each of which somebody has run something of the track, and whose daemons have come to rest.
-    pub async fn of(machines: usize, seed: u64, run: impl Fn(&SimulatedEngine, &str, &Track)) -> Self {
+    pub async fn of(machines: usize, seed: u64, run: impl Fn(&SimulatedEngine, &SimulatedRegistry, &Track)) -> Self {
         let (registry, attendance) = (SimulatedRegistry::default(), Attendance::default());
         let store = SimulatedStore::new(seed);
         let track = Track::parse("registry.example.com/acme/web:1").expect("a track");
@@ -62,7 +62,7 @@ impl Cluster {
         let members = names.zip(1..).map(|(name, number)| {
             let seed = seed * 1000 + number * 100;
             let engine = SimulatedEngine::new(name, &registry, &attendance, seed);
-            run(&engine, name, &track);
+            run(&engine, &registry, &track);
             engine.slow(ENGINE, LIFE);
             let line = store.handle(name);
             line.slow(LINE);

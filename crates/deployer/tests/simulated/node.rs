@@ -21,6 +21,7 @@ use deployer_core::record::Pending;
 use deployer_core::replacement::Phase;
 use deployer_core::slot::Scope;
 use deployer_core::store::Txn;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -119,15 +120,23 @@ impl Node {
     }
 
     /// Has its daemon do what a person asks for on the command line.
-    pub async fn command(&self, what: &str, of: &str) -> String {
-        let api = deployer::control::router(Arc::clone(&self.world), CancellationToken::new());
-        let body = serde_json::json!({"of": of}).to_string();
+    pub async fn command(&self, what: &str, of: &str) -> Value {
         let request = Request::post(format!("/v1/{what}")).header("content-type", "application/json");
-        let answer = api.oneshot(request.body(Body::from(body)).expect("a request")).await.expect("an answer");
-        let (is_done, body) = (answer.status().is_success(), to_bytes(answer.into_body(), usize::MAX).await);
-        let text = String::from_utf8_lossy(&body.expect("short")).into_owned();
-        assert!(is_done, "{what} {of}: {text}");
-        text
+        self.ask(request.body(Body::from(json!({"of": of}).to_string())).expect("a request")).await
+    }
+
+    /// What `deployer status` shows.
+    pub async fn status(&self) -> Value {
+        self.ask(Request::get("/v1/status").body(Body::empty()).expect("a request")).await
+    }
+
+    async fn ask(&self, request: Request<Body>) -> Value {
+        let api = deployer::control::router(Arc::clone(&self.world), CancellationToken::new());
+        let answer = api.oneshot(request).await.expect("an answer");
+        let is_done = answer.status().is_success();
+        let body = to_bytes(answer.into_body(), usize::MAX).await.expect("short");
+        assert!(is_done, "{}", String::from_utf8_lossy(&body));
+        serde_json::from_slice(&body).expect("JSON")
     }
 
     /// Whether nothing is being replaced.

@@ -66,6 +66,17 @@ impl SimulatedRegistry {
         digest
     }
 
+    /// Pushes an index that has another digest and the very image of an earlier version.
+    pub fn push_again(&self, track: &Track, number: u32, earlier: &Digest) -> Digest {
+        let digest = digest(number);
+        let mut state = self.lock();
+        let Image { id, behaviour, .. } = &state.images[earlier];
+        let image = Image { id: id.clone(), behaviour: *behaviour, touched: BTreeSet::new() };
+        state.images.insert(digest.clone(), image);
+        state.tags.insert(track.to_string(), digest.clone());
+        digest
+    }
+
     /// What a tag points to.
     pub fn tag(&self, track: &Track) -> Option<Digest> {
         self.lock().tags.get(&track.to_string()).cloned()

@@ -63,8 +63,6 @@ pub struct State {
     pub is_dead: bool,
     /// Whether there is no room for a further image.
     pub is_full: bool,
-    /// Whether the networks that containers ask for are gone.
-    pub has_no_networks: bool,
     /// Calls that are refused for as long as they are in here.
     pub refused: BTreeSet<&'static str>,
     /// The longest that a request or an answer is on its way, and that a process takes to begin or to end.
@@ -87,7 +85,6 @@ impl State {
             faults: BTreeMap::new(),
             is_dead: false,
             is_full: false,
-            has_no_networks: false,
             refused: BTreeSet::new(),
             way_longest: Duration::ZERO,
             life_longest: Duration::ZERO,

@@ -70,6 +70,20 @@ impl SimulatedEngine {
         self.take_attendance(&state);
     }
 
+    /// Runs a container that shares the network of another one, whose replacement would take it away.
+    pub fn lean_on(&self, track: &Track, name: &str, other: &str) {
+        self.run_labeled(track, name, json!({}));
+        let mut state = self.lock();
+        let other = state.find(other).expect("a container of this name");
+        state.found(name).expect("just made").body["HostConfig"]["NetworkMode"] = json!(format!("container:{other}"));
+        state.watched.remove(name);
+    }
+
+    /// The name of this engine's node.
+    pub fn node(&self) -> String {
+        self.lock().node.clone()
+    }
+
     /// Stops a container, as a person would.
     pub fn stop_by_hand(&self, name: &str) {
         let mut state = self.lock();
@@ -93,11 +107,6 @@ impl SimulatedEngine {
     /// Has no room for a further image any more, or again.
     pub fn set_full(&self, is_full: bool) {
         self.lock().is_full = is_full;
-    }
-
-    /// Has lost the networks that containers ask for, or has them again.
-    pub fn set_without_networks(&self, has_no_networks: bool) {
-        self.lock().has_no_networks = has_no_networks;
     }
 
     /// Refuses a call, or does not any more.
