@@ -227,6 +227,17 @@ mod tests {
     }
 
     #[test]
+    fn a_node_has_answered_the_barrier_when_it_has_the_digest_or_says_why_not() {
+        let digest = |letter: &str| Digest::parse(&format!("sha256:{}", letter.repeat(64))).expect("a digest");
+        let fetched = Fetched {
+            here: [digest("a")].into(),
+            trouble: vec![(digest("b"), "disk full".into()), (digest("c"), "denied".into())],
+        };
+        let answered = ["a", "b", "c", "d"].map(|letter| fetched.speaks_of(&digest(letter)));
+        assert_eq!(answered, [true, true, true, false]);
+    }
+
+    #[test]
     fn a_limit_is_a_number_or_a_percentage_and_never_zero() {
         for text in ["0", "0%", "101%", "-1", "", "%", "one"] {
             assert_eq!(Limit::parse(text), None, "{text}");

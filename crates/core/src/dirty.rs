@@ -38,11 +38,6 @@ impl<K: Ord + Clone> Dirty<K> {
     pub fn done(&mut self, key: &K) {
         self.under_way.remove(key);
     }
-
-    /// Whether a look at the key is under way or waits.
-    pub fn contains(&self, key: &K) -> bool {
-        self.under_way.contains(key) || self.waiting.contains(key)
-    }
 }
 
 #[cfg(test)]

@@ -134,8 +134,9 @@ impl Gate {
     fn probe(&mut self, now_ms: u64, missing: Option<String>) -> Judgement {
         if let Some(missing) = missing {
             self.passes = 0;
-            if now_ms >= self.settings.timeout_ms.max(self.settings.stable_ms) {
-                let limit = self.settings.timeout_ms as f64 / 1000.0;
+            let limit_ms = self.settings.timeout_ms.max(self.settings.stable_ms);
+            if now_ms >= limit_ms {
+                let limit = limit_ms as f64 / 1000.0;
                 return Judgement::Failed(format!("not ready within {limit} s: {missing}"));
             }
             return Judgement::Wait(missing);
@@ -177,112 +178,4 @@ pub fn required_ports(labelled: &[u16], answered: &[u16], published: &[u16], pre
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SETTINGS: GateSettings = GateSettings { timeout_ms: 10_000, stable_ms: 2_000, monitor_ms: 5_000 };
-
-    fn up() -> Sample {
-        Sample {
-            is_running: true,
-            is_paused: false,
-            exit_code: 0,
-            started_at: "t0".into(),
-            restart_count: 0,
-            health: Health::NoCheck,
-            silent: Vec::new(),
-        }
-    }
-
-    fn silent() -> Sample {
-        Sample { silent: vec!["TCP port 80".into()], ..up() }
-    }
-
-    /// Plays samples at their times and gives the first judgement that is not "wait", with its time.
-    #[track_caller]
-    fn check(mut gate: Gate, samples: &[(u64, Sample)], expected: Option<(u64, &str)>) {
-        let end = samples.iter().find_map(|(now, sample)| match gate.judge(*now, sample) {
-            Judgement::Wait(_) => None,
-            Judgement::Passed => Some((*now, "passed".to_owned())),
-            Judgement::Failed(reason) => Some((*now, reason)),
-        });
-        assert_eq!(end.as_ref().map(|(at, text)| (*at, text.as_str())), expected);
-    }
-
-    fn every(step: u64, until: u64, sample: impl Fn(u64) -> Sample) -> Vec<(u64, Sample)> {
-        (0..=until / step).map(|i| (i * step, sample(i * step))).collect()
-    }
-
-    #[test]
-    fn passes_after_the_stable_window_and_two_looks() {
-        check(Gate::new(SETTINGS), &every(500, 9_000, |_| up()), Some((2_500, "passed")));
-    }
-
-    #[test]
-    fn with_zero_windows_one_good_look_is_enough() {
-        let zero = GateSettings { timeout_ms: 0, stable_ms: 0, monitor_ms: 0 };
-        check(Gate::with_monitor(zero), &[(3, up())], Some((3, "passed")));
-    }
-
-    #[test]
-    fn the_first_instance_is_watched_longer() {
-        check(Gate::with_monitor(SETTINGS), &every(500, 9_000, |_| up()), Some((7_500, "passed")));
-    }
-
-    #[test]
-    fn dying_in_the_monitor_window_fails() {
-        let dies = |now| if now < 6_000 { up() } else { Sample { is_running: false, exit_code: 3, ..up() } };
-        check(Gate::with_monitor(SETTINGS), &every(500, 9_000, dies), Some((6_000, "exited with code 3")));
-    }
-
-    #[test]
-    fn a_restart_by_the_engine_fails_even_if_it_runs_now() {
-        let looped = |now| Sample { restart_count: u64::from(now > 500), ..up() };
-        let reason = "exited and was started again by the engine";
-        check(Gate::new(SETTINGS), &every(500, 9_000, looped), Some((1_000, reason)));
-    }
-
-    #[test]
-    fn never_listening_misses_the_gate() {
-        let reason = "not ready within 10 s: no answer on TCP port 80";
-        check(Gate::new(SETTINGS), &every(500, 20_000, |_| silent()), Some((10_000, reason)));
-    }
-
-    #[test]
-    fn health_must_be_healthy_and_unhealthy_ends_it_at_once() {
-        let healthy_late =
-            |now| Sample { health: if now < 4_000 { Health::Starting } else { Health::Healthy }, ..up() };
-        check(Gate::new(SETTINGS), &every(500, 9_000, healthy_late), Some((4_500, "passed")));
-        let unhealthy = |_| Sample { health: Health::Unhealthy, ..up() };
-        check(Gate::new(SETTINGS), &every(500, 9_000, unhealthy), Some((0, "its HEALTHCHECK reports unhealthy")));
-    }
-
-    #[test]
-    fn one_slow_look_does_not_end_the_monitor_window() {
-        let slow_once = |now| if now == 4_000 { silent() } else { up() };
-        check(Gate::with_monitor(SETTINGS), &every(500, 9_000, slow_once), Some((7_500, "passed")));
-        let gone = |now| if now >= 4_000 { silent() } else { up() };
-        let reason = "was ready, then not any more: no answer on TCP port 80";
-        check(Gate::with_monitor(SETTINGS), &every(500, 9_000, gone), Some((5_000, reason)));
-    }
-
-    #[test]
-    fn a_pause_is_no_failure_and_its_time_does_not_count() {
-        let paused = |now| match now {
-            1_000..60_000 => Sample { is_paused: true, ..silent() },
-            _ => up(),
-        };
-        check(Gate::new(SETTINGS), &every(500, 90_000, paused), Some((61_500, "passed")));
-    }
-
-    #[test]
-    fn ports_are_required_as_the_predecessor_answered() {
-        assert_eq!(required_ports(&[90], &[80], &[80, 443], true), [80, 90]);
-        assert_eq!(required_ports(&[], &[], &[443], false), [443]);
-        assert_eq!(
-            required_ports(&[], &[], &[443], true),
-            [0u16; 0],
-            "a port that nobody listened on is not asked for"
-        );
-    }
-}
+mod tests;

@@ -1,18 +1,21 @@
 //! The decisions of deployer: pure functions and state machines.
 //!
 //! Nothing here waits, reads a clock, draws a random number, or speaks to anything outside; what is needed of
-//! the world is passed in. The crate `deployer` carries the decisions out.
+//! the world is passed in. The other crates carry the decisions out, and none of them is known here.
 
+pub mod ambient;
 pub mod asking;
 pub mod availability;
 pub mod backoff;
 pub mod dirty;
 pub mod doctor;
 pub mod gate;
+pub mod healthcheck;
 pub mod image;
 pub mod keys;
 pub mod node;
 pub mod ownership;
+pub mod plain;
 pub mod plan;
 pub mod policy;
 pub mod queue;

@@ -7,6 +7,8 @@
 
 use serde_json::Value;
 
+use crate::plain;
+
 /// Label by which an operator says who looks after a container: `systemd:UNIT`, or `none` against a wrong finding.
 pub const LABEL_SUPERVISOR: &str = "deployer.supervisor";
 
@@ -71,8 +73,13 @@ pub enum Owner {
 pub enum Evidence {
     /// The label [`LABEL_SUPERVISOR`].
     Label,
-    /// A client of the unit is attached to the container; its command line.
-    Client(String),
+    /// A client of the unit is attached to the container. Of its command line, which may hold passwords, nothing is told.
+    Client {
+        /// `docker` or `docker-compose`.
+        program: String,
+        /// The container's name.
+        container: String,
+    },
     /// The unit's file names the container.
     UnitFile,
     /// The container's processes are in the unit's control group.
@@ -82,7 +89,7 @@ pub enum Evidence {
 /// What the machine shows about a container's supervision, gathered by an edge. All absent where it could not look.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Supervision {
-    /// Command line of a live client that is attached to the container and belongs to a service.
+    /// Program of a live client that is attached to the container and belongs to a service.
     pub attached_client: Option<String>,
     /// The unit of that client, or one whose file names the container.
     pub unit: Option<String>,
@@ -110,7 +117,9 @@ impl Owner {
             Self::OtherAgent(mark) => Some(format!("it belongs to another agent (it has {mark})")),
             Self::Supervisor { unit, evidence } => Some(match evidence {
                 Evidence::Label => format!("it is run by {unit} (label {LABEL_SUPERVISOR})"),
-                Evidence::Client(command) => format!("it is run by {unit} (its client '{command}' is attached)"),
+                Evidence::Client { program, container } => {
+                    format!("it is run by {unit} (its client {program} is attached to {container})")
+                }
                 Evidence::UnitFile => format!("it is run by {unit} (its file names the container)"),
                 Evidence::ControlGroup => {
                     format!("it is run by {unit} (its processes are in that unit's control group)")
@@ -147,6 +156,7 @@ pub fn owner(container: &Value, supervision: &Supervision) -> Owner {
 /// What an operator should know although the container is replaced all the same.
 pub fn warning(container: &Value) -> Option<String> {
     let label = labels(container).map(|(name, _)| name).find(|name| name.starts_with(WATCHTOWER_LABELS))?;
+    let label = plain::words(label);
     Some(format!(
         "has Watchtower's label {label}; if Watchtower still runs here, two updaters replace the same container"
     ))
@@ -154,6 +164,10 @@ pub fn warning(container: &Value) -> Option<String> {
 
 fn labels(container: &Value) -> impl Iterator<Item = (&String, &Value)> {
     container.pointer("/Config/Labels").and_then(Value::as_object).into_iter().flatten()
+}
+
+fn name(container: &Value) -> &str {
+    container.get("Name").and_then(Value::as_str).unwrap_or("").trim_start_matches('/')
 }
 
 fn matches_label(pattern: &str, label: &str) -> bool {
@@ -168,15 +182,14 @@ fn by_label(container: &Value) -> Option<Owner> {
     }
     let mut names = labels(container).map(|(name, _)| name);
     let mark = names.find(|name| AGENT_LABELS.iter().any(|pattern| matches_label(pattern, name)))?;
-    Some(Owner::OtherAgent(format!("label {mark}")))
+    Some(Owner::OtherAgent(format!("label {}", plain::words(mark))))
 }
 
 /// Kubernetes is known by its containers' names and control groups even where labels were lost.
 fn by_name_and_cgroup(container: &Value, supervision: &Supervision) -> Option<Owner> {
-    let text = |pointer: &str| container.pointer(pointer).and_then(Value::as_str).unwrap_or("");
-    let name = text("/Name").trim_start_matches('/');
-    let groups = [text("/HostConfig/CgroupParent"), supervision.cgroup.as_deref().unwrap_or("")];
-    let is_kubernetes = name.starts_with("k8s_") || groups.iter().any(|group| group.contains("kubepods"));
+    let parent = container.pointer("/HostConfig/CgroupParent").and_then(Value::as_str).unwrap_or("");
+    let groups = [parent, supervision.cgroup.as_deref().unwrap_or("")];
+    let is_kubernetes = name(container).starts_with("k8s_") || groups.iter().any(|group| group.contains("kubepods"));
     is_kubernetes.then_some(Owner::Kubernetes)
 }
 
@@ -193,16 +206,19 @@ fn by_environment(container: &Value) -> Option<Owner> {
 fn supervisor(container: &Value, supervision: &Supervision) -> Option<Owner> {
     let label = labels(container).find(|(name, _)| *name == LABEL_SUPERVISOR).and_then(|(_, value)| value.as_str());
     if let Some(label) = label {
-        let unit = label.strip_prefix("systemd:").unwrap_or(label).to_owned();
+        let unit = plain::words(label.strip_prefix("systemd:").unwrap_or(label));
         return (label != "none").then_some(Owner::Supervisor { unit, evidence: Evidence::Label });
     }
-    if let Some(unit) = supervision.unit.clone() {
-        let evidence = supervision.attached_client.clone().map_or(Evidence::UnitFile, Evidence::Client);
+    if let Some(unit) = supervision.unit.as_deref().map(plain::words) {
+        let evidence = supervision.attached_client.clone().map_or(Evidence::UnitFile, |program| Evidence::Client {
+            program,
+            container: plain::words(name(container)),
+        });
         return Some(Owner::Supervisor { unit, evidence });
     }
     let id = container.get("Id").and_then(Value::as_str).unwrap_or("");
     let unit = service_of_cgroup(supervision.cgroup.as_deref()?, id)?;
-    Some(Owner::Supervisor { unit: unit.to_owned(), evidence: Evidence::ControlGroup })
+    Some(Owner::Supervisor { unit: plain::words(unit), evidence: Evidence::ControlGroup })
 }
 
 /// The service that a control group belongs to. One that is named after the container was made by the engine, in
@@ -302,15 +318,15 @@ mod tests {
 
     #[test]
     fn a_service_with_an_attached_client_or_a_unit_file_is_a_supervisor() {
-        let client = "it is run by web.service (its client 'docker run --name web x' is attached)";
-        check(json!({}), found("docker run --name web x", "web.service", ""), "supervisor", client);
+        let client = "it is run by web.service (its client docker is attached to web)";
+        check(json!({ "Name": "/web" }), found("docker", "web.service", ""), "supervisor", client);
         check(
             json!({}),
             found("", "web.service", ""),
             "supervisor",
             "it is run by web.service (its file names the container)",
         );
-        check(json!({}), found("docker run x", "", ""), "user", "");
+        check(json!({}), found("docker", "", ""), "user", "");
     }
 
     #[test]
@@ -347,11 +363,23 @@ mod tests {
     #[test]
     fn the_operators_label_stands_above_what_was_found() {
         let labelled = |value: &str| json!({ "Config": { "Labels": { LABEL_SUPERVISOR: value } } });
-        check(labelled("none"), found("docker run x", "web.service", "/system.slice/web.service"), "user", "");
+        check(labelled("none"), found("docker", "web.service", "/system.slice/web.service"), "user", "");
         let reason = "it is run by web.service (label deployer.supervisor)";
         check(labelled("systemd:web.service"), Supervision::default(), "supervisor", reason);
         let swarm = json!({ "Config": { "Labels": { LABEL_SUPERVISOR: "none", "com.docker.swarm.task.id": "x" } } });
         check(swarm, Supervision::default(), "swarm", "it belongs to Docker Swarm, which would make it again");
+    }
+
+    #[test]
+    fn security_9_no_owner_brings_a_control_character_before_people() {
+        let other = r"it belongs to another agent (it has label io.rancher.container.\u001b[2J)";
+        check_label("io.rancher.container.\u{1b}[2J", "x", "other_agent", other);
+        let labelled = r"it is run by web\n\u001b[2J.service (label deployer.supervisor)";
+        check_label(LABEL_SUPERVISOR, "systemd:web\n\u{1b}[2J.service", "supervisor", labelled);
+        let reason = r"it is run by w\u001beb.service (its client docker is attached to a\n)";
+        check(json!({ "Name": "/a\n" }), found("docker", "w\u{1b}eb.service", ""), "supervisor", reason);
+        let labels = json!({ "Config": { "Labels": { "com.centurylinklabs.watchtower.\u{1b}": "true" } } });
+        assert!(warning(&labels).is_some_and(|warning| !warning.contains('\u{1b}')));
     }
 
     #[test]

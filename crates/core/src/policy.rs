@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use crate::availability::Limit;
 use crate::ownership::LABEL_SUPERVISOR;
+use crate::plain;
 
 /// Whether a daemon manages a container: `deployer.enable=true`, or another value that the daemon was given.
 pub const ENABLE: &str = "deployer.enable";
@@ -134,6 +135,13 @@ pub struct Policy {
     pub stop_timeout: Option<Duration>,
 }
 
+/// The longest that a label or an image can make anybody wait, for the slot of a cluster is held as long. A label beyond
+/// it is refused; a HEALTHCHECK that would need longer to say unhealthy is cut.
+pub const LONGEST: Duration = Duration::from_secs(3600);
+
+/// The longest name of a service, which is part of many keys. A longer one is refused.
+const SERVICE_CHARS_MAX: usize = 256;
+
 /// The default of `deployer.monitor`.
 const MONITOR: Duration = Duration::from_secs(30);
 /// The default of `deployer.health.timeout`.
@@ -166,13 +174,18 @@ impl Policy {
     }
 
     fn follow(&mut self, label: &str, value: &str) -> Result<(), LabelError> {
-        let refused = |expected| LabelError::Value { label: label.to_owned(), value: value.to_owned(), expected };
-        let duration = || parse_duration(value).ok_or_else(|| refused("a duration such as 500ms, 5s or 2m"));
+        let refused = |expected| LabelError::Value { label: plain::words(label), value: plain::words(value), expected };
+        let duration = || {
+            let duration = parse_duration(value).filter(|duration| *duration <= LONGEST);
+            duration.ok_or_else(|| refused("a duration such as 500ms, 5s or 2m, of an hour at most"))
+        };
         match label {
             ENABLE | TXN | REPLACES | DIGEST | ADOPTED | USER => {}
             LABEL_SUPERVISOR if value == "none" || value.starts_with("systemd:") => {}
             LABEL_SUPERVISOR => return Err(refused("none, or systemd: and the name of a unit")),
-            "deployer.service" if value.is_empty() => return Err(refused("a service's name")),
+            "deployer.service" if !is_name(value) => {
+                return Err(refused("a service's name: some letters, not too many, and nothing that is not seen"));
+            }
             "deployer.service" => self.service = Some(value.to_owned()),
             "deployer.max_unavailable" => {
                 self.max_unavailable = Limit::parse(value).ok_or_else(|| refused("a number such as 2, or 25%"))?;
@@ -189,15 +202,21 @@ impl Policy {
             "deployer.health.stable" => self.stable = Some(duration()?),
             "deployer.monitor" => self.monitor = duration()?,
             "deployer.stop.timeout" => self.stop_timeout = Some(duration()?),
-            _ => return Err(LabelError::Unknown { label: label.to_owned() }),
+            _ => return Err(LabelError::Unknown { label: plain::words(label) }),
         }
         Ok(())
+    }
+
+    /// Whether the gate is shorter than what the HEALTHCHECK needs because there is a limit to it, for a note.
+    pub fn cuts(&self, healthcheck: Option<Duration>) -> bool {
+        self.timeout.is_none() && healthcheck.is_some_and(|needed| needed > LONGEST)
     }
 
     /// The gate's windows for a container whose HEALTHCHECK, if it has one, needs up to `healthcheck`.
     pub fn gate(&self, healthcheck: Option<Duration>) -> GateSettings {
         let has_check = healthcheck.is_some() || self.http.is_some();
-        let timeout = self.timeout.unwrap_or_else(|| healthcheck.map_or(TIMEOUT, |needs| needs.max(TIMEOUT)));
+        let timeout =
+            self.timeout.unwrap_or_else(|| healthcheck.map_or(TIMEOUT, |needs| needs.clamp(TIMEOUT, LONGEST)));
         let stable = self.stable.unwrap_or(if has_check { STABLE_WITH_CHECK } else { STABLE });
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         GateSettings { timeout_ms: millis(timeout), stable_ms: millis(stable), monitor_ms: millis(self.monitor) }
@@ -221,6 +240,10 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
         "d" => seconds(86400),
         _ => None,
     }
+}
+
+fn is_name(text: &str) -> bool {
+    (1..=SERVICE_CHARS_MAX).contains(&text.chars().count()) && plain::line(text) == text
 }
 
 fn parse_ports(text: &str) -> Option<Vec<u16>> {
@@ -268,7 +291,10 @@ mod tests {
 
     #[test]
     fn a_bad_label_says_what_was_expected() {
-        check("monitor=soon", Err("label deployer.monitor=soon is not a duration such as 500ms, 5s or 2m"));
+        check(
+            "monitor=soon",
+            Err("label deployer.monitor=soon is not a duration such as 500ms, 5s or 2m, of an hour at most"),
+        );
         check("health.tcp=80,x", Err("label deployer.health.tcp=80,x is not a list of ports such as 80,8080"));
         check(
             "strategy=rolling",
@@ -278,11 +304,47 @@ mod tests {
         assert!(unknown.starts_with("label deployer.healt.tcp is unknown; the labels are"), "{unknown}");
     }
 
+    /// The label may be the image's, and holds the cluster's slot for as long.
+    #[test]
+    fn security_7_no_label_makes_anybody_wait_for_longer_than_an_hour() {
+        for label in ["health.timeout", "health.stable", "monitor", "stop.timeout"] {
+            for value in ["1h", "60m", "3600s", "3600000ms", "0"] {
+                assert!(Policy::of_labels(&labels(&format!("{label}={value}"))).is_ok(), "{label}={value}");
+            }
+            for value in
+                ["3601s", "61m", "2h", "36500d", "3600001ms", "18446744073709551615s", "18446744073709551615ms"]
+            {
+                let expected = format!(
+                    "label deployer.{label}={value} is not a duration such as 500ms, 5s or 2m, of an hour at most"
+                );
+                check(&format!("{label}={value}"), Err(&expected));
+            }
+        }
+    }
+
+    /// A label may be the image's, and what is wrong with it is shown on every terminal.
+    #[test]
+    fn security_9_no_label_brings_a_control_character_before_people() {
+        let refused = |label: &str, value: &str| {
+            let labels = BTreeMap::from([(label.to_owned(), value.to_owned())]);
+            Policy::of_labels(&labels).expect_err("refused").to_string()
+        };
+        let text = refused("deployer.monitor", "soon \u{1b}[2J\n");
+        assert!(text.starts_with(r"label deployer.monitor=soon \u001b[2J\n is not a duration"), "{text}");
+        let text = refused("deployer.\u{1b}[2Jx\r\n", "1");
+        assert!(text.starts_with(r"label deployer.\u001b[2Jx\r\n is unknown"), "{text}");
+        for name in ["web\n", "\u{1b}[2J", "a\u{202e}b", &"x".repeat(257)] {
+            let text = refused("deployer.service", name);
+            assert!(text.contains("is not a service's name") && text.chars().count() < 1200, "{text}");
+        }
+    }
+
     #[test]
     fn a_slow_healthcheck_lengthens_the_limit() {
         let policy = Policy::of_labels(&labels("enable=true")).expect("plain");
         assert_eq!(policy.gate(Some(Duration::from_secs(200))).timeout_ms, 200_000);
         assert_eq!(policy.gate(Some(Duration::from_secs(2))).timeout_ms, 60_000);
+        assert_eq!(policy.gate(Some(Duration::MAX)).timeout_ms, 3_600_000);
     }
 
     #[test]

@@ -195,9 +195,25 @@ mod tests {
         Digest::parse(&format!("sha256:{}", letter.to_string().repeat(64))).expect("a digest")
     }
 
-    fn bad(digest: &Digest) -> Verdicts {
-        let verdict = Verdict { verdict: Opinion::Bad, node: "a".into(), reason: "exited".into(), at: 0 };
+    fn thought(digest: &Digest, verdict: Opinion) -> Verdicts {
+        let verdict = Verdict { verdict, node: "a".into(), reason: "seen".into(), at: 0 };
         Verdicts(BTreeMap::from([(digest.clone(), verdict)]))
+    }
+
+    fn bad(digest: &Digest) -> Verdicts {
+        thought(digest, Opinion::Bad)
+    }
+
+    #[test]
+    fn without_a_verdict_a_digest_is_neither_good_nor_bad() {
+        let check = |verdicts: Verdicts, expected: (bool, bool)| {
+            let of = digest('1');
+            assert_eq!((verdicts.is_good(&of), verdicts.is_bad(&of)), expected, "{verdicts:?}");
+        };
+        check(thought(&digest('1'), Opinion::Good), (true, false));
+        check(thought(&digest('1'), Opinion::Bad), (false, true));
+        check(thought(&digest('2'), Opinion::Good), (false, false));
+        check(Verdicts::default(), (false, false));
     }
 
     #[test]

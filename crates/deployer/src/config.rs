@@ -10,12 +10,12 @@ use std::time::Duration;
 use clap::Args;
 use deployer_core::policy::{Manage, parse_duration};
 use deployer_core::slot::Scope;
+use deployer_hooks::http::Hook;
+use deployer_wire::Endpoint;
 use serde::Deserialize;
 use thiserror::Error;
 use toml::Spanned;
 
-use crate::http::Hook;
-use crate::wire::Endpoint;
 pub use etcd::EtcdConfig;
 use place::{Document, Setting};
 

@@ -10,7 +10,24 @@ pub(crate) mod state_dir;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
+use deployer_agent::intake::Intake;
+use deployer_agent::journal::Journals;
+use deployer_agent::presence;
+use deployer_agent::pull::Pull;
+use deployer_agent::restart::{Restart, recover_with_engine};
+use deployer_agent::triggers::{self, EngineEvents, StoreWatch};
+use deployer_agent::update::Update;
+use deployer_agent::world::{Settings, World};
+use deployer_core::ambient::Ambient;
 use deployer_core::backoff::Backoff;
+use deployer_engine::docker::Docker;
+use deployer_engine::{Engine, EngineError, EngineInfo};
+use deployer_hooks::callback::{Caller, Outside};
+use deployer_hooks::http::{self, Sink};
+use deployer_store::Store;
+use deployer_store::embedded::Embedded;
+use deployer_store::etcd::Etcd;
+use deployer_store::unopened::Unopened;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -18,24 +35,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::ambient::Ambient;
-use crate::callback::{Caller, Outside};
+use crate::ambient;
 use crate::config::{Config, PREFIX, SOCKET, STORE};
 use crate::control;
-use crate::docker::Docker;
-use crate::engine::{Engine, EngineError, EngineInfo};
-use crate::http::{self, Intake};
-use crate::journal::Journals;
-use crate::presence;
-use crate::pull::Pull;
-use crate::restart::{Restart, recover_with_engine};
-use crate::store::Store;
-use crate::store::embedded::Embedded;
-use crate::store::etcd::Etcd;
-use crate::store::unopened::Unopened;
-use crate::triggers::{self, EngineEvents, StoreWatch};
-use crate::update::Update;
-use crate::world::{Settings, World};
 
 /// Wakes that wait for the update stage. A trigger that finds it full waits: a wake more says nothing new.
 const WAKES_MAX: usize = 256;
@@ -54,7 +56,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         tracing::info!("setting {line}");
     }
     let _lock = state_dir::lock(&config.state_dir)?;
-    let ambient = Arc::new(Ambient::system());
+    let ambient = Arc::new(ambient::system());
     let engine = Docker::new(config.docker.clone());
     let info = wait_for_engine(&engine, &ambient).await?;
     tracing::info!(engine = info.version, "engine {} with API {}.{}", info.product, info.api.0, info.api.1);
@@ -126,7 +128,9 @@ fn wire(
     let (wake, wakes) = mpsc::channel(WAKES_MAX);
     let (pull, tracks) = mpsc::channel(KEYS_MAX);
     let (replace, containers) = mpsc::channel(KEYS_MAX);
-    let (sink, intake) = Intake::new(Arc::clone(world));
+    let (waiting, intake) = Intake::new(Arc::clone(world));
+    let presence = world.presence.subscribe();
+    let sink = Sink::new(waiting, world.registered.subscribe(), move || presence.borrow().trouble.clone());
     let shutdown = tasks.shutdown.clone();
     let update = Update { world: Arc::clone(world), wakes, pulls: pull, replacements: replace };
     tasks.spawn("update", update.run(shutdown.clone()));

@@ -1,34 +1,12 @@
-//! The daemon, the command line and their edges.
+//! The one binary: the command line, the settings, the local API, and the daemon that opens the edges and owns every task.
+//!
+//! All other crates meet here and nowhere else. What is to be done is decided in `deployer_core` and done in
+//! `deployer_agent`; neither belongs here.
 
-pub mod ambient;
-pub mod asking;
-pub mod callback;
-mod claims;
+mod ambient;
 pub mod cli;
 pub mod config;
 pub mod control;
 pub mod daemon;
-pub mod docker;
-pub mod engine;
-mod failpoint;
-pub mod happening;
-pub mod http;
-pub mod journal;
-mod keep;
-pub mod ledger;
-pub mod presence;
-pub mod publish;
-pub mod pull;
-pub mod restart;
-pub mod situation;
-#[cfg(test)]
-mod stand_in;
+pub mod log;
 pub mod status;
-pub mod store;
-pub mod supervision;
-pub mod survey;
-pub mod triggers;
-pub mod turn;
-pub mod update;
-pub mod wire;
-pub mod world;

@@ -1,25 +1,14 @@
 //! The `deployer` program: reads the command line and hands over to the subcommand.
 
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 use deployer::cli::Cli;
-use tracing_subscriber::EnvFilter;
-
-/// What is logged unless `DEPLOYER_LOG` says otherwise.
-const LOG: &str = "info";
+use deployer::log;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter = EnvFilter::try_from_env("DEPLOYER_LOG").unwrap_or_else(|_| EnvFilter::new(LOG));
-    let is_terminal = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(is_terminal)
-        .with_target(false)
-        .init();
+    log::begin();
     match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime.block_on(cli.run()),
         Err(_) => ExitCode::FAILURE,

@@ -9,20 +9,21 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, Response, header};
-use deployer::ambient::Ambient;
-use deployer::docker::Docker;
-use deployer::http::{Hook, Intake, router};
-use deployer::journal::Journals;
-use deployer::store::embedded::Embedded;
-use deployer::store::{Store, StoreError};
-use deployer::wire::Endpoint;
-use deployer::world::{Settings, World};
+use deployer_agent::intake::Intake;
+use deployer_agent::journal::Journals;
+use deployer_agent::world::{Settings, World};
+use deployer_core::ambient::Ambient;
 use deployer_core::image::{Registry, Track};
 use deployer_core::node::Identity;
 use deployer_core::policy::Manage;
 use deployer_core::slot::Scope;
 use deployer_core::store::{Change, Entry, LeaseId, Outcome, Revision, Txn};
 use deployer_core::webhook::{Auth, Callback, Source};
+use deployer_engine::docker::Docker;
+use deployer_hooks::http::{Hook, Sink, router};
+use deployer_store::embedded::Embedded;
+use deployer_store::{Store, StoreError};
+use deployer_wire::Endpoint;
 use futures_util::stream::BoxStream;
 use http_body_util::BodyExt;
 use tokio::sync::{Semaphore, mpsc};
@@ -113,7 +114,8 @@ impl Listener {
         let ambient = Arc::new(Ambient::chosen(|| 1_000_000, 1));
         let shared = Arc::clone(&store) as Arc<dyn Store>;
         let world = Arc::new(World::new(Arc::new(docker), shared, settings, Arc::clone(&ambient), journals));
-        let (sink, intake) = Intake::new(Arc::clone(&world));
+        let (waiting, intake) = Intake::new(Arc::clone(&world));
+        let sink = Sink::new(waiting, world.registered.subscribe(), || None);
         let hook = |path: &str, source, registry_host| Hook {
             path: path.to_owned(),
             source,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::container::Container;
-use crate::engine::docker;
+use crate::engine::{docker, try_docker};
 use crate::process::run;
 use crate::registry::Registry;
 use crate::scene::{Scene, random_hex};
@@ -256,7 +256,8 @@ fn make_foreign(name: &str, directory: &Path) {
     written.unwrap_or_else(|error| panic!("cannot write the archive of {name}: {error}"));
     let previous = docker(["image", "inspect", "--format", "{{.Id}}", name]);
     docker(["load", "--quiet", "--input", &tar(&archive, &directory.join("archive.tar"))]);
-    docker(["rmi", &previous]);
+    // An image of containerd's store has gone with its last name.
+    let _ = try_docker(["rmi", &previous]);
 }
 
 fn tar(root: &Path, file: &Path) -> String {

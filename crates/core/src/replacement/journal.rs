@@ -29,6 +29,9 @@ pub struct Facts {
     pub predecessor: String,
     /// Whether it ran, or was being restarted, when the replacement began.
     pub predecessor_ran: bool,
+    /// Whether it was down all the same when the replacement began, so that its being down later tells of nobody's wish.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub predecessor_was_down: bool,
     /// ID of the image that the candidate must have.
     pub new_image: String,
     /// ID of the image that the repository tag pointed to.
@@ -85,6 +88,9 @@ pub struct Replacement {
     pub failure: Option<Failure>,
     /// Whether the put-back predecessor passed the gate.
     pub control: Option<bool>,
+    /// Whether somebody removed the predecessor, so that the only way is forward.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_no_way_back: bool,
     /// The candidate's last words, once it is stopped on the way back.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub last_words: String,
@@ -103,6 +109,7 @@ impl Replacement {
             candidate: None,
             failure: None,
             control: None,
+            has_no_way_back: false,
             last_words: String::new(),
         }
     }

@@ -46,16 +46,16 @@ pub enum Phase {
     Done,
     /// It was decided to go back.
     Returning,
-    /// The candidate is stopped, if it ever ran.
+    /// The candidate is stopped, if it ever ran, and the engine will not bring it back by itself.
     CandidateStopped,
     /// The predecessor has its name again.
     NamesBack,
+    /// The predecessor's restart policy is the user's again.
+    PolicyBack,
     /// The predecessor runs again.
     PredecessorStarted,
     /// The repository tag points to where it pointed before.
     TagBack,
-    /// The predecessor's restart policy is the user's again.
-    PolicyBack,
     /// The predecessor was looked at with the candidate's gate.
     PredecessorObserved,
     /// What is thought of the digest is in the store.
@@ -93,16 +93,16 @@ pub enum Act {
     Release,
     /// Remove the predecessor.
     RemovePredecessor,
-    /// Stop the candidate and keep its last words.
+    /// Set the candidate's restart policy to `no`, stop it, and keep its last words.
     StopCandidate,
     /// Give the predecessor its name again.
     SwapNamesBack,
+    /// Give the predecessor its restart policy again: before its start, or the engine would not help where it ends once.
+    RearmPredecessor,
     /// Start the predecessor, if it was stopped by this replacement.
     StartPredecessor,
     /// Point the repository tag to where it pointed before.
     MoveTagBack,
-    /// Give the predecessor its restart policy again.
-    RearmPredecessor,
     /// Look at the predecessor with the candidate's gate, as the control.
     ObservePredecessor,
     /// Write that the digest is bad, if it is.
@@ -130,9 +130,9 @@ impl Phase {
         Self::Returning,
         Self::CandidateStopped,
         Self::NamesBack,
+        Self::PolicyBack,
         Self::PredecessorStarted,
         Self::TagBack,
-        Self::PolicyBack,
         Self::PredecessorObserved,
         Self::ReturnJudged,
         Self::ReturnReleased,
@@ -156,10 +156,10 @@ impl Phase {
             Self::Released => (Act::RemovePredecessor, Self::Done),
             Self::Returning => (Act::StopCandidate, Self::CandidateStopped),
             Self::CandidateStopped => (Act::SwapNamesBack, Self::NamesBack),
-            Self::NamesBack => (Act::StartPredecessor, Self::PredecessorStarted),
+            Self::NamesBack => (Act::RearmPredecessor, Self::PolicyBack),
+            Self::PolicyBack => (Act::StartPredecessor, Self::PredecessorStarted),
             Self::PredecessorStarted => (Act::MoveTagBack, Self::TagBack),
-            Self::TagBack => (Act::RearmPredecessor, Self::PolicyBack),
-            Self::PolicyBack => (Act::ObservePredecessor, Self::PredecessorObserved),
+            Self::TagBack => (Act::ObservePredecessor, Self::PredecessorObserved),
             Self::PredecessorObserved => (Act::Condemn, Self::ReturnJudged),
             Self::ReturnJudged => (Act::Release, Self::ReturnReleased),
             Self::ReturnReleased => (Act::RemoveCandidate, Self::Returned),
@@ -204,6 +204,20 @@ impl Act {
     pub fn needs_store(self) -> bool {
         matches!(self, Self::Claim | Self::Fence | Self::Approve | Self::Condemn | Self::Release)
     }
+
+    /// Whether this is an act of the way back that supposes a predecessor to go back to.
+    pub fn goes_back(self) -> bool {
+        matches!(
+            self,
+            Self::StopCandidate
+                | Self::SwapNamesBack
+                | Self::RearmPredecessor
+                | Self::StartPredecessor
+                | Self::MoveTagBack
+                | Self::ObservePredecessor
+                | Self::RemoveCandidate
+        )
+    }
 }
 
 /// Why a replacement goes back.
@@ -218,15 +232,19 @@ pub enum Failure {
     Node(String),
     /// The candidate's process ran, and exited, went unhealthy, or missed its gate.
     Candidate(String),
+    /// A person stopped or removed the candidate: nobody's failure, and nothing is started against that will.
+    ByHand(String),
 }
 
 impl Failure {
     /// What was seen, for people.
     pub fn reason(&self) -> &str {
         match self {
-            Self::Superseded(reason) | Self::Interrupted(reason) | Self::Node(reason) | Self::Candidate(reason) => {
-                reason
-            }
+            Self::Superseded(reason)
+            | Self::Interrupted(reason)
+            | Self::Node(reason)
+            | Self::Candidate(reason)
+            | Self::ByHand(reason) => reason,
         }
     }
 }
@@ -240,6 +258,13 @@ pub enum Event {
     Failed(Failure),
     /// The put-back predecessor passed the gate, or did not.
     Control(bool),
+    /// Somebody removed the predecessor, so there is nothing to go back to: the candidate stays, whatever the gate says.
+    PredecessorGone {
+        /// Whether there is a candidate; if not, it is made anew.
+        candidate_exists: bool,
+    },
+    /// The engine was away while the candidate was at its gate: it is started again, and looked at from the beginning.
+    EngineReturned,
 }
 
 /// An event that cannot happen in a phase.
@@ -258,30 +283,78 @@ impl Replacement {
     /// # Errors
     /// [`Impossible`] for an event that the phase cannot take; nothing changes then.
     pub fn apply(&mut self, event: Event) -> Result<(), Impossible> {
-        let impossible = |event| Err(Impossible { phase: self.phase, event });
-        let next = match (self.phase.next(), event) {
-            (Some((Act::ObservePredecessor, next)), Event::Control(passed)) => {
+        let Some((act, next)) = self.phase.next() else { return Err(Impossible { phase: self.phase, event }) };
+        let next = match (act, event) {
+            (Act::ObservePredecessor, Event::Control(passed)) => {
                 self.control = Some(passed);
                 next
             }
-            (Some((Act::ObservePredecessor, _)), event) => return impossible(event),
-            (Some((_, next)), Event::Done) => next,
-            (Some(_), Event::Failed(failure)) if self.phase < Phase::Judged => {
+            // Before the candidate was created nothing of ours could take the place of what a person removed.
+            (act, Event::PredecessorGone { candidate_exists }) if act.goes_back() && self.reached >= Phase::Tagged => {
+                self.has_no_way_back = true;
+                if candidate_exists { Phase::Stopped } else { Phase::Fenced }
+            }
+            (Act::ObserveCandidate, Event::EngineReturned) => Phase::Swapped,
+            // Somebody made another container of the name meanwhile: the candidate is in its way, and no loss.
+            (Act::SwapNames, Event::Failed(failure @ Failure::Superseded(_))) if self.has_no_way_back => {
+                self.failure = Some(failure);
+                Phase::ReturnJudged
+            }
+            // Nothing is left to go back to: what was seen is kept for the end, and the slot is given back.
+            (_, Event::Failed(failure)) if self.has_no_way_back && self.phase < Phase::Observed => {
+                self.failure = Some(failure);
+                Phase::Observed
+            }
+            (_, Event::Failed(failure)) if self.phase < Phase::Judged => {
                 self.failure = Some(failure);
                 Phase::Returning
             }
-            (_, event) => return impossible(event),
+            (Act::ObserveCandidate, Event::Done) => {
+                // What failed before there was no way back, and passes now, is held against nobody.
+                self.failure = None;
+                next
+            }
+            (act, Event::Done) if act != Act::ObservePredecessor => next,
+            (_, event) => return Err(Impossible { phase: self.phase, event }),
         };
         if !next.is_return() {
-            self.reached = next;
+            self.reached = self.reached.max(next);
         }
         self.phase = next;
         Ok(())
     }
 
+    /// The container that has to run once the replacement is over, and is not known to: the put-back predecessor that did
+    /// not pass, or the candidate that stays because there is nothing else. Whoever ends a replacement looks there first.
+    pub fn owed(&self) -> Option<&str> {
+        let is_back = self.phase == Phase::Returned && self.control == Some(false) && self.owes_a_start();
+        let stays = self.phase == Phase::Done && self.has_no_way_back && self.failure.is_some();
+        match (is_back, stays) {
+            (true, _) => Some(&self.facts.predecessor),
+            (_, true) => self.candidate.as_deref(),
+            _ => None,
+        }
+    }
+
     /// Whether the predecessor may have been stopped by this replacement.
     pub fn may_have_stopped_predecessor(&self) -> bool {
         self.reached >= Phase::PolicyOff
+    }
+
+    /// Whether it must go on even if its journal cannot be written: whatever serves may be down.
+    pub fn may_serve_nobody(&self) -> bool {
+        self.phase.is_return() || self.phase >= Phase::Stopped || self.has_no_way_back
+    }
+
+    /// Whether the way back has to start the predecessor: this replacement may have stopped it, it was meant to run, and
+    /// no person has meanwhile ended what took its place.
+    pub fn owes_a_start(&self) -> bool {
+        self.may_have_stopped_predecessor() && self.facts.predecessor_ran && !self.was_ended_by_hand()
+    }
+
+    /// Whether a person ended the candidate.
+    pub fn was_ended_by_hand(&self) -> bool {
+        matches!(self.failure, Some(Failure::ByHand(_)))
     }
 
     /// Why the rollout must go no further although nobody holds anything against the digest; `None`: no reason.

@@ -97,13 +97,11 @@ fn own_files<'a>(container: &Value, changes: &'a [String]) -> Vec<&'a str> {
         .map(|mount| clean_path(text(mount, "/Destination")))
         .chain(members(container, "/HostConfig/Tmpfs").map(|(path, _)| clean_path(path)))
         .collect();
-    let mut sorted: Vec<&str> = changes.iter().map(String::as_str).collect();
-    sorted.sort_unstable();
+    let sorted: BTreeSet<&str> = changes.iter().map(String::as_str).collect();
     // With a slash behind it, a directory sorts directly before what is in it.
     let is_directory = |path: &str| {
         let inside = format!("{path}/");
-        let next = sorted.partition_point(|other| *other < inside.as_str());
-        sorted.get(next).is_some_and(|other| other.starts_with(&inside))
+        sorted.range(inside.as_str()..).next().is_some_and(|other| other.starts_with(&inside))
     };
     let is_of_mount = |path: &str| mounts.iter().any(|mount| is_in(path, mount) || is_in(mount, path));
     sorted.iter().copied().filter(|path| !is_directory(path) && !is_of_mount(path)).collect()
@@ -114,12 +112,12 @@ fn is_in(path: &str, directory: &str) -> bool {
     path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Nanoseconds since 1970 of an RFC 3339 time; `None` for anything else, and for the year 1, with which engines say
-/// that something has not happened.
+/// Nanoseconds since 1970 of an RFC 3339 time; `None` for anything else, and for what the number cannot hold, which
+/// begins with the year 1678: engines say with the year 1 that something has not happened.
 fn nanoseconds(time: &str) -> Option<i64> {
     let number = |range: std::ops::Range<usize>| time.get(range)?.parse::<i64>().ok();
     let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
-    if year < 1970 || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+    if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
         return None;
     }
     let seconds_of_day = number(11..13)? * 3600 + number(14..16)? * 60 + number(17..19)?;
@@ -132,7 +130,7 @@ fn nanoseconds(time: &str) -> Option<i64> {
         ("Z", _) => 0,
         (sign, offset) => {
             let (hours, minutes) = offset.split_once(':')?;
-            let seconds = hours.parse::<i64>().ok()? * 3600 + minutes.parse::<i64>().ok()? * 60;
+            let seconds = i64::from(hours.parse::<u8>().ok()?) * 3600 + i64::from(minutes.parse::<u8>().ok()?) * 60;
             if sign == "-" { -seconds } else { seconds }
         }
     };
@@ -156,11 +154,36 @@ mod tests {
             ("2024-02-29T12:34:56.123456789Z", Some(1_709_210_096_123_456_789)),
             ("2026-11-24T13:32:31.047600804Z", Some(1_795_527_151_047_600_804)),
             ("2026-11-24T10:32:31-03:00", Some(1_795_527_151_000_000_000)),
+            ("2026-11-24T19:17:31+05:45", Some(1_795_527_151_000_000_000)),
+            ("1969-12-31T23:59:59Z", Some(-1_000_000_000)),
             ("0001-01-01T00:00:00Z", None),
+            ("9999-12-31T23:59:59Z", None),
+            ("2026-13-01T00:00:00Z", None),
+            ("2026-00-01T00:00:00Z", None),
+            ("2026-01-32T00:00:00Z", None),
+            ("2026-01-00T00:00:00Z", None),
+            ("2026-01-01T00:00:00+9000000000000000000:00", None),
             ("soon", None),
             ("", None),
         ] {
             assert_eq!(nanoseconds(time), expected, "{time}");
+        }
+    }
+
+    /// The calendar, written down a second time: day after day, with the lengths of the months.
+    #[test]
+    fn every_day_begins_a_day_after_the_one_before() {
+        let mut days = 0;
+        for year in 1970..2200 {
+            let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+            let months = [31, if is_leap { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+            for (month, length) in (1..).zip(months) {
+                for day in 1..=length {
+                    let time = format!("{year}-{month:02}-{day:02}T00:00:00Z");
+                    assert_eq!(nanoseconds(&time), Some(days * 86_400 * NANOSECONDS_A_SECOND), "{time}");
+                    days += 1;
+                }
+            }
         }
     }
 

@@ -3,12 +3,14 @@
 use std::path::Path;
 use std::time::Duration;
 
+use deployer_core::plain;
+use deployer_wire::{self as wire, Answer, Call, Endpoint, WireError};
 use hyper::Method;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::{Ended, say};
 use crate::control::{Ask, Said};
-use crate::wire::{self, Answer, Call, Endpoint, WireError};
 
 /// How long the daemon may take to answer.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -17,8 +19,16 @@ const LIMIT: Duration = Duration::from_secs(60);
 pub async fn get<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T, Ended> {
     let answer = send(socket, Method::GET, path, None).await?;
     let bytes = answer.bytes(LIMIT).await.map_err(|error| Ended::Failed(error.to_string()))?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| Ended::Failed(format!("the daemon's answer makes no sense: {error}; is it another version?")))
+    read(&bytes)
+}
+
+/// Reads an answer, without what could do something to a terminal.
+pub fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Ended> {
+    let read = serde_json::from_slice(bytes).and_then(|mut answer: Value| {
+        plain::value(&mut answer);
+        serde_json::from_value(answer)
+    });
+    read.map_err(|error| Ended::Failed(format!("the daemon's answer makes no sense: {error}; is it another version?")))
 }
 
 /// Opens a stream of JSON lines.
@@ -36,8 +46,7 @@ pub async fn request(socket: &Path, verb: &str, of: &str) -> Result<String, Ende
     let ask = serde_json::to_vec(&Ask { of: of.to_owned() }).map_err(|error| Ended::Failed(error.to_string()))?;
     let answer = send(socket, Method::POST, &format!("/v1/{verb}"), Some(ask.into())).await?;
     let bytes = answer.bytes(LIMIT).await.map_err(|error| Ended::Failed(error.to_string()))?;
-    let said: Said = serde_json::from_slice(&bytes).map_err(|error| Ended::Failed(error.to_string()))?;
-    Ok(said.text)
+    read::<Said>(&bytes).map(|said| said.text)
 }
 
 async fn send(socket: &Path, method: Method, path: &str, body: Option<bytes::Bytes>) -> Result<Answer, Ended> {
@@ -49,7 +58,7 @@ async fn send(socket: &Path, method: Method, path: &str, body: Option<bytes::Byt
     }
     let is_mistake = answer.status.is_client_error();
     let bytes = answer.bytes(LIMIT).await.unwrap_or_default();
-    let said = serde_json::from_slice::<Said>(&bytes).map(|said| said.text);
+    let said = read::<Said>(&bytes).map(|said| said.text);
     let text = said.unwrap_or_else(|_| String::from_utf8_lossy(&bytes).into_owned());
     Err(if is_mistake { Ended::Mistake(text) } else { Ended::Failed(text) })
 }

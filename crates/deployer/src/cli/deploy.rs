@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
+use deployer_agent::happening::Happening;
 use deployer_core::policy::parse_duration;
 use futures_util::StreamExt;
 
 use super::{Ended, client, events, say};
-use crate::happening::Happening;
 use crate::status::{Status, TrackStatus};
 
 /// The pause between two looks while nothing happens.
@@ -30,12 +30,12 @@ pub async fn deploy(socket: &Path, image: &str, patience: Duration) -> Result<()
     })
 }
 
-async fn follow(socket: &Path, image: &str, answer: crate::wire::Answer) -> Result<(), Ended> {
+async fn follow(socket: &Path, image: &str, answer: deployer_wire::Answer) -> Result<(), Ended> {
     let mut lines = std::pin::pin!(answer.lines());
     loop {
         match tokio::time::timeout(PAUSE, lines.next()).await {
             Ok(Some(Ok(line))) => {
-                if let Ok(happening) = serde_json::from_slice::<Happening>(&line)
+                if let Ok(happening) = client::read::<Happening>(&line)
                     && happening.image.as_deref() == Some(image)
                 {
                     say::line(&events::text(&happening))?;

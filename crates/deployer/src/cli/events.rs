@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
+use deployer_agent::happening::Happening;
 use futures_util::StreamExt;
 
 use super::{Ended, Format, client, say};
-use crate::happening::Happening;
 
 /// Prints happenings until the daemon ends.
 pub async fn follow(socket: &Path, format: Format) -> Result<(), Ended> {
@@ -16,7 +16,7 @@ pub async fn follow(socket: &Path, format: Format) -> Result<(), Ended> {
         match format {
             Format::Json => say::line(&String::from_utf8_lossy(&line))?,
             Format::Table => {
-                if let Ok(happening) = serde_json::from_slice::<Happening>(&line) {
+                if let Ok(happening) = client::read::<Happening>(&line) {
                     say::line(&text(&happening))?;
                 }
             }

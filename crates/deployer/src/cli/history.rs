@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use deployer_wire::encode;
+
 use super::status::{ago, json, short, table};
 use super::{Ended, Format, client, say};
 use crate::status::{History, VersionStatus};
-use crate::wire::encode;
 
 /// Shows what the registry said of an image, and what became of it.
 pub async fn show(socket: &Path, image: &str, format: Format) -> Result<(), Ended> {

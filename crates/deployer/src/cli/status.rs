@@ -26,6 +26,7 @@ fn text(status: &Status) -> String {
     if status.paused {
         parts.push("paused: no replacement starts until `deployer resume`".to_owned());
     }
+    parts.extend(status.troubles.iter().map(|trouble| format!("trouble: {trouble}")));
     if status.nodes.len() > 1 {
         parts.push(nodes(status));
     }
@@ -122,4 +123,56 @@ pub fn table(header: &[&str]) -> Table {
 pub fn short(digest: &str) -> &str {
     let hex = digest.split_once(':').map_or(digest, |(_, hex)| hex);
     hex.get(..12).unwrap_or(hex)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::{ContainerStatus, NodeStatus, VerdictStatus};
+
+    /// A daemon of another version, or another node's, may hand on what it likes.
+    #[test]
+    fn security_9_no_status_brings_a_control_character_or_a_false_line_before_people() {
+        let evil = || "x\n\u{1b}[2J\rweb  current\u{202e}\u{9b}".to_owned();
+        let version = || VersionStatus { seq: 1, digest: evil(), source: evil(), at: 0, withdrawn: false };
+        let container = ContainerStatus {
+            node: evil(),
+            name: evil(),
+            id: evil(),
+            image_id: evil(),
+            digest: Some(evil()),
+            state: evil(),
+            reason: evil(),
+            row: evil(),
+            service: evil(),
+        };
+        let verdict =
+            VerdictStatus { service: evil(), digest: evil(), verdict: "bad".to_owned(), reason: evil(), node: evil() };
+        let track = TrackStatus {
+            image: evil(),
+            record: Some(version()),
+            target: Some(version()),
+            pending: true,
+            trouble: Some(evil()),
+            verdicts: vec![verdict],
+            containers: vec![container],
+        };
+        let claim = ClaimStatus { slot: evil(), node: evil(), container: evil(), image: evil(), phase: evil(), at: 0 };
+        let node = || NodeStatus { name: evil(), state: evil(), version: evil(), scope: evil(), at: None };
+        let status = Status {
+            nodes: vec![node(), node()],
+            tracks: vec![track],
+            claims: vec![claim],
+            troubles: vec![evil()],
+            ..Status::default()
+        };
+        let status = client::read(&serde_json::to_vec(&status).expect("JSON")).expect("a status");
+        let shown = text(&status);
+        assert!(
+            !shown.chars().any(|letter| letter != '\n' && (letter.is_control() || letter == '\u{202e}')),
+            "{shown:?}"
+        );
+        // Tables with their heads and two, one and one rows, trouble and claim, and what is between them.
+        assert_eq!(shown.lines().filter(|line| !line.trim().is_empty()).count(), 3 + 2 + 2 + 1 + 1, "{shown}");
+    }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use deployer_store::etcd::{EtcdSettings, Password, Tls, User};
 use hyper::Uri;
 use serde::Deserialize;
 use toml::Spanned;
@@ -12,7 +13,6 @@ use super::certificates::{Unusable, check_authority, check_identity};
 use super::file::{read, read_private};
 use super::place::{Document, Setting};
 use super::{ConfigError, Flags, PREFIX};
-use crate::store::etcd::{EtcdSettings, Password, Tls, User};
 
 /// The table as it is written.
 #[derive(Deserialize, Default)]

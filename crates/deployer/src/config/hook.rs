@@ -5,13 +5,13 @@ use std::path::Path;
 
 use deployer_core::image::Registry;
 use deployer_core::webhook::{Auth, PATH_SECRET_BYTES_MIN, SIGNING_KEY_BYTES_MIN, Source};
+use deployer_hooks::http::Hook;
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::ConfigError;
 use super::file::read_private;
 use super::place::{Document, Setting};
-use crate::http::Hook;
 
 /// A table as it is written.
 #[derive(Deserialize)]

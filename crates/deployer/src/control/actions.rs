@@ -1,18 +1,18 @@
 //! What a person can do: deploy, roll back, try again, unlock.
 
 use axum::http::StatusCode;
+use deployer_agent::ledger::{Ledger, verdicts_everywhere};
+use deployer_agent::look::LookError;
+use deployer_agent::world::World;
 use deployer_core::image::Track;
 use deployer_core::record::Pending;
 use deployer_core::slot;
 use deployer_core::store::Txn;
+use deployer_store::StoreError;
 use thiserror::Error;
 
 use super::Ask;
-use crate::ledger::{Ledger, verdicts_everywhere};
 use crate::status::{self, History};
-use crate::store::StoreError;
-use crate::update::LookError;
-use crate::world::World;
 
 /// Tries of a compare-and-swap against others who change the same record.
 const TRIES_MAX: u32 = 10;
@@ -170,8 +170,8 @@ mod tests {
     use deployer_core::record::{Opinion, Record, Source};
 
     use super::*;
-    use crate::ledger::write_verdict;
-    use crate::stand_in::{container, digest, fixture, track};
+    use deployer_agent::ledger::write_verdict;
+    use deployer_agent::stand_in::{container, digest, fixture, track};
 
     #[tokio::test]
     async fn a_notification_that_waits_outlives_rollback_and_retry() {

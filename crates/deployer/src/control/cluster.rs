@@ -1,13 +1,13 @@
 //! What a person can do to the cluster as a whole: pause it, resume it, forget a node that is gone for good.
 
+use deployer_agent::ledger::{Read, decode};
+use deployer_agent::world::World;
 use deployer_core::availability::Instance;
 use deployer_core::store::Txn;
+use deployer_store::TXN_OPERATIONS_MAX;
 use serde_json::json;
 
 use super::{ActionError, Ask};
-use crate::ledger::{Read, decode};
-use crate::store::TXN_OPERATIONS_MAX;
-use crate::world::World;
 
 /// Lets no further replacement start anywhere. Hooks, records and pulls go on; what is past its fence is finished.
 pub async fn pause(world: &World, ask: Ask) -> Result<String, ActionError> {
@@ -54,7 +54,7 @@ pub async fn forget_node(world: &World, ask: Ask) -> Result<String, ActionError>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stand_in::{fixture, track};
+    use deployer_agent::stand_in::{fixture, track};
 
     #[tokio::test]
     async fn a_node_that_lives_is_not_forgotten_and_one_that_is_gone_is() {

@@ -14,12 +14,13 @@ use axum::extract::{Json, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use deployer_agent::world::World;
+use deployer_core::plain;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 use crate::status::status;
-use crate::world::World;
 
 pub use actions::ActionError;
 
@@ -79,8 +80,19 @@ async fn show_history(State(shared): State<Shared>, Query(ask): Query<Ask>) -> R
 
 fn answer<T: Serialize>(outcome: Result<T, ActionError>) -> Response {
     match outcome {
-        Ok(value) => Json(value).into_response(),
-        Err(error) => (error.status(), Json(Said { text: error.to_string() })).into_response(),
+        Ok(value) => plainly(&value),
+        Err(error) => (error.status(), plainly(&Said { text: error.to_string() })).into_response(),
+    }
+}
+
+/// An answer without control characters, whoever's words are in it.
+fn plainly(value: &impl Serialize) -> Response {
+    match serde_json::to_value(value) {
+        Ok(mut value) => {
+            plain::value(&mut value);
+            Json(value).into_response()
+        }
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }
 

@@ -6,11 +6,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
+use deployer_core::ambient::Ambient;
 use deployer_core::node::Identity;
 use rustix::fs::{FlockOperation, flock};
 use tokio::net::UnixListener;
-
-use crate::ambient::Ambient;
 
 /// The file that holds the address on which hooks are taken.
 const ADDRESS: &str = "listen";

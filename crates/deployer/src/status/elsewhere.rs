@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use deployer_agent::ledger::{Read, decode};
+use deployer_agent::world::World;
 use deployer_core::availability::{Instance, Report};
 use deployer_core::image::Track;
 use deployer_core::node::Sign;
@@ -9,11 +11,9 @@ use deployer_core::queue::Ticket;
 use deployer_core::record::Version;
 use deployer_core::slot::{Claim, ClaimPhase};
 use deployer_core::store::Entry;
+use deployer_store::StoreError;
 
 use super::{ClaimStatus, ContainerStatus, NodeStatus};
-use crate::ledger::{Read, decode};
-use crate::store::StoreError;
-use crate::world::World;
 
 /// The cluster at one moment, as the store has it.
 pub struct Elsewhere {

@@ -1,11 +1,11 @@
 //! This node's own containers, as the engine and the decision have them.
 
+use deployer_agent::situation::{Decision, TrackView, state_of};
+use deployer_agent::survey::{Survey, Surveyed};
+use deployer_agent::world::World;
 use deployer_core::plan::{Answer, Known, LocalTag, Naming, Obstacle, Ownership, Situation, Target, Trigger, decide};
 
 use super::{ContainerStatus, TrackStatus};
-use crate::situation::{Decision, TrackView};
-use crate::survey::{Survey, Surveyed};
-use crate::world::World;
 
 /// The containers of a track.
 pub fn containers(world: &World, survey: &Survey, view: &TrackView) -> Vec<ContainerStatus> {
@@ -75,22 +75,5 @@ fn container(world: &World, survey: &Survey, view: &TrackView, decision: &Decisi
         reason,
         row: format!("{}: {}", decision.row.name, decision.row.consequence),
         service: decision.service.clone(),
-    }
-}
-
-/// How a container is, in a word, while nothing is being done to it, and why.
-pub fn state_of(decision: &Decision) -> (&'static str, String) {
-    let is_target = decision.target_image.as_ref() == Some(&decision.container.summary.image_id);
-    let because = || if decision.note.is_empty() { decision.row.state.to_owned() } else { decision.note.clone() };
-    match decision.row.name {
-        "pinned" | "not_managed" | "foreign" => ("unmanaged", because()),
-        "refused" | "local_build" | "no_version" | "halted" | "ahead" | "never_ran" => ("held_back", because()),
-        "failed_here" => ("failed_here", because()),
-        "unavailable" if decision.trouble.is_some() => ("failed_here", because()),
-        "absent" | "unavailable" => ("pulling", because()),
-        "nothing_to_do" if is_target && decision.note.is_empty() => ("current", String::new()),
-        "nothing_to_do" => ("held_back", because()),
-        "hook" | "first_sight" | "moved_by_hand" | "lost" | "check" if is_target => ("current", because()),
-        _ => ("stale", because()),
     }
 }

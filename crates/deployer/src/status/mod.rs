@@ -6,19 +6,17 @@ mod here;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use deployer_agent::ledger::{Ledger, verdicts_everywhere};
+use deployer_agent::look::LookError;
+use deployer_agent::situation::TrackView;
+use deployer_agent::survey::Survey;
+use deployer_agent::world::World;
 use deployer_core::image::{Digest, Track};
 use deployer_core::plan::Answer;
 use deployer_core::record::{Opinion, Record, Verdicts, Version};
 use serde::{Deserialize, Serialize};
 
-use crate::ledger::{Ledger, verdicts_everywhere};
-use crate::situation::TrackView;
-use crate::survey::Survey;
-use crate::update::LookError;
-use crate::world::World;
 use elsewhere::Elsewhere;
-
-pub use here::state_of;
 
 /// Everything that this node knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +28,9 @@ pub struct Status {
     pub node: String,
     /// Whether a person paused the cluster.
     pub paused: bool,
+    /// What is wrong on this node, or in the store, and concerns more than one track.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub troubles: Vec<String>,
     /// The nodes of the cluster.
     #[serde(default)]
     pub nodes: Vec<NodeStatus>,
@@ -78,7 +79,7 @@ pub struct TrackStatus {
     pub target: Option<VersionStatus>,
     /// Whether a notification waits for the registry.
     pub pending: bool,
-    /// What the registry's last refusal was, while it refuses.
+    /// What keeps the track from being looked at, or the registry from being asked, while something does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
     /// What is thought of its digests.
@@ -179,6 +180,7 @@ pub async fn status(world: &World) -> Result<Status, LookError> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         node: world.settings.node.clone(),
         paused: world.store.get(&world.keys.pause()).await?.is_some(),
+        troubles: world.memory().faults.get(&None).map(|fault| fault.reason.clone()).into_iter().collect(),
         nodes: elsewhere.nodes(),
         tracks,
         claims: elsewhere.claims(),
@@ -243,12 +245,16 @@ fn track_status(
 fn trouble(world: &World, view: &TrackView) -> Option<String> {
     let ledger = &view.ledger;
     let pending = ledger.pending_revision();
-    let here = world.memory().asking.waiting(&view.track, ledger).map(|wait| wait.reason.clone());
+    let (here, fault) = {
+        let memory = world.memory();
+        let fault = memory.faults.get(&Some(view.track.clone())).map(|retry| retry.reason.clone());
+        (memory.asking.waiting(&view.track, ledger).map(|wait| wait.reason.clone()), fault)
+    };
     let nobody_asks = ledger.resolver.is_none();
     let elsewhere = ledger.setbacks.iter().filter(|setback| nobody_asks && setback.is_of(pending));
     let elsewhere = elsewhere.max_by_key(|setback| setback.failures);
-    here.filter(|_| nobody_asks || ledger.is_asking(world))
-        .or_else(|| elsewhere.map(|setback| format!("{}: {}", setback.node, setback.reason)))
+    let here = here.filter(|_| nobody_asks || ledger.is_asking(world));
+    fault.or(here).or_else(|| elsewhere.map(|setback| format!("{}: {}", setback.node, setback.reason)))
 }
 
 fn version_status(version: &Version) -> VersionStatus {

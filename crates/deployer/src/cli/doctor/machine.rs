@@ -4,20 +4,20 @@ use std::io::ErrorKind;
 use std::process::Stdio;
 
 use deployer_core::doctor::{Away, Engine, EngineFacts, Helper, Logins};
+use deployer_engine::EngineError;
+use deployer_engine::docker::{self, About, Docker};
+use deployer_wire::Endpoint;
 use rustix::fs::{Access, access};
 use tokio::net::UnixStream;
 use tokio::process::Command;
 
 use super::LIMIT;
-use crate::ambient::Ambient;
-use crate::docker::{self, About, Docker};
-use crate::engine::EngineError;
-use crate::wire::Endpoint;
+use crate::ambient;
 
 /// The engine, and by how many seconds its clock is ahead of ours.
 pub async fn engine(endpoint: &Endpoint) -> (EngineFacts, Option<i64>) {
     let answer = introduce(endpoint).await;
-    let ahead = answer.as_ref().ok().and_then(|about| Some(about.time? - Ambient::system().now()));
+    let ahead = answer.as_ref().ok().and_then(|about| Some(about.time? - ambient::system().now()));
     let answer = answer.map(|about| Engine {
         product: about.info.product,
         version: about.info.version,

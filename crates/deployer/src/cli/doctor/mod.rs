@@ -72,6 +72,6 @@ async fn gather(flags: &Flags, config: &Config, socket_asked: &Path) -> Facts {
     }
 }
 
-fn route(hook: &crate::http::Hook) -> Route {
+fn route(hook: &deployer_hooks::http::Hook) -> Route {
     Route { path: hook.shown_path(), is_open: matches!(hook.auth, deployer_core::webhook::Auth::Insecure) }
 }

@@ -9,6 +9,11 @@ use std::path::Path;
 use bytes::Bytes;
 use deployer_core::doctor::{Daemon, Health, Listener, Lock, StateDir, Store};
 use deployer_core::keys::Keys;
+use deployer_hooks::http::SERVER;
+use deployer_store::Store as _;
+use deployer_store::embedded::{Found, inspect};
+use deployer_store::etcd::Etcd;
+use deployer_wire::{self as wire, Call, Endpoint, WireError};
 use hyper::{HeaderMap, Method, StatusCode, header};
 use rustix::fs::{Access, access};
 use serde_json::Value;
@@ -17,12 +22,7 @@ use super::LIMIT;
 use crate::config::{Config, EtcdConfig, STORE};
 use crate::control::Said;
 use crate::daemon::state_dir::{is_locked, read_address};
-use crate::http::SERVER;
 use crate::status::Status;
-use crate::store::Store as _;
-use crate::store::embedded::{Found, inspect};
-use crate::store::etcd::Etcd;
-use crate::wire::{self, Call, Endpoint, WireError};
 
 /// The daemon on its socket.
 pub async fn daemon(socket: &Path) -> Daemon {

@@ -1,0 +1,107 @@
+//! Claims whose holders are gone, ended where that is allowed: by those who wait for the slot, and by every living node
+//! now and then, since nobody may be waiting.
+
+use std::collections::BTreeSet;
+
+use deployer_core::slot::{self, Claim, Finder, Traces};
+use deployer_core::store::Entry;
+use deployer_store::StoreError;
+
+use crate::ledger::{Read, decode};
+use crate::world::{Settings, World};
+
+/// Ends the dead claims among these entries, which were listed at one revision with their holds. Whether any ended. A
+/// daemon that is not registered ends none: another may bear its name.
+///
+/// # Errors
+/// [`StoreError`] if the store does not answer, or holds a claim that makes no sense.
+pub async fn end_dead(world: &World, entries: &[Entry]) -> Result<bool, StoreError> {
+    let Some((_, sign)) = world.presence.borrow().lease else { return Ok(false) };
+    let settings = &world.settings;
+    let finder = Finder { node: &settings.node, boot: &settings.boot, identity: &settings.identity, sign };
+    let mut has_ended = false;
+    for entry in entries {
+        let Some((scope, number)) = world.keys.slot_of(&entry.key) else { continue };
+        let claim: Read<Claim> = decode(entry.clone())?;
+        let hold = world.keys.hold(&scope, number);
+        let has_hold = entries.iter().any(|entry| entry.key == hold);
+        let traces = Traces { has_hold, has_journal: has_journal(world, &claim.value)? };
+        if slot::is_dead(&claim.value, &finder, traces)
+            && world.store.txn(slot::reap(&world.keys, &scope, number, entry, &finder)).await?.succeeded
+        {
+            tracing::warn!(
+                slot = format!("{scope}/{number}"),
+                node = claim.value.node,
+                "a dead holder's claim was ended"
+            );
+            has_ended = true;
+        }
+    }
+    Ok(has_ended)
+}
+
+/// The containers of this node's name that a daemon of another machine or state directory has claimed. They are not
+/// this daemon's to withdraw: until such a claim has ended, what it holds counts as down.
+///
+/// # Errors
+/// [`StoreError`] if the store does not answer, or holds a claim that makes no sense.
+pub async fn held_by_twins(world: &World) -> Result<BTreeSet<String>, StoreError> {
+    let Settings { node, identity, .. } = &world.settings;
+    let mut held = BTreeSet::new();
+    for entry in world.store.list(&world.keys.locks()).await?.0 {
+        if world.keys.slot_of(&entry.key).is_some() {
+            let claim: Claim = decode(entry)?.value;
+            let is_ours = claim.machine == identity.boot && claim.state == identity.state;
+            if claim.node == *node && !is_ours {
+                held.insert(claim.container);
+            }
+        }
+    }
+    Ok(held)
+}
+
+fn has_journal(world: &World, claim: &Claim) -> Result<bool, StoreError> {
+    let journals = world.journals.all().map_err(|error| StoreError::Broken(error.to_string()))?;
+    Ok(journals.iter().any(|journal| journal.txn == claim.txn))
+}
+
+#[cfg(test)]
+mod tests {
+    use deployer_core::slot::ClaimPhase;
+    use deployer_core::store::Txn;
+
+    use super::*;
+    use crate::stand_in::{digest, fixture, track};
+
+    /// Whether the claim of another node, of this phase and with a hold or without, is ended though nobody waits.
+    async fn check(phase: ClaimPhase, is_held: bool, expected: bool) {
+        let fixture = fixture().await;
+        let world = &fixture.world;
+        let claim = Claim {
+            node: "another".into(),
+            boot: "2".into(),
+            txn: "00c0ffee".into(),
+            image: track(),
+            digest: digest('2'),
+            container: "web".into(),
+            phase,
+            machine: "elsewhere".into(),
+            state: "other".into(),
+            at: 0,
+        };
+        let txn = Txn::new().put(world.keys.claim("cluster", 0), &claim);
+        let txn = if is_held { txn.put(world.keys.hold("cluster", 0), &claim.txn) } else { txn };
+        world.store.txn(txn).await.expect("stored");
+        let (entries, _) = world.store.list(&world.keys.locks()).await.expect("listed");
+        assert_eq!(end_dead(world, &entries).await, Ok(expected), "{phase:?}, held: {is_held}");
+        let left = world.store.get(&world.keys.claim("cluster", 0)).await.expect("read");
+        assert_eq!(left.is_none(), expected);
+    }
+
+    #[tokio::test]
+    async fn a_dead_holders_claim_ends_before_its_fence_though_nobody_waits() {
+        check(ClaimPhase::Acquired, false, true).await;
+        check(ClaimPhase::Acquired, true, false).await;
+        check(ClaimPhase::Stopping, false, false).await;
+    }
+}

@@ -1,0 +1,229 @@
+//! Private tags that keep images from being pruned, and the removal of images that nobody needs.
+//!
+//! A tag below `deployer.invalid` can never be pulled or pushed by accident (RFC 2606). `pulled` says that
+//! deployer brought the image here and may remove it; `kept` that somebody else did, and only the tag goes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use deployer_core::image::{Digest, ImageName, Registry, Track};
+use deployer_engine::{EngineError, ImageSummary};
+use sha2::{Digest as _, Sha256};
+
+use crate::ledger::{self, Ledger};
+use crate::look::LookError;
+use crate::survey::Survey;
+use crate::world::World;
+
+/// The registry that no keep-tag is ever pulled from.
+const NOWHERE: &str = "deployer.invalid";
+
+/// Who brought an image here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// This daemon.
+    Pulled,
+    /// Somebody else.
+    Kept,
+}
+
+/// Keeps an image from being pruned.
+///
+/// # Errors
+/// [`EngineError`] if the engine refuses the tag.
+pub async fn keep(world: &World, track: &Track, digest: &Digest, id: &str, kind: Kind) -> Result<(), EngineError> {
+    world.engine.tag(id, &repository(track, kind).to_string(), &tag(digest)).await
+}
+
+/// Whether a keep-tag keeps an image from being pruned.
+pub fn is_kept(image: &ImageSummary) -> bool {
+    image.tags.iter().any(|tag| is_private(tag.name()))
+}
+
+/// Whether a name is that of a keep-tag.
+pub fn is_private(name: &ImageName) -> bool {
+    name.registry().as_str() == NOWHERE
+}
+
+/// Lets go of a track's images that are neither a target, nor the last good one, nor in use. Services of one track
+/// may think differently of a digest, and so may tracks of one repository: what one of them needs stays.
+///
+/// # Errors
+/// [`LookError`] if engine or store cannot be asked; an image that the engine will not give up is left.
+pub async fn tidy(world: &World, track: &Track) -> Result<(), LookError> {
+    // Another replacement of the track tidies at its own end: until then its containers go by other names.
+    if world.memory().transitions.values().filter(|replaced| replaced.track == *track).count() > 1 {
+        return Ok(());
+    }
+    if Ledger::read(world, track).await?.record.is_none() {
+        return Ok(());
+    }
+    let survey = Survey::take(world).await?;
+    let needed = needed(world, &survey, track.name()).await?;
+    let used: BTreeSet<&str> = survey.containers.iter().map(|c| c.summary.image_id.as_str()).collect();
+    for image in survey.images.iter().filter(|image| !used.contains(image.id.as_str())) {
+        if needed.iter().any(|digest| image.is_at(track.name(), digest)) {
+            continue;
+        }
+        for name in names_to_let_go(track, image) {
+            let_go(world, &name).await;
+        }
+    }
+    Ok(())
+}
+
+/// The digests of a repository that a track of it wants to run, or to go back to.
+async fn needed(world: &World, survey: &Survey, repository: &ImageName) -> Result<BTreeSet<Digest>, LookError> {
+    let mut tracks: BTreeMap<Track, BTreeSet<String>> = survey.tracks(world);
+    // A container in the middle of its replacement is not in the survey.
+    for replaced in world.memory().transitions.values().cloned() {
+        tracks.entry(replaced.track).or_default().insert(replaced.service);
+    }
+    let mut needed = BTreeSet::new();
+    for (track, services) in tracks.into_iter().filter(|(track, _)| track.name() == repository) {
+        let Some(record) = Ledger::read(world, &track).await?.record else { continue };
+        for service in services {
+            let (verdicts, _) = ledger::verdicts(world, &service).await?;
+            needed.extend(record.value.target(&verdicts).map(|version| version.digest.clone()));
+            let good = record.value.history().iter().filter(|version| verdicts.is_good(&version.digest)).take(2);
+            needed.extend(good.map(|version| version.digest.clone()));
+        }
+    }
+    Ok(needed)
+}
+
+/// The names that a track's pulls have given to an image, in the order in which they go.
+fn names_to_let_go(track: &Track, image: &ImageSummary) -> Vec<String> {
+    let [pulled, kept] = [Kind::Pulled, Kind::Kept].map(|kind| repository(track, kind));
+    let own: Vec<&Track> = image.tags.iter().filter(|tag| [&pulled, &kept].contains(&tag.name())).collect();
+    let is_pulled = own.iter().any(|tag| *tag.name() == pulled);
+    let is_kept_by_another = image.tags.iter().any(|tag| is_private(tag.name()) && !own.contains(&tag));
+    let by_digest = if is_pulled && !is_kept_by_another { by_digest(track, image) } else { Vec::new() };
+    by_digest.into_iter().chain(own.into_iter().map(Track::to_string)).collect()
+}
+
+/// The names by digest that a pull for a track has given to an image, as far as they can be removed alone: containerd's
+/// image store takes every tag of the repository along, and none of those is ours. While there is one, the image stays
+/// anyway, and they go with the last of them.
+fn by_digest(track: &Track, image: &ImageSummary) -> Vec<String> {
+    let digests = image.digests.get(track.name()).filter(|_| !image.is_tagged_in(track.name()));
+    digests.into_iter().flatten().map(|digest| track.at(digest).to_string()).collect()
+}
+
+/// Takes the names off an image that a pull of a digest has just given to it.
+///
+/// # Errors
+/// [`EngineError`] if the engine refuses.
+pub async fn undo_pull(world: &World, track: &Track, image: &ImageSummary) -> Result<(), EngineError> {
+    for name in by_digest(track, image).into_iter().filter(|_| !is_kept(image)) {
+        world.engine.untag(&name).await?;
+    }
+    Ok(())
+}
+
+async fn let_go(world: &World, name: &str) {
+    if let Err(error) = world.engine.untag(name).await {
+        tracing::debug!(image = name, error = %error, "image kept");
+    }
+}
+
+fn repository(track: &Track, kind: Kind) -> ImageName {
+    let hash = hex::encode(Sha256::digest(track.to_string()));
+    let kind = match kind {
+        Kind::Pulled => "pulled",
+        Kind::Kept => "kept",
+    };
+    let nowhere = Registry::parse(NOWHERE).expect("a host");
+    ImageName::new(nowhere, &format!("{kind}/{}", hash.get(..16).unwrap_or(&hash))).expect("a word and digits")
+}
+
+fn tag(digest: &Digest) -> String {
+    digest.as_str().replace(':', "-").chars().take(128).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use deployer_core::record::{Opinion, Record, Source};
+    use deployer_core::store::Txn;
+    use serde_json::json;
+
+    use super::*;
+    use crate::stand_in::{container, digest, fixture, track};
+    use deployer_engine::ImageSummary;
+
+    #[tokio::test]
+    async fn what_another_service_of_the_track_needs_stays() {
+        let fixture = fixture().await;
+        let world = &fixture.world;
+        let mut other = container("api", "api", "running");
+        other["Config"]["Labels"] = json!({"deployer.service": "api"});
+        let image = |letter: char| {
+            let keep_tag = format!("{}:{}", repository(&track(), Kind::Pulled), tag(&digest(letter)));
+            let by_digest = format!("registry.test/web@{}", digest(letter));
+            ImageSummary::named(&format!("sha256:{letter}"), [keep_tag.as_str(), &by_digest])
+        };
+        fixture.engine.state().containers = vec![container("web", "web", "running"), other];
+        fixture.engine.state().images = ['0', '1', '2', '3'].map(image).into();
+        let first = Record::adopt(None, &digest('0'), Source::Hook, 0);
+        let record = ['1', '2', '3'].into_iter().fold(first, |r, l| r.advanced(digest(l), Source::Hook, 0));
+        world.store.txn(Txn::new().put(world.keys.record(&track()), &record)).await.expect("stored");
+        let (web, api) = (track().to_string(), "api".to_owned());
+        let opinions = [(&web, '2', Opinion::Good), (&web, '3', Opinion::Good), (&api, '1', Opinion::Good)];
+        for (service, letter, opinion) in
+            opinions.into_iter().chain([(&api, '2', Opinion::Bad), (&api, '3', Opinion::Bad)])
+        {
+            ledger::write_verdict(world, service, &digest(letter), opinion, "seen").await.expect("stored");
+        }
+        tidy(world, &track()).await.expect("tidied");
+        let calls = fixture.engine.state().calls.clone();
+        let is_gone = |letter: &char| calls.iter().any(|call| call.contains(digest(*letter).as_str()));
+        let gone: Vec<char> = "0123".chars().filter(is_gone).collect();
+        assert_eq!(gone, ['0'], "{calls:?}");
+    }
+
+    /// On the containerd image store a removal of `name@digest` takes every tag of that repository along.
+    #[tokio::test]
+    async fn a_name_by_digest_stays_while_somebody_elses_tag_would_go_with_it() {
+        let own = format!("{}:x", repository(&track(), Kind::Pulled));
+        let by_digest = format!("registry.test/web@{}", digest('1'));
+        let other = Track::parse("registry.test/web:stable").expect("a track");
+        let others_keep = format!("{}:x", repository(&other, Kind::Pulled));
+        for (further, expected) in [
+            (vec![], 2),
+            (vec!["zoo:latest"], 2),
+            (vec!["registry.test/web:known-good"], 1),
+            (vec![others_keep.as_str()], 1),
+        ] {
+            let fixture = fixture().await;
+            let world = &fixture.world;
+            let record = Record::adopt(None, &digest('2'), Source::Hook, 0);
+            world.store.txn(Txn::new().put(world.keys.record(&track()), &record)).await.expect("stored");
+            let names = further.iter().copied().chain([own.as_str(), &by_digest]);
+            fixture.engine.state().images = vec![ImageSummary::named("sha256:1", names)];
+            tidy(world, &track()).await.expect("tidied");
+            let calls = fixture.engine.state().calls.clone();
+            let gone: Vec<_> = calls.iter().filter(|call| call.starts_with("untag")).collect();
+            assert_eq!(gone.len(), expected, "{further:?}: {gone:?}");
+            assert!(gone.iter().all(|call| call.contains(&own) || call.contains('@')), "{gone:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_another_track_of_the_repository_needs_stays() {
+        let fixture = fixture().await;
+        let world = &fixture.world;
+        let other = Track::parse("registry.test/web:stable").expect("a track");
+        let mut stable = container("stable", "stable", "running");
+        stable["Config"]["Image"] = json!(other.to_string());
+        fixture.engine.state().containers = vec![container("web", "web", "running"), stable];
+        let keep_tag = format!("{}:x", repository(&track(), Kind::Pulled));
+        let by_digest = format!("registry.test/web@{}", digest('1'));
+        fixture.engine.state().images = vec![ImageSummary::named("sha256:1", [keep_tag.as_str(), &by_digest])];
+        for (track, letter) in [(track(), '2'), (other, '1')] {
+            let record = Record::adopt(None, &digest(letter), Source::Hook, 0);
+            world.store.txn(Txn::new().put(world.keys.record(&track), &record)).await.expect("stored");
+        }
+        tidy(world, &track()).await.expect("tidied");
+        let calls = fixture.engine.state().calls.clone();
+        assert!(!calls.iter().any(|call| call.starts_with("untag")), "{calls:?}");
+    }
+}

@@ -1,0 +1,283 @@
+//! What the store says of a track, read and written in the project's words.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use deployer_core::asking::Setback;
+use deployer_core::image::{Digest, Track};
+use deployer_core::plain;
+use deployer_core::record::{Halt, Opinion, Pending, Record, Verdict, Verdicts};
+use deployer_core::slot::Grounds;
+use deployer_core::store::{Compare, Entry, Revision, Txn};
+use deployer_store::StoreError;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::world::World;
+
+/// Who asks the registry for the whole cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resolver {
+    /// The node.
+    pub node: String,
+    /// The daemon's own word; see [`crate::world::Settings::boot`].
+    pub boot: String,
+}
+
+impl Resolver {
+    /// This daemon.
+    pub fn here(world: &World) -> Self {
+        Self { node: world.settings.node.clone(), boot: world.settings.boot.clone() }
+    }
+}
+
+/// A value with the revision at which it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Read<T> {
+    /// The value.
+    pub value: T,
+    /// Its last change.
+    pub revision: Revision,
+}
+
+/// What the store holds of a track.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    /// What the registry said.
+    pub record: Option<Read<Record>>,
+    /// A notification that waits.
+    pub pending: Option<Read<Pending>>,
+    /// Why a rollout stands still, and for which version.
+    pub halt: Option<Read<Halt>>,
+    /// Revision of a person's last word to go on, which ends all trouble that arose before; 0: none.
+    pub retry: Revision,
+    /// Who asks the registry at this moment.
+    pub resolver: Option<Read<Resolver>>,
+    /// Who asked it in vain a while ago.
+    pub setbacks: Vec<Setback>,
+    /// Whether the registry was asked within the check period.
+    pub is_checked: bool,
+    /// Whether a person paused the cluster.
+    pub is_paused: bool,
+    /// The revision at which these facts were read.
+    pub seen: Revision,
+}
+
+impl Ledger {
+    /// Reads a track's facts.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store does not answer, or holds a value of a form that is not known.
+    pub async fn read(world: &World, track: &Track) -> Result<Self, StoreError> {
+        let (facts, checked, pause) = (world.keys.image(track), world.keys.checked(track), world.keys.pause());
+        let store = &world.store;
+        let (facts, checked, pause) = tokio::try_join!(store.list(&facts), store.get(&checked), store.get(&pause))?;
+        let (is_checked, is_paused) = (checked.is_some(), pause.is_some());
+        let mut ledger = Self { is_checked, is_paused, seen: facts.1, ..Self::default() };
+        for entry in facts.0 {
+            match world.keys.track_of(&entry.key).map(|(_, fact)| fact) {
+                Some("record") => ledger.record = Some(decode(entry)?),
+                Some("pending") => ledger.pending = Some(decode(entry)?),
+                Some("halt") => ledger.halt = Some(decode(entry)?),
+                Some("retry") => ledger.retry = entry.mod_revision,
+                Some("resolver") => ledger.resolver = Some(decode(entry)?),
+                Some(fact) if fact.starts_with("setback/") => ledger.setbacks.push(decode(entry)?.value),
+                _ => {}
+            }
+        }
+        Ok(ledger)
+    }
+
+    /// The halt of a version, if it stands. One of this node's own that it does not remember was left by the daemon
+    /// before this one: it is lifted, since starting the daemon again is one way for a person to say "go on".
+    pub fn standing_halt(&self, world: &World, track: &Track, seq: u64) -> Option<&Halt> {
+        let halt = self.halt.as_ref().map(|halt| &halt.value).filter(|halt| halt.seq == seq)?;
+        let is_remembered = world.memory().halted.get(track) == Some(&seq);
+        (halt.node != world.settings.node || is_remembered).then_some(halt)
+    }
+
+    /// The revision of the notification that waits; 0 without one.
+    pub fn pending_revision(&self) -> Revision {
+        self.pending.as_ref().map_or(0, |pending| pending.revision)
+    }
+
+    /// The record's revision; 0 without a record.
+    pub fn record_revision(&self) -> Revision {
+        self.record.as_ref().map_or(0, |record| record.revision)
+    }
+
+    /// Writes a record over the one that was read, and drops the very notification that was read with it.
+    ///
+    /// # Errors
+    /// [`StoreError`]; `Ok(false)` if record or notification moved: read and resolve again.
+    pub async fn write_record(&self, world: &World, track: &Track, record: &Record) -> Result<bool, StoreError> {
+        let txn = Txn::new()
+            .when(Compare::ModRevision(world.keys.record(track), self.record_revision()))
+            .put(world.keys.record(track), record);
+        Ok(world.store.txn(self.serving_pending(world, track, txn)).await?.succeeded)
+    }
+
+    /// Drops the very notification that was read, and no later one. It says "go on" to whoever is in trouble.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store does not answer; `Ok(false)` if a later notification came in.
+    pub async fn settle(&self, world: &World, track: &Track) -> Result<bool, StoreError> {
+        let mut txn = self.serving_pending(world, track, Txn::new());
+        if self.pending.is_some() {
+            txn = self.going_on(world, track, txn);
+        }
+        Ok(txn.then.is_empty() || world.store.txn(txn).await?.succeeded)
+    }
+
+    /// Adds the word to go on, which every node sees at once, and that the halt is lifted.
+    pub fn going_on(&self, world: &World, track: &Track, txn: Txn) -> Txn {
+        let word = serde_json::json!({"node": world.settings.node, "at": world.ambient.now()});
+        let txn = txn.put(world.keys.retry(track), &word);
+        if self.halt.is_some() { txn.delete(world.keys.halt(track)) } else { txn }
+    }
+
+    /// Whether it is this daemon that asks the registry.
+    pub fn is_asking(&self, world: &World) -> bool {
+        self.resolver.as_ref().is_some_and(|resolver| resolver.value == Resolver::here(world))
+    }
+
+    /// Adds that the very notification that was read is served, and that nobody asks any more or has asked in vain.
+    fn serving_pending(&self, world: &World, track: &Track, txn: Txn) -> Txn {
+        let txn = match self.is_asking(world) {
+            true => self.forgetting_setbacks(world, track, txn.delete(world.keys.resolver(track))),
+            false => txn,
+        };
+        self.dropping_pending(world, track, txn)
+    }
+
+    /// Adds that nobody has asked the registry in vain.
+    pub fn forgetting_setbacks(&self, world: &World, track: &Track, txn: Txn) -> Txn {
+        self.setbacks.iter().fold(txn, |txn, setback| txn.delete(world.keys.setback(track, &setback.node)))
+    }
+
+    /// Adds that the very notification that was read is dropped.
+    pub fn dropping_pending(&self, world: &World, track: &Track, txn: Txn) -> Txn {
+        match &self.pending {
+            Some(pending) => txn
+                .when(Compare::ModRevision(world.keys.pending(track), pending.revision))
+                .delete(world.keys.pending(track)),
+            None => txn,
+        }
+    }
+}
+
+/// A service's verdicts, with the revision of each.
+///
+/// # Errors
+/// [`StoreError`] if the store does not answer.
+pub async fn verdicts(world: &World, service: &str) -> Result<(Verdicts, Vec<(Digest, Revision)>), StoreError> {
+    let prefix = world.keys.verdicts(service);
+    let (entries, _) = world.store.list(&prefix).await?;
+    let mut verdicts = Verdicts::default();
+    let mut revisions = Vec::new();
+    for entry in entries {
+        if let Some(digest) = entry.key.strip_prefix(&prefix).and_then(|digest| Digest::parse(digest).ok()) {
+            let read: Read<Verdict> = decode(entry)?;
+            revisions.push((digest.clone(), read.revision));
+            verdicts.0.insert(digest, read.value);
+        }
+    }
+    Ok((verdicts, revisions))
+}
+
+/// The verdicts of every service of a track, on whichever node it runs.
+///
+/// # Errors
+/// [`StoreError`] if the store does not answer.
+pub async fn verdicts_everywhere(world: &World, track: &Track) -> Result<BTreeMap<String, Verdicts>, StoreError> {
+    let services: BTreeSet<String> = {
+        let instances = world.instances.borrow();
+        let of_track = instances.iter().flatten().filter(|(_, instance)| instance.image == *track);
+        of_track.filter_map(|(key, _)| world.keys.service_of(key)).collect()
+    };
+    let mut all = BTreeMap::new();
+    for service in services {
+        let (verdicts, _) = verdicts(world, &service).await?;
+        all.insert(service, verdicts);
+    }
+    Ok(all)
+}
+
+/// What a decision to deploy a digest rests on.
+pub fn grounds(ledger: &Ledger, service: &str, digest: &Digest, revisions: &[(Digest, Revision)]) -> Grounds {
+    let verdict = revisions.iter().find(|(known, _)| known == digest).map_or(0, |(_, revision)| *revision);
+    let halt = ledger.halt.as_ref().map_or(0, |halt| halt.revision);
+    let (record, retry) = (ledger.record_revision(), ledger.retry);
+    Grounds { record, service: service.to_owned(), verdict, halt, retry }
+}
+
+/// Writes an opinion, in a transaction of its own, where there is none, and gives back the one that stands. Neither does
+/// a good digest ever turn bad by itself nor a bad one good: several instances may be at their gates at once.
+///
+/// # Errors
+/// [`StoreError`] if the store does not answer, or a person lifted the one that stood at this very moment.
+pub async fn write_verdict(
+    world: &World,
+    service: &str,
+    digest: &Digest,
+    opinion: Opinion,
+    reason: &str,
+) -> Result<Opinion, StoreError> {
+    let key = world.keys.verdict(service, digest);
+    let (node, reason) = (world.settings.node.clone(), reason.to_owned());
+    let verdict = Verdict { verdict: opinion, node, reason, at: world.ambient.now() };
+    let txn = Txn::new().when(Compare::ModRevision(key.clone(), 0)).put(key.clone(), &verdict);
+    if world.store.txn(txn).await?.succeeded {
+        return Ok(opinion);
+    }
+    match world.store.get(&key).await? {
+        Some(entry) => Ok(decode::<Verdict>(entry)?.value.verdict),
+        None => Err(StoreError::Away(format!("the verdict of {} changes at this moment", digest.short()))),
+    }
+}
+
+/// Halts the rollout of a version everywhere, if nobody has: trouble that is no verdict.
+///
+/// # Errors
+/// [`StoreError`] if the store does not answer.
+pub async fn halt(world: &World, track: &Track, seq: u64, reason: &str) -> Result<(), StoreError> {
+    let key = world.keys.halt(track);
+    let standing: Option<Read<Halt>> = world.store.get(&key).await?.map(decode).transpose()?;
+    if let Some(standing) = standing.as_ref().filter(|standing| standing.value.seq >= seq) {
+        if standing.value.node == world.settings.node && standing.value.seq == seq {
+            // Of a try whose answer was lost, or of the daemon before this one, which met the same.
+            world.memory().halted.insert(track.clone(), seq);
+        }
+        return Ok(());
+    }
+    let halt = Halt { seq, node: world.settings.node.clone(), reason: reason.to_owned(), at: world.ambient.now() };
+    let seen = standing.map_or(0, |standing| standing.revision);
+    let txn = Txn::new().when(Compare::ModRevision(key.clone(), seen)).put(key, &halt);
+    if world.store.txn(txn).await?.succeeded {
+        world.memory().halted.insert(track.clone(), seq);
+        world.account.tell("halt", track, format!("version {seq} goes no further anywhere: {reason}"));
+    }
+    Ok(())
+}
+
+/// Reads a value, its words made plain. One of a newer form has fields that this version does not know, which are ignored.
+///
+/// # Errors
+/// [`StoreError::Broken`] names the key.
+pub fn decode<T: DeserializeOwned>(entry: Entry) -> Result<Read<T>, StoreError> {
+    parse(&entry.value).map(|value| Read { value, revision: entry.mod_revision }).map_err(|error| {
+        StoreError::Broken(plain::words(&format!("the value of {} makes no sense: {error}", entry.key)))
+    })
+}
+
+fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, serde_json::Error> {
+    // JSON writes control characters behind a backslash or beyond ASCII: where neither is, there is nothing to do.
+    if text.iter().all(|byte| (b' '..=b'~').contains(byte) && *byte != b'\\') {
+        return serde_json::from_slice(text);
+    }
+    let mut value = serde_json::from_slice(text)?;
+    plain::value(&mut value);
+    serde_json::from_value(value)
+}
+
+#[cfg(test)]
+mod tests;

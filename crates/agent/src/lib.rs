@@ -1,0 +1,32 @@
+//! The stages, what nodes tell each other, and who else runs containers on this machine.
+//!
+//! Engine and store are known as traits only, and decisions are made in `deployer_core`. Nothing here knows hooks, the
+//! command line or the settings' file, and nothing spawns: the binary opens the edges, wires the channels and owns every
+//! task.
+
+pub mod asking;
+mod claims;
+mod failpoint;
+pub mod fault;
+pub mod happening;
+pub mod intake;
+pub mod journal;
+mod keep;
+pub mod ledger;
+pub mod look;
+mod owed;
+pub mod presence;
+pub mod publish;
+pub mod pull;
+pub mod restart;
+pub mod situation;
+#[cfg(any(test, feature = "stand-in"))]
+#[doc(hidden)]
+pub mod stand_in;
+pub mod supervision;
+pub mod survey;
+pub mod triggers;
+pub mod turn;
+pub mod update;
+pub mod words;
+pub mod world;

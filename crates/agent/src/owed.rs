@@ -1,0 +1,72 @@
+//! Containers that have to run, and do not, although their replacement has come to its end: the old one was put back and
+//! ends whenever it is started, or the new one stays because nothing else is left. They are started again and again.
+//!
+//! The slot is given back meanwhile, since starting takes nothing from anybody; the instance counts as down. The journal
+//! stays open, so that a restart of the daemon forgets none of them. A further replacement takes the container over.
+
+use std::collections::BTreeMap;
+
+use deployer_core::backoff::Backoff;
+use deployer_core::replacement::Replacement;
+use tokio::time::Instant;
+
+/// One of them.
+struct Debt {
+    /// Its journal.
+    replacement: Replacement,
+    /// Starts in a row after which it did not stay.
+    failures: u32,
+    /// When it is looked at again; `None` while it is.
+    due: Option<Instant>,
+}
+
+/// All of this machine, by the container's name.
+#[derive(Default)]
+pub struct Owed(BTreeMap<String, Debt>);
+
+impl Owed {
+    /// Whether this very container has to run, whatever state the engine shows.
+    pub fn includes(&self, id: &str) -> bool {
+        self.0.values().any(|debt| debt.replacement.owed() == Some(id))
+    }
+
+    /// Whether a container of this name is looked after here.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// When the next is looked at again, and its name.
+    pub fn next(&self) -> Option<(Instant, String)> {
+        self.0.iter().filter_map(|(name, debt)| Some((debt.due?, name.clone()))).min()
+    }
+
+    /// Notes a replacement that has ended and owes a container. The random number keeps machines from trying in step.
+    pub fn note(&mut self, mut replacement: Replacement, random: u64) {
+        // The slot was given back: what follows holds none.
+        replacement.token = None;
+        let name = replacement.facts.container.clone();
+        let failures = self.0.get(&name).map_or(0, |debt| debt.failures) + 1;
+        let due = Some(Instant::now() + Backoff::REGISTRY.wait(failures, random));
+        self.0.insert(name, Debt { replacement, failures, due });
+    }
+
+    /// The replacement of a container that is to be looked at again now.
+    pub fn take_due(&mut self, name: &str) -> Option<Replacement> {
+        let debt = self.0.get_mut(name)?;
+        debt.due.take_if(|due| *due <= Instant::now())?;
+        Some(debt.replacement.clone())
+    }
+
+    /// Takes what this very replacement owed for paid. One that came after it may have touched nothing.
+    pub fn settle(&mut self, replacement: &Replacement) {
+        let name = &replacement.facts.container;
+        if self.0.get(name).is_some_and(|debt| debt.replacement.txn == replacement.txn) {
+            self.0.remove(name);
+        }
+    }
+
+    /// Hands a container over: nothing is owed any more.
+    pub fn forget(&mut self, name: &str) -> Option<Replacement> {
+        self.0.remove(name).map(|debt| debt.replacement)
+    }
+}

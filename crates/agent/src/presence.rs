@@ -1,0 +1,158 @@
+//! This node's sign of life in the store: one lease, on which hangs everything that ends with this daemon.
+//!
+//! The lease is kept alive for as long as the store grants it. If it ends, because this process stood still or the store
+//! was cut off for too long, all that hung on it is gone, and is said anew under the next.
+
+use std::time::Duration;
+
+use deployer_core::backoff::Backoff;
+use deployer_core::node::{Claimant, Sign, claimant};
+use deployer_core::store::{Compare, LeaseId, Txn};
+use deployer_store::StoreError;
+use tokio_util::sync::CancellationToken;
+
+use crate::claims;
+use crate::ledger::{Read, decode};
+use crate::publish;
+use crate::turn;
+use crate::world::{Presence, World};
+
+/// How long others believe that this node lives after its last sign.
+pub const LEASE: Duration = Duration::from_secs(30);
+/// The pause between two signs. Three may be lost.
+const SIGN: Duration = Duration::from_secs(7);
+/// The pause between two looks at a sign that another daemon left under this node's name.
+const TWIN: Duration = Duration::from_secs(1);
+/// How long the end of the daemon may take to tell the others. They find out by themselves, half a minute later.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Registers this node and keeps it registered until shutdown, which is told to the others.
+pub async fn run(world: &World, shutdown: CancellationToken) {
+    let mut failures = 0;
+    while !shutdown.is_cancelled() {
+        match register(world).await {
+            Ok(Some(lease)) => {
+                failures = 0;
+                tokio::select! {
+                    () = keep(world, lease) => {}
+                    () = shutdown.cancelled() => {}
+                }
+                continue;
+            }
+            Ok(None) => pause(TWIN, &shutdown).await,
+            Err(error) => {
+                failures += 1;
+                absent(world, error.to_string());
+                pause(Backoff::CONNECTION.wait(failures, world.ambient.random()), &shutdown).await;
+            }
+        }
+    }
+}
+
+async fn pause(time: Duration, shutdown: &CancellationToken) {
+    tokio::select! {
+        () = tokio::time::sleep(time) => {}
+        () = shutdown.cancelled() => {}
+    }
+}
+
+fn absent(world: &World, trouble: String) {
+    let said = world.presence.borrow().trouble.as_ref() == Some(&trouble);
+    if !said {
+        tracing::warn!("not registered: {trouble}");
+    }
+    world.presence.send_replace(Presence { lease: None, trouble: Some(trouble) });
+}
+
+/// Takes this node's name, unless a daemon that may be another's bears it.
+///
+/// # Errors
+/// [`StoreError`] if the store does not answer.
+pub async fn register(world: &World) -> Result<Option<LeaseId>, StoreError> {
+    let settings = &world.settings;
+    let key = world.keys.node(&settings.node);
+    let left: Option<Read<Sign>> = world.store.get(&key).await?.map(decode).transpose()?;
+    if claimant(left.as_ref().map(|left| &left.value), &settings.identity) == Claimant::Stranger {
+        let node = &settings.node;
+        absent(
+            world,
+            format!("another daemon is registered as node {node}; waiting until it is gone (one name each: --node)"),
+        );
+        return Ok(None);
+    }
+    let lease = world.store.grant(LEASE).await?;
+    let sign = Sign {
+        node: settings.node.clone(),
+        boot: settings.identity.boot.clone(),
+        state: settings.identity.state.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        scope: settings.scope.word().to_owned(),
+        lease: lease.0,
+        at: world.ambient.now(),
+    };
+    let seen = left.as_ref().map_or(0, |left| left.revision);
+    let txn = Txn::new().when(Compare::ModRevision(key.clone(), seen)).put_leased(key, &sign, lease);
+    let outcome = world.store.txn(txn).await?;
+    if !outcome.succeeded {
+        world.store.revoke(lease).await?;
+        return Ok(None);
+    }
+    if let Some(left) = left {
+        // What the daemon before this one said is over, and need not outlast it.
+        world.store.revoke(LeaseId(left.value.lease)).await?;
+    }
+    publish::begin(world).await?;
+    world.presence.send_replace(Presence { lease: Some((lease, outcome.revision)), trouble: None });
+    end_dead_claims(world).await?;
+    tracing::info!(node = settings.node, "registered in the store");
+    world.bell.notify_one();
+    Ok(Some(lease))
+}
+
+async fn end_dead_claims(world: &World) -> Result<(), StoreError> {
+    let (entries, _) = world.store.list(&world.keys.locks()).await?;
+    claims::end_dead(world, &entries).await.map(drop)
+}
+
+/// Gives signs until the lease has ended. A store that does not answer may still keep the lease.
+async fn keep(world: &World, lease: LeaseId) {
+    loop {
+        tokio::time::sleep(SIGN).await;
+        match world.store.keep_alive(lease).await {
+            // Where nobody waits for a slot, nobody else would end what its holder left.
+            Ok(()) => trouble(world, end_dead_claims(world).await.err().map(|error| error.to_string())),
+            Err(StoreError::LeaseGone) => {
+                absent(world, "the lease has ended; it is granted anew".to_owned());
+                return;
+            }
+            Err(error) => trouble(world, Some(error.to_string())),
+        }
+    }
+}
+
+fn trouble(world: &World, trouble: Option<String>) {
+    world.presence.send_if_modified(|presence| {
+        let is_news = presence.trouble != trouble;
+        if let (true, Some(trouble)) = (is_news, &trouble) {
+            tracing::warn!("the store is away; nothing new starts: {trouble}");
+        }
+        presence.trouble = trouble;
+        is_news
+    });
+}
+
+/// Tells the others that this node is off: its instances are not counted until it returns.
+pub async fn leave(world: &World) {
+    let lease = world.presence.borrow().lease;
+    let Some((lease, _)) = lease else { return };
+    let farewell = async {
+        turn::give_back(world, |_| false).await;
+        publish::off(world).await?;
+        world.store.revoke(lease).await
+    };
+    match tokio::time::timeout(FAREWELL, farewell).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(error = %error, "the others were not told that this node is off"),
+        Err(_) => tracing::warn!("the others were not told that this node is off: the store is away"),
+    }
+}

@@ -1,0 +1,197 @@
+//! What this node tells the others: its instances, how each of them is, and which digests it has.
+//!
+//! Instances last until the node withdraws them; the rest ends with the node's lease. Only what has changed is written.
+
+use deployer_core::availability::{Fetched, Fetching, Instance, Report};
+use deployer_core::image::Track;
+use deployer_core::plan::{Action, Target};
+use deployer_core::store::{LeaseId, Txn};
+use deployer_store::{StoreError, TXN_OPERATIONS_MAX};
+use serde_json::Value;
+
+use crate::claims;
+use crate::ledger::{Read, decode};
+use crate::situation::{Decision, TrackView, state_of};
+use crate::survey::Survey;
+use crate::words::{Said, Words};
+use crate::world::World;
+
+impl Words {
+    /// Adds what there is to say of a track.
+    pub fn tell(&mut self, world: &World, survey: &Survey, view: &TrackView) {
+        let node = &world.settings.node;
+        for decision in &view.decisions {
+            let container = &decision.container;
+            let is_managed = world.settings.manage.includes(&container.summary.labels);
+            if is_managed && container.is_meant_to_run() {
+                let name = &container.summary.name;
+                let instance =
+                    Instance { node: node.clone(), image: view.track.clone(), container: name.clone(), off: false };
+                let report = report(survey, view, decision);
+                self.add(world.keys.instance(&decision.service, node, name), Said::Lasting(json(&instance)));
+                self.add(world.keys.report(&decision.service, node, name), Said::Leased(json(&report)));
+            }
+        }
+        self.add(world.keys.fetched_by(&view.track, node), Said::Leased(json(&fetched(view))));
+    }
+
+    /// Whether all of it was said already.
+    pub fn is_said(&self, world: &World) -> bool {
+        let memory = world.memory();
+        self.0.iter().all(|(key, word)| memory.said.0.get(key) == Some(word))
+    }
+
+    /// Says again of a container in the middle of its replacement what was said last: for a moment nothing has its name.
+    pub fn repeat(&mut self, world: &World, service: &str, container: &str) {
+        let node = &world.settings.node;
+        let memory = world.memory();
+        for key in [world.keys.instance(service, node, container), world.keys.report(service, node, container)] {
+            if let Some(said) = memory.said.0.get(&key) {
+                self.0.insert(key, said.clone());
+            }
+        }
+    }
+
+    fn add(&mut self, key: String, said: Said) {
+        self.0.insert(key, said);
+    }
+}
+
+fn report(survey: &Survey, view: &TrackView, decision: &Decision) -> Report {
+    let summary = &decision.container.summary;
+    let (state, reason) = state_of(decision);
+    Report {
+        up: decision.container.is_up(),
+        id: summary.id.clone(),
+        image_id: summary.image_id.clone(),
+        digest: view.digest_of(survey, decision),
+        state: state.to_owned(),
+        reason,
+    }
+}
+
+/// What this node says of its containers' targets.
+fn fetched(view: &TrackView) -> Fetched {
+    let targets = view.decisions.iter().filter_map(|decision| {
+        let fetching = match (decision.situation.target, decision.row.action) {
+            (Target::Present | Target::Running, _) => Fetching::Here,
+            (Target::Absent, Action::Leave) => Fetching::NotWanted(state_of(decision).1),
+            (Target::Unavailable, _) => Fetching::Failed(decision.note.clone()),
+            (Target::Absent | Target::None, _) => Fetching::UnderWay,
+        };
+        Some((decision.target.as_ref()?.digest.clone(), fetching))
+    });
+    Fetched::of(targets)
+}
+
+/// Begins anew under a new lease: what hung on the one before is gone, what lasts is still there.
+///
+/// # Errors
+/// [`StoreError`] if the store does not answer.
+pub async fn begin(world: &World) -> Result<(), StoreError> {
+    let lasting = own_instances(world).await?;
+    let said = lasting.into_iter().map(|(key, instance)| (key, Said::Lasting(json(&instance)))).collect();
+    world.memory().said = Words(said);
+    Ok(())
+}
+
+async fn own_instances(world: &World) -> Result<Vec<(String, Instance)>, StoreError> {
+    let mut own = Vec::new();
+    for entry in world.store.list(&world.keys.all_instances()).await?.0 {
+        let key = entry.key.clone();
+        let read: Read<Instance> = decode(entry)?;
+        if read.value.node == world.settings.node {
+            own.push((key, read.value));
+        }
+    }
+    Ok(own)
+}
+
+/// Writes what is new in these words, and withdraws what is not in them any more.
+///
+/// # Errors
+/// [`StoreError`]; what was written is remembered, the rest is written the next time.
+pub async fn publish(world: &World, words: &Words, lease: LeaseId) -> Result<(), StoreError> {
+    let said = world.memory().said.clone();
+    let gone = said.0.keys().filter(|key| !words.0.contains_key(*key));
+    let gone: Vec<String> = ours(world, gone.cloned().collect()).await?;
+    let gone = gone.into_iter().map(|key| (key, None));
+    let new = words.0.iter().filter(|(key, word)| said.0.get(*key) != Some(word));
+    let changes: Vec<(String, Option<Said>)> =
+        gone.chain(new.map(|(key, word)| (key.clone(), Some(word.clone())))).collect();
+    for some in changes.chunks(TXN_OPERATIONS_MAX) {
+        let txn = some.iter().fold(Txn::new(), |txn, (key, word)| match word {
+            None => txn.delete(key.clone()),
+            Some(Said::Lasting(value)) => txn.put(key.clone(), value),
+            Some(Said::Leased(value)) => txn.put_leased(key.clone(), value, lease),
+        });
+        world.store.txn(txn).await?;
+        let mut memory = world.memory();
+        for (key, word) in some.iter().cloned() {
+            match word {
+                Some(word) => drop(memory.said.0.insert(key, word)),
+                None => drop(memory.said.0.remove(&key)),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Those of these keys that this daemon may withdraw.
+async fn ours(world: &World, mut gone: Vec<String>) -> Result<Vec<String>, StoreError> {
+    if gone.iter().any(|key| key.starts_with(&world.keys.all_instances())) {
+        let held = claims::held_by_twins(world).await?;
+        gone.retain(|key| world.keys.container_of(key).is_none_or(|container| !held.contains(&container)));
+    }
+    Ok(gone)
+}
+
+/// How an instance is after its replacement, for the transaction that gives the slot back: its place is not given on
+/// before the others can see that it is up.
+pub fn note(world: &World, key: &str, report: &Report) {
+    world.memory().said.0.insert(key.to_owned(), Said::Leased(json(report)));
+}
+
+/// What was said last of an instance.
+pub fn last_report(world: &World, key: &str) -> Option<Report> {
+    match world.memory().said.0.get(key) {
+        Some(Said::Leased(value)) => serde_json::from_value(value.clone()).ok(),
+        _ => None,
+    }
+}
+
+/// Marks this node's instances as not to be counted.
+///
+/// # Errors
+/// [`StoreError`] if the store does not answer.
+pub async fn off(world: &World) -> Result<(), StoreError> {
+    for some in own_instances(world).await?.chunks(TXN_OPERATIONS_MAX) {
+        let txn = some
+            .iter()
+            .fold(Txn::new(), |txn, (key, instance)| txn.put(key.clone(), &Instance { off: true, ..instance.clone() }));
+        world.store.txn(txn).await?;
+    }
+    Ok(())
+}
+
+/// The tracks that some node runs, as far as is known here.
+pub fn refresh_registered(world: &World) {
+    let (own, transitions) = {
+        let memory = world.memory();
+        (memory.tracks.clone(), memory.transitions.values().map(|t| t.track.clone()).collect::<Vec<Track>>())
+    };
+    let elsewhere =
+        world.instances.borrow().as_ref().map(|all| all.values().map(|i| i.image.clone()).collect::<Vec<_>>());
+    // Until both were listed once nobody knows whose a notification is.
+    let (Some(own), Some(elsewhere)) = (own, elsewhere) else { return };
+    let all = own.into_iter().chain(transitions).chain(elsewhere).collect();
+    world.registered.send_if_modified(|registered| {
+        let is_news = registered.as_ref() != Some(&all);
+        *registered = Some(all);
+        is_news
+    });
+}
+
+fn json(value: &impl serde::Serialize) -> Value {
+    serde_json::to_value(value).expect("a value of the protocol is a plain map")
+}

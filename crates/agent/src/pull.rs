@@ -1,0 +1,192 @@
+//! The pull stage: brings one digest onto this machine, under a private tag only.
+//!
+//! The repository's tag is not moved here: an unproven image never lies under a name that Compose, a unit or a
+//! reboot could start.
+
+use std::sync::Arc;
+
+use deployer_core::backoff::Backoff;
+use deployer_core::dirty::Dirty;
+use deployer_core::image::{Digest, Track};
+use deployer_core::plain;
+use deployer_core::plan::{Action, Answer};
+use deployer_engine::{PullError, PullProgress, if_found};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::fault::caught;
+use crate::keep;
+use crate::look::LookError;
+use crate::situation::TrackView;
+use crate::survey::Survey;
+use crate::world::{Retry, World};
+
+/// Pulls at once. The engine itself limits the layers it fetches at a time.
+const PULLS_MAX: usize = 2;
+
+/// The stage with its channel.
+pub struct Pull {
+    /// What the stages share.
+    pub world: Arc<World>,
+    /// Tracks whose target should be brought here.
+    pub tracks: mpsc::Receiver<Track>,
+}
+
+impl Pull {
+    /// Works until shutdown. A pull that is broken off goes on where it was the next time: the engine keeps layers.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        let mut dirty: Dirty<Track> = Dirty::default();
+        let mut pulls = FuturesUnordered::new();
+        loop {
+            while pulls.len() < PULLS_MAX
+                && let Some(track) = dirty.take()
+            {
+                let world = Arc::clone(&self.world);
+                pulls.push(async move {
+                    let outcome = caught(pull(&world, &track)).await;
+                    (track, outcome)
+                });
+            }
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                Some((track, outcome)) = pulls.next() => {
+                    dirty.done(&track);
+                    self.world.memory().pulling.remove(&track);
+                    match outcome {
+                        Ok(Ok(())) => {}
+                        Ok(Err(error)) => {
+                            tracing::warn!(image = %track, error = &error as &dyn std::error::Error, "pull again later");
+                        }
+                        Err(fault) => self.world.note_fault(Some(track.clone()), &fault),
+                    }
+                    self.world.ring_for(track);
+                }
+                track = self.tracks.recv() => match track {
+                    Some(track) => dirty.mark(track),
+                    None => return,
+                },
+            }
+        }
+    }
+}
+
+/// Decides again, and pulls if that is still what should be done.
+async fn pull(world: &World, track: &Track) -> Result<(), LookError> {
+    let survey = Survey::take(world).await?;
+    let view = TrackView::of(world, &survey, track, Answer::NotAsked).await?;
+    let Some(decision) = view.decisions.iter().find(|decision| decision.row.action == Action::Pull) else {
+        return Ok(());
+    };
+    let Some(target) = &decision.target else { return Ok(()) };
+    world.account.tell("pull", track, format!("pulling {}", target.digest.short()));
+    let outcome = match caught(fetch(world, track, &target.digest, &decision.container.summary.image_id)).await {
+        Ok(outcome) => outcome.map_err(|error| {
+            if let PullError::Absent { .. } = &error {
+                // The tag may point to something else by now, though nobody told.
+                world.memory().asking.lose(track);
+            }
+            (error.to_string(), error.is_hopeless())
+        }),
+        Err(fault) => Err((fault.to_string(), false)),
+    };
+    let key = (track.clone(), target.digest.clone());
+    match outcome {
+        Ok(()) => {
+            world.memory().pulls.remove(&key);
+            world.account.tell("pull", track, format!("{} is here", target.digest.short()));
+        }
+        Err((reason, is_hopeless)) => {
+            let since = view.ledger.retry;
+            let before = world.memory().pulls.get(&key).filter(|retry| retry.since == since).map(|r| r.failures);
+            let failures = before.unwrap_or_default() + 1;
+            let wait = Backoff::REGISTRY.wait(failures, world.ambient.random());
+            let text = format!("{reason}; trying again in {} s", wait.as_secs());
+            let retry = Retry { failures, due: Instant::now() + wait, reason, is_hopeless, since };
+            world.memory().pulls.insert(key, retry);
+            world.account.tell("trouble", track, text);
+        }
+    }
+    Ok(())
+}
+
+async fn fetch(world: &World, track: &Track, digest: &Digest, running_image: &str) -> Result<(), PullError> {
+    let reference = track.at(digest);
+    let progress = |progress: PullProgress| {
+        let PullProgress { status, bytes, bytes_total } = progress;
+        let amount = if bytes_total > 0 { format!("{} of {} MB", bytes >> 20, bytes_total >> 20) } else { status };
+        world.memory().pulling.insert(track.clone(), amount);
+    };
+    world.engine.pull(&reference, &progress).await?;
+    let images = world.engine.images().await?;
+    let Some(here) = images.iter().find(|image| image.is_at(track.name(), digest)) else {
+        return Err(PullError::WithoutEffect { image: reference.to_string() });
+    };
+    let (image, running) = tokio::join!(world.engine.image(&here.id), world.engine.image(running_image));
+    if let Some(mismatch) = platform_mismatch(&image?, if_found(running)?.as_ref()) {
+        // Engine 20.10 takes a foreign image without a word. Kept, it would count as "here".
+        keep::undo_pull(world, track, here).await?;
+        return Err(PullError::Platform { image: reference.to_string(), message: mismatch });
+    }
+    keep::keep(world, track, digest, &here.id, keep::Kind::Pulled).await?;
+    Ok(())
+}
+
+/// Why an image is for another platform than the one that runs, if it is. Without the running one nobody can tell.
+pub fn platform_mismatch(image: &Value, running: Option<&Value>) -> Option<String> {
+    let running = running?;
+    let field = |image: &Value, name: &str| plain::words(image.get(name).and_then(Value::as_str).unwrap_or_default());
+    let differs = |name: &str| {
+        let (new, old) = (field(image, name), field(running, name));
+        !new.is_empty() && !old.is_empty() && new != old
+    };
+    let platform = |image: &Value| {
+        let parts = ["Os", "Architecture", "Variant"].map(|name| field(image, name));
+        parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/")
+    };
+    let is_foreign = ["Os", "Architecture", "Variant"].into_iter().any(differs);
+    is_foreign.then(|| format!("it is for {}, this machine runs {}", platform(image), platform(running)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use deployer_core::record::{Record, Source};
+    use deployer_core::store::Txn;
+
+    use super::*;
+    use crate::stand_in::{Fixture, container, digest, fixture, track};
+    use deployer_engine::ImageSummary;
+
+    /// A container of the track, with a version recorded that is not on the machine.
+    async fn behind() -> Fixture {
+        let fixture = fixture().await;
+        fixture.engine.state().containers = vec![container("old", "web", "running")];
+        let record = Record::adopt(None, &digest('2'), Source::Hook, 0);
+        let world = &fixture.world;
+        world.store.txn(Txn::new().put(world.keys.record(&track()), &record)).await.expect("stored");
+        fixture
+    }
+
+    /// As an engine did whose list said less than its inspection: the version was pulled 138 times in 150 seconds.
+    #[tokio::test(start_paused = true)]
+    async fn a_pull_that_succeeds_without_effect_backs_off_and_is_shown() {
+        let fixture = behind().await;
+        let name = format!("registry.test/web@{}", digest('2'));
+        fixture.engine.state().unlisted = vec![ImageSummary::named("sha256:new", [name.as_str()])];
+        for _ in 0..600 {
+            pull(&fixture.world, &track()).await.expect("looked");
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        let pulls = fixture.engine.state().calls.iter().filter(|call| call.starts_with("pull ")).count();
+        assert!((3..=9).contains(&pulls), "{pulls} pulls in ten minutes");
+        let memory = fixture.world.memory();
+        let retry = memory.pulls.values().next().expect("it is tried again");
+        assert!(retry.reason.contains("does not show"), "{}", retry.reason);
+    }
+}

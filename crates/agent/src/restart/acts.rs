@@ -1,0 +1,287 @@
+//! One act of a replacement, carried out. Each looks before it does: doing it twice is doing it once.
+
+use std::time::Duration;
+
+use deployer_core::gate::Gate;
+use deployer_core::policy::{REPLACES, TXN};
+use deployer_core::record::Opinion;
+use deployer_core::replacement::{Act, Event, Failure, Replacement};
+use deployer_core::successor::changeable;
+use deployer_engine::{EngineError, if_found};
+use deployer_store::StoreError;
+use serde_json::{Value, json};
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+
+use super::observe::Watched;
+use super::{claim, observe, slot, way_back};
+use crate::ledger;
+use crate::world::World;
+
+/// Tries to start a candidate whose port is still taken by the one just stopped.
+const PORT_TRIES_MAX: u32 = 3;
+/// Tries to remove a container that the engine will not give up, such as one with a busy mount.
+const REMOVAL_TRIES_MAX: u32 = 5;
+/// The pause between such tries.
+pub const PAUSE: Duration = Duration::from_secs(1);
+
+/// Refusals in a row after which an act on the way back is given up: about a minute.
+pub const REFUSALS_MAX: u32 = 12;
+
+/// Why an act has to be tried again.
+#[derive(Debug, Error)]
+pub enum ActError {
+    /// The engine does not answer, or refuses something that cannot be given up.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The store does not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Carries out one act.
+///
+/// # Errors
+/// [`ActError`]: nothing is known to have happened; the same act is tried again.
+pub async fn carry_out(
+    world: &World,
+    replacement: &mut Replacement,
+    act: Act,
+    shutdown: &CancellationToken,
+) -> Result<Event, ActError> {
+    if act.goes_back()
+        && let Some(gone) = way_back::nothing_to_go_back_to(world, replacement).await?
+    {
+        return Ok(gone);
+    }
+    match act {
+        Act::Claim => Ok(claim::claim(world, replacement, shutdown).await?),
+        Act::Fence => match changed_meanwhile(world, replacement).await? {
+            Some(why) => Ok(Event::Failed(Failure::Superseded(why))),
+            None => Ok(slot::fence(world, replacement).await?),
+        },
+        Act::Release => Ok(slot::release(world, replacement).await?),
+        Act::MoveTag => or_back(move_tag(world, replacement, Some(&replacement.facts.new_image.clone())).await),
+        Act::Create => or_back(create(world, replacement).await),
+        Act::DisarmPredecessor => or_back(disarm_predecessor(world, replacement).await),
+        Act::StopPredecessor => or_back(stop(world, replacement, &replacement.facts.predecessor).await),
+        Act::SwapNames => swap_names(world, replacement).await,
+        Act::StartCandidate => start_candidate(world, replacement).await,
+        Act::ObserveCandidate => observe_candidate(world, replacement).await,
+        Act::Approve => approve(world, replacement).await,
+        Act::RemovePredecessor => remove_predecessor(world, replacement).await,
+        Act::StopCandidate => done(way_back::stop_candidate(world, replacement).await),
+        Act::SwapNamesBack => done(way_back::swap_names_back(world, replacement).await),
+        Act::RearmPredecessor => done(way_back::rearm(world, replacement).await),
+        Act::StartPredecessor => done(way_back::start_predecessor(world, replacement).await),
+        Act::MoveTagBack => done(way_back::move_tag_back(world, replacement).await),
+        Act::ObservePredecessor => way_back::observe_predecessor(world, replacement).await,
+        Act::Condemn => way_back::condemn(world, replacement).await.map(|()| Event::Done),
+        Act::RemoveCandidate => done(way_back::remove_candidate(world, replacement).await),
+    }
+}
+
+/// What an act on the way back comes to when the engine goes on refusing it, for a person may have removed or
+/// renamed what it needs: trying for ever would hold the slot. `None`: try again. A predecessor that does not start has
+/// failed its control, and is owed: it is started again and again, without the slot.
+pub fn given_up(replacement: &Replacement, act: Act, error: &ActError, failures: u32) -> Option<Event> {
+    let is_refused = matches!(error, ActError::Engine(error) if !error.is_ambiguous());
+    let is_over = is_refused && failures >= REFUSALS_MAX && replacement.phase.is_return();
+    is_over.then_some(if act == Act::ObservePredecessor { Event::Control(false) } else { Event::Done })
+}
+
+fn done(outcome: Result<(), EngineError>) -> Result<Event, ActError> {
+    outcome.map(|()| Event::Done).map_err(ActError::Engine)
+}
+
+/// On the way forward a refusal means going back, and no answer means looking again. What is not there any more,
+/// image or container, was removed by somebody meanwhile: that is nobody's failure, and is decided anew.
+fn or_back(outcome: Result<(), EngineError>) -> Result<Event, ActError> {
+    match outcome {
+        Ok(()) => Ok(Event::Done),
+        Err(error) if error.is_ambiguous() => Err(error.into()),
+        Err(error @ EngineError::NotFound { .. }) => Ok(Event::Failed(Failure::Superseded(error.to_string()))),
+        Err(error) => Ok(Event::Failed(Failure::Node(error.to_string()))),
+    }
+}
+
+/// Whether a container is not there any more. An engine answers 404 for other things that are missing, too, such as the
+/// network of a container that is started: so the container itself is asked for.
+pub async fn is_gone(world: &World, id: &str) -> Result<bool, EngineError> {
+    Ok(if_found(world.engine.container(id).await)?.is_none())
+}
+
+/// What a person did to the predecessor while the slot was waited for, which may take long: what was stopped then
+/// must not come up again, and a new name is the person's.
+async fn changed_meanwhile(world: &World, replacement: &Replacement) -> Result<Option<String>, EngineError> {
+    let facts = &replacement.facts;
+    let container = match world.engine.container(&facts.predecessor).await {
+        Err(EngineError::NotFound { .. }) => return Ok(Some("the container was removed".to_owned())),
+        container => container?,
+    };
+    let is = |field: &str| container.pointer(field).and_then(Value::as_bool).unwrap_or(false);
+    let runs = is("/State/Running") && !is("/State/Paused");
+    let name = text(&container, "/Name");
+    let is_renamed = name.trim_start_matches('/') != facts.container;
+    let is_changed = !facts.settings.is_empty() && changeable(&container) != facts.settings;
+    Ok(if is_renamed {
+        Some(format!("the container is {name} now"))
+    } else if is_changed {
+        Some("the container's networks or limits were changed".to_owned())
+    } else {
+        let is_stopped = facts.predecessor_ran && !facts.predecessor_was_down && !runs;
+        is_stopped.then(|| "the container was stopped".to_owned())
+    })
+}
+
+/// The repository's tag, moved and remembered, so that this node does not take its own hand for another's.
+pub async fn move_tag(world: &World, replacement: &Replacement, image: Option<&String>) -> Result<(), EngineError> {
+    let track = &replacement.facts.track;
+    match image {
+        Some(image) => world.engine.tag(image, &track.name().to_string(), track.tag().as_str()).await?,
+        None => world.engine.untag(&track.familiar()).await?,
+    }
+    world.memory().local_tags.insert(track.clone(), image.cloned());
+    Ok(())
+}
+
+/// Creates the candidate, or finds the one that was created before a crash, and makes sure of its image: between
+/// the tag and the creation somebody may have moved the tag.
+async fn create(world: &World, replacement: &mut Replacement) -> Result<(), EngineError> {
+    let name = replacement.candidate_name();
+    let facts = &replacement.facts;
+    let id = match world.engine.container(&name).await {
+        Ok(existing) => text(&existing, "/Id"),
+        Err(EngineError::NotFound { .. }) => {
+            let mut body = facts.body.clone();
+            if let Some(labels) = body.get_mut("Labels").and_then(Value::as_object_mut) {
+                labels.insert(TXN.to_owned(), json!(replacement.txn));
+                labels.insert(REPLACES.to_owned(), json!(facts.predecessor));
+            }
+            world.engine.create(&name, &body).await?
+        }
+        Err(error) => return Err(error),
+    };
+    replacement.candidate = Some(id.clone());
+    let candidate = world.engine.container(&id).await?;
+    let image = text(&candidate, "/Image");
+    if image != replacement.facts.new_image {
+        world.engine.remove(&id).await?;
+        return Err(EngineError::Refused {
+            what: format!("create container {name}"),
+            status: 409,
+            message: format!("the tag was moved by somebody: it got image {image}"),
+        });
+    }
+    let attached =
+        candidate.pointer("/NetworkSettings/Networks").and_then(Value::as_object).cloned().unwrap_or_default();
+    for (network, endpoint) in &replacement.facts.connect {
+        if !attached.contains_key(network) {
+            world.engine.connect(network, &id, endpoint).await?;
+        }
+    }
+    Ok(())
+}
+
+pub fn text(value: &Value, pointer: &str) -> String {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+pub async fn stop(world: &World, replacement: &Replacement, id: &str) -> Result<(), EngineError> {
+    world.engine.stop(id, Duration::from_millis(replacement.facts.grace_ms)).await
+}
+
+/// Gives a container a name, unless it has it.
+pub async fn name(world: &World, id: &str, wanted: &str) -> Result<(), EngineError> {
+    let container = world.engine.container(id).await?;
+    if text(&container, "/Name").trim_start_matches('/') == wanted {
+        return Ok(());
+    }
+    world.engine.rename(id, wanted).await
+}
+
+async fn swap_names(world: &World, replacement: &Replacement) -> Result<Event, ActError> {
+    let given = name(world, &replacement.facts.predecessor, &replacement.predecessor_name()).await;
+    let given = if replacement.has_no_way_back { if_found(given).map(drop) } else { given };
+    let (Ok(()), Some(candidate)) = (&given, &replacement.candidate) else { return or_back(given) };
+    match name(world, candidate, &replacement.facts.container).await {
+        // A container that somebody made meanwhile has the name; it is not for us to take it away.
+        Err(error @ EngineError::Conflict { .. }) if replacement.has_no_way_back => {
+            Ok(Event::Failed(Failure::Superseded(error.to_string())))
+        }
+        outcome => or_back(outcome),
+    }
+}
+
+/// What is not there any more needs no policy where there is no way back to it.
+async fn disarm_predecessor(world: &World, replacement: &Replacement) -> Result<(), EngineError> {
+    let disarmed = world.engine.set_restart_policy(&replacement.facts.predecessor, &json!({"Name": "no"})).await;
+    if replacement.has_no_way_back { if_found(disarmed).map(drop) } else { disarmed }
+}
+
+/// Starts the candidate. A port may be released a moment after its holder stopped.
+async fn start_candidate(world: &World, replacement: &Replacement) -> Result<Event, ActError> {
+    let Some(candidate) = &replacement.candidate else { return Ok(Event::Done) };
+    let mut tries = 1;
+    loop {
+        match world.engine.start(candidate).await {
+            Err(EngineError::Refused { message, .. }) if tries < PORT_TRIES_MAX && message.contains("already") => {
+                tries += 1;
+                tokio::time::sleep(PAUSE).await;
+            }
+            // Something that it needs is missing, and would be the next time.
+            Err(error @ EngineError::NotFound { .. }) if !is_gone(world, candidate).await? => {
+                return Ok(Event::Failed(Failure::Node(error.to_string())));
+            }
+            outcome => return or_back(outcome),
+        }
+    }
+}
+
+async fn observe_candidate(world: &World, replacement: &Replacement) -> Result<Event, ActError> {
+    let facts = &replacement.facts;
+    let Some(candidate) = &replacement.candidate else {
+        return Ok(Event::Failed(Failure::Interrupted("the candidate is unknown".to_owned())));
+    };
+    let gate = if facts.is_first { Gate::with_monitor(facts.gate.clone()) } else { Gate::new(facts.gate.clone()) };
+    let watched = match observe::watch(world, facts, candidate, gate).await {
+        Err(error) if !error.is_ambiguous() => return Ok(Event::Failed(Failure::Node(error.to_string()))),
+        watched => watched?,
+    };
+    Ok(match watched {
+        Watched::Passed => Event::Done,
+        Watched::Failed(reason) => Event::Failed(Failure::Candidate(reason)),
+        Watched::Gone => Event::Failed(Failure::ByHand("the new container was removed by somebody".to_owned())),
+        Watched::EngineReturned => Event::EngineReturned,
+    })
+}
+
+async fn approve(world: &World, replacement: &Replacement) -> Result<Event, ActError> {
+    let facts = &replacement.facts;
+    if replacement.failure.is_some() {
+        // It stays because there is nothing else, which is no reason to call it good.
+        way_back::halt(world, replacement, false).await?;
+    } else if facts.is_first {
+        let reason = format!("{} passed the gate", facts.container);
+        ledger::write_verdict(world, &facts.service, &facts.digest, Opinion::Good, &reason).await?;
+    }
+    Ok(Event::Done)
+}
+
+/// The predecessor goes, and never its volumes. One that a person started again meanwhile is left to that person;
+/// so is one that the engine will not give up, since nothing that serves depends on it.
+async fn remove_predecessor(world: &World, replacement: &Replacement) -> Result<Event, ActError> {
+    let mut tries = 1;
+    loop {
+        match world.engine.remove(&replacement.facts.predecessor).await {
+            Ok(()) => return Ok(Event::Done),
+            Err(error) if error.is_ambiguous() => return Err(error.into()),
+            Err(error) if tries == REMOVAL_TRIES_MAX || matches!(error, EngineError::Conflict { .. }) => {
+                tracing::warn!(container = replacement.predecessor_name(), error = %error, "the old container stays");
+                return Ok(Event::Done);
+            }
+            Err(_) => tries += 1,
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}

@@ -1,0 +1,348 @@
+//! The restart stage: replaces one container at a time, under a slot, and puts the old one back if need be.
+//!
+//! It is the only place that stops a container. `prefetch` writes down everything that a replacement needs;
+//! `acts` carries out one act; `observe` is the gate's eye; `claim` waits in `line` for the leave to act, `slot` fences it
+//! and gives it back.
+
+mod acts;
+mod claim;
+mod fault;
+mod line;
+mod observe;
+mod owing;
+mod prefetch;
+mod recovery;
+mod slot;
+mod way_back;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use deployer_core::dirty::Dirty;
+use deployer_core::plan::{Action, Answer};
+use deployer_core::replacement::{Act, Event, Failure, Phase, Replacement};
+use deployer_core::trouble::Trouble;
+use deployer_engine::EngineError;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::failpoint;
+use crate::fault::caught;
+use crate::keep;
+use crate::look::LookError;
+use crate::situation::{Decision, TrackView};
+use crate::supervision::Supervisors;
+use crate::survey::Survey;
+use crate::world::{Transition, World};
+
+pub use recovery::recover_with_engine;
+
+/// Containers that wait for their slot at once on one machine; more wait as dirty keys.
+const WAITING_MAX: usize = 16;
+
+/// The pause before a replacement that could not begin is looked at again.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// The stage with its channel.
+pub struct Restart {
+    /// What the stages share.
+    pub world: Arc<World>,
+    /// Names of containers to be replaced.
+    pub containers: mpsc::Receiver<String>,
+    /// Replacements that a daemon before this one left, past what the engine alone can finish.
+    pub left: Vec<Replacement>,
+}
+
+impl Restart {
+    /// Works until shutdown; what is past its fence then is brought to its end first.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        let mut dirty: Dirty<String> = Dirty::default();
+        let mut jobs = FuturesUnordered::new();
+        for replacement in std::mem::take(&mut self.left) {
+            dirty.mark(replacement.facts.container.clone());
+            let _ = dirty.take();
+            jobs.push(self.job(replacement.facts.container.clone(), Some(replacement), shutdown.clone()));
+        }
+        loop {
+            while !shutdown.is_cancelled()
+                && jobs.len() < WAITING_MAX
+                && let Some(container) = dirty.take()
+            {
+                jobs.push(self.job(container, None, shutdown.clone()));
+            }
+            if shutdown.is_cancelled() && jobs.is_empty() {
+                return;
+            }
+            let owed = self.world.memory().owed.next();
+            let is_due = async |due: Option<(Instant, String)>| match due {
+                Some((due, container)) => {
+                    tokio::time::sleep_until(due).await;
+                    container
+                }
+                None => std::future::pending().await,
+            };
+            tokio::select! {
+                biased;
+                Some(container) = jobs.next() => {
+                    dirty.done(&container);
+                    let mut memory = self.world.memory();
+                    memory.replacing.remove(&container);
+                    if !memory.owed.has(&container) {
+                        memory.transitions.remove(&container);
+                    }
+                    drop(memory);
+                    self.world.bell.notify_one();
+                }
+                container = is_due(owed), if !shutdown.is_cancelled() && jobs.len() < WAITING_MAX => {
+                    dirty.mark(container);
+                }
+                () = shutdown.cancelled(), if !shutdown.is_cancelled() => {}
+                container = self.containers.recv(), if !shutdown.is_cancelled() => match container {
+                    Some(container) => dirty.mark(container),
+                    // The update stage may be gone before this one has seen the shutdown: what is past its fence goes on.
+                    None if shutdown.is_cancelled() => {}
+                    None => return,
+                },
+            }
+        }
+    }
+
+    fn job(
+        &self,
+        container: String,
+        left: Option<Replacement>,
+        shutdown: CancellationToken,
+    ) -> futures_util::future::BoxFuture<'static, String> {
+        let world = Arc::clone(&self.world);
+        Box::pin(async move {
+            let (mut left, mut faults) = (left, 0);
+            while let Err(fault) = caught(work(&world, &container, left.take(), &shutdown)).await {
+                faults += 1;
+                if !fault::survive(&world, &container, &fault, faults, &shutdown).await {
+                    break;
+                }
+            }
+            container
+        })
+    }
+}
+
+/// What there is to do for a container: a replacement that is under way, or else whatever is decided now.
+async fn work(world: &World, container: &str, left: Option<Replacement>, shutdown: &CancellationToken) {
+    let left = match left {
+        Some(replacement) => Some(replacement),
+        None => owing::due(world, container).await,
+    };
+    if let Some(replacement) = left {
+        return carry_through(world, replacement, shutdown).await;
+    }
+    if let Err(error) = replace(world, container, shutdown).await {
+        tracing::warn!(container, error = &error as &dyn std::error::Error, "replace again later");
+        // The end of this job rings the bell, which leads here again.
+        tokio::select! {
+            () = tokio::time::sleep(RETRY) => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
+}
+
+/// Decides again, and replaces the container if that is still what should be done.
+async fn replace(world: &World, container: &str, shutdown: &CancellationToken) -> Result<(), LookError> {
+    // The look at the machine blocks, and comes second so that the engine works meanwhile.
+    let (survey, supervisors) = tokio::join!(Survey::take(world), async { Supervisors::look_here() });
+    let survey = survey?;
+    let found = survey.containers.iter().find(|seen| seen.summary.name == container);
+    let Some(track) = found.and_then(crate::survey::Surveyed::track) else { return Ok(()) };
+    let view = TrackView::of(world, &survey, &track, Answer::NotAsked).await?;
+    let stale =
+        |decision: &&Decision| decision.container.summary.name == container && decision.row.action == Action::Replace;
+    let Some(decision) = view.decisions.iter().find(stale) else { return Ok(()) };
+    let found = match caught(prefetch::prefetch(world, &survey, &supervisors, &view, decision)).await {
+        Ok(found) => found,
+        Err(fault) => {
+            leave_alone(world, decision, Trouble::Failed(fault.to_string()));
+            return Ok(());
+        }
+    };
+    match found {
+        Ok(facts) => {
+            let replacement = Replacement::new(world.ambient.hex(8), facts);
+            carry_through(world, replacement, shutdown).await;
+            Ok(())
+        }
+        // Gone meanwhile, or no answer: looked at again. What the engine refuses it refuses the next time, too.
+        Err(prefetch::PrefetchError::Engine(error))
+            if error.is_ambiguous() || matches!(error, EngineError::NotFound { .. }) =>
+        {
+            Err(error.into())
+        }
+        Err(error) => {
+            leave_alone(world, decision, error.trouble());
+            Ok(())
+        }
+    }
+}
+
+/// Notes that a version cannot be deployed to a container of this machine until somebody does something.
+fn leave_alone(world: &World, decision: &Decision, trouble: Trouble) {
+    let name = &decision.container.summary.name;
+    let (Some(target), Some(grounds)) = (&decision.target, &decision.grounds) else { return };
+    let text = format!("left as it is: {}", trouble.reason());
+    if !world.meet(&decision.container.summary.id, trouble, target.seq, grounds.retry) {
+        return;
+    }
+    let track = decision.container.track();
+    let image = track.as_ref().map(ToString::to_string).unwrap_or_default();
+    world.account.tell_of("trouble", &image, name, None, text);
+}
+
+/// Carries a replacement through to its end, in this machine's turn.
+async fn carry_through(world: &World, replacement: Replacement, shutdown: &CancellationToken) {
+    let txn = replacement.txn.clone();
+    slot::resume_turn(world, &replacement);
+    take_steps(world, replacement, shutdown).await;
+    slot::leave_turn(world, &txn);
+}
+
+/// Writes the journal before every act.
+async fn take_steps(world: &World, mut replacement: Replacement, shutdown: &CancellationToken) {
+    let facts = &replacement.facts;
+    let transition = Transition { track: facts.track.clone(), service: facts.service.clone() };
+    world.memory().transitions.insert(facts.container.clone(), transition);
+    let mut failures = 0;
+    while let Some((act, _)) = replacement.phase.next() {
+        if let Err(error) = world.journals.write(&replacement) {
+            if replacement.may_serve_nobody() {
+                tracing::error!(error = &error as &dyn std::error::Error, "the journal cannot be written; going on");
+            } else if replacement.phase.is_past_fence() {
+                // Nothing was stopped yet, and going back is free: going on, a crash would leave it down for good.
+                let failed = Event::Failed(Failure::Node(error.to_string()));
+                give_up(world, &mut replacement, failed, &error);
+                continue;
+            } else {
+                note_failed_here(world, &replacement, &error.to_string());
+                abandon(world, &replacement).await;
+                return;
+            }
+        }
+        failpoint::reached(&world.settings.state_dir, replacement.phase).await;
+        let event = match act {
+            Act::Claim if shutdown.is_cancelled() => Ok(Event::Failed(Failure::Superseded("shutting down".into()))),
+            _ => fault::step(world, &mut replacement, act, shutdown).await,
+        };
+        match event {
+            Ok(event) => {
+                failures = 0;
+                tell(world, &replacement, act, &event);
+                if let Err(error) = replacement.apply(event) {
+                    tracing::error!(error = %error, txn = replacement.txn, "replacement halted");
+                    return;
+                }
+                if act == Act::Fence && !replacement.phase.is_return() {
+                    owing::hand_over(world, &replacement.facts.container).await;
+                }
+            }
+            Err(error) => {
+                failures += 1;
+                if let Some(event) = error.given_up(&replacement, act, failures) {
+                    failures = 0;
+                    give_up(world, &mut replacement, event, &error);
+                    continue;
+                }
+                if shutdown.is_cancelled() && (error.is_fault() || failures >= acts::REFUSALS_MAX) {
+                    tracing::error!(error = %error, txn = replacement.txn, "left to the next start");
+                    return;
+                }
+                let stuck = format!("{} in phase {}: {error}", replacement.txn, replacement.phase.word());
+                world.memory().replacing.insert(replacement.facts.container.clone(), format!("stuck: {stuck}"));
+                let wait = error.wait(failures, world.ambient.random());
+                tracing::warn!(error = %error, txn = replacement.txn, "tried again in {wait:?}");
+                // A wait after faults of our own may be long: the next start goes on sooner.
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => {}
+                    () = shutdown.cancelled(), if error.is_fault() => {}
+                }
+            }
+        }
+    }
+    failpoint::reached(&world.settings.state_dir, replacement.phase).await;
+    finish(world, &replacement).await;
+}
+
+/// Ends a replacement that has touched nothing. Its claim would keep everybody waiting until the next start.
+async fn abandon(world: &World, replacement: &Replacement) {
+    if let Err(error) = slot::release(world, replacement).await {
+        tracing::error!(error = %error, txn = replacement.txn, "the slot could not be given back");
+    }
+    if let Err(error) = world.journals.close(&replacement.txn) {
+        tracing::error!(error = &error as &dyn std::error::Error, "a journal stays behind");
+    }
+}
+
+/// Goes on without an act that the engine refuses for good, and says so.
+fn give_up(world: &World, replacement: &mut Replacement, event: Event, error: &dyn std::error::Error) {
+    let facts = &replacement.facts;
+    let text = format!("given up: {error}; see to it by hand");
+    world.account.tell_of("trouble", &facts.track, &facts.container, Some(replacement.phase.word()), text);
+    if let Err(error) = replacement.apply(event) {
+        tracing::error!(error = %error, txn = replacement.txn, "an act given up");
+    }
+}
+
+/// The end of a replacement: the journal goes last.
+async fn finish(world: &World, replacement: &Replacement) {
+    let facts = &replacement.facts;
+    if owing::is_left_owing(world, replacement).await {
+        if let Err(error) = world.journals.write(replacement) {
+            tracing::error!(error = &error as &dyn std::error::Error, "the journal of what is owed is not the newest");
+        }
+        return;
+    }
+    if let Err(error) = world.journals.close(&replacement.txn) {
+        tracing::error!(error = &error as &dyn std::error::Error, "a finished journal stays behind");
+    }
+    if let Err(error) = keep::tidy(world, &facts.track).await {
+        tracing::warn!(error = &error as &dyn std::error::Error, "images are tidied after the next replacement");
+    }
+}
+
+/// Notes that a version cannot be deployed to a container of this machine until somebody says go on.
+fn note_failed_here(world: &World, replacement: &Replacement, reason: &str) {
+    let facts = &replacement.facts;
+    world.meet(&facts.predecessor, Trouble::Failed(reason.to_owned()), facts.seq, facts.grounds.retry);
+}
+
+fn tell(world: &World, replacement: &Replacement, act: Act, event: &Event) {
+    let facts = &replacement.facts;
+    let digest = facts.digest.short();
+    let text = match (act, event) {
+        (Act::Claim, Event::Done) => format!("taking its turn to become {digest}"),
+        (Act::Create, Event::Done) => "candidate created".to_owned(),
+        (Act::StopPredecessor, Event::Done) => "old one stopped".to_owned(),
+        (Act::StartCandidate, Event::Done) => "candidate started, at the gate".to_owned(),
+        (Act::ObserveCandidate, Event::Done) => "candidate passed the gate".to_owned(),
+        (Act::RemovePredecessor, Event::Done) if replacement.failure.is_none() => format!("now runs {digest}"),
+        (Act::RemovePredecessor, Event::Done) => format!("{digest} stays, though it failed: nothing else is left"),
+        (Act::StartPredecessor, Event::Done) if replacement.owes_a_start() => "old one started again".to_owned(),
+        (Act::Condemn, Event::Done) => match (replacement.charge(false), replacement.control) {
+            (Some(reason), _) => format!("{digest} is bad: {reason}; the old one serves"),
+            (None, Some(false)) => format!("{digest} was not deployed; the old one does not pass the same check"),
+            (None, _) if replacement.was_ended_by_hand() => format!("{digest} was not deployed; left stopped"),
+            (None, _) => format!("{digest} was not deployed; the old one serves"),
+        },
+        (_, Event::PredecessorGone { .. }) => "the old one was removed by somebody; the new one stays".to_owned(),
+        (_, Event::EngineReturned) => "the engine was away; the new one is started again".to_owned(),
+        (_, Event::Failed(failure)) => format!("going back: {}", failure.reason()),
+        _ => return,
+    };
+    let phase = replacement.phase.next().map_or(replacement.phase, |(_, next)| next);
+    let phase = if matches!(event, Event::Failed(_)) { Phase::Returning } else { phase };
+    world.memory().replacing.insert(facts.container.clone(), text.clone());
+    world.account.tell_of("replace", &facts.track, &facts.container, Some(phase.word()), text);
+}
+
+#[cfg(test)]
+mod tests;

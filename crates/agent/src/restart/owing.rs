@@ -1,0 +1,43 @@
+//! What a replacement still owes at its end, and how it is paid; see [`crate::owed`].
+
+use deployer_core::replacement::Replacement;
+
+use super::{recovery, way_back};
+use crate::world::World;
+
+/// Whether a replacement that has come to its end still owes a container; then it is noted as such. An engine that does
+/// not answer is asked again later.
+pub async fn is_left_owing(world: &World, replacement: &Replacement) -> bool {
+    let is_down = match replacement.owed() {
+        None => false,
+        Some(id) => !matches!(way_back::runs(world, id).await, Ok(Some(true) | None)),
+    };
+    let random = world.ambient.random();
+    let owed = &mut world.memory().owed;
+    if is_down {
+        owed.note(replacement.clone(), random);
+    } else {
+        owed.settle(replacement);
+    }
+    is_down
+}
+
+/// The replacement of a container that is due, set to where it goes on.
+pub async fn due(world: &World, name: &str) -> Option<Replacement> {
+    let mut replacement = world.memory().owed.take_due(name)?;
+    recovery::settle(world, &mut replacement).await;
+    Some(replacement)
+}
+
+/// Hands a container over to a further replacement, which is past its fence: what the one before left is removed.
+pub async fn hand_over(world: &World, name: &str) {
+    let Some(before) = world.memory().owed.forget(name) else { return };
+    if let Some(candidate) = before.candidate.as_ref().filter(|candidate| before.owed() != Some(candidate.as_str()))
+        && let Err(error) = world.engine.remove(candidate).await
+    {
+        tracing::warn!(container = name, error = %error, "a failed candidate stays behind");
+    }
+    if let Err(error) = world.journals.close(&before.txn) {
+        tracing::error!(error = &error as &dyn std::error::Error, "a journal stays behind");
+    }
+}

@@ -1,0 +1,273 @@
+//! Everything a replacement needs, found and written down before anything is touched.
+//!
+//! What cannot be carried over, or is missing, is refused here with its reason. The predecessor is probed, so
+//! that the candidate is asked for what the predecessor did and nothing else.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use deployer_core::gate::required_ports;
+use deployer_core::healthcheck;
+use deployer_core::image::{Digest, Track};
+use deployer_core::ownership::owner;
+use deployer_core::plain;
+use deployer_core::policy::{ADOPTED, DIGEST, LONGEST, LabelError};
+use deployer_core::replacement::Facts;
+use deployer_core::successor::{
+    Input, Refusal, Successor, UserFields, changeable, files_to_look_at, injected_files, refuse_if_provider, successor,
+};
+use deployer_core::trouble::Trouble;
+use deployer_engine::{EngineError, if_found};
+use serde_json::Value;
+use thiserror::Error;
+
+use super::observe;
+use crate::keep;
+use crate::pull::platform_mismatch;
+use crate::situation::{Decision, TrackView};
+use crate::supervision::Supervisors;
+use crate::survey::Survey;
+use crate::world::World;
+
+/// The engine's grace where neither the container nor a label gives one.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Why a replacement cannot begin.
+#[derive(Debug, Error)]
+pub enum PrefetchError {
+    /// The engine failed; worth another try.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The container's settings cannot be carried over.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// A label is wrong.
+    #[error(transparent)]
+    Label(#[from] LabelError),
+    /// The image is for another machine.
+    #[error("no image for this platform: {0}")]
+    Platform(String),
+    /// Somebody else looks after the container by now.
+    #[error("{0}")]
+    Foreign(String),
+    /// A network or volume that the container uses is gone.
+    #[error("{kind} {name} does not exist any more; make it again, or recreate the container without it")]
+    Missing {
+        /// `network` or `volume`.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// The container's own grace has no end, or none within the hour for which a slot may be held.
+    #[error(
+        "the container may take longer than an hour to stop (--stop-timeout {seconds}), and others wait for the end of a \
+         replacement: say how long at most in the label deployer.stop.timeout"
+    )]
+    LongStop {
+        /// What the container was made with; a negative number stands for ever.
+        seconds: i64,
+    },
+    /// The decision has no target: it was not one to replace.
+    #[error("there is nothing to deploy")]
+    NoTarget,
+}
+
+impl PrefetchError {
+    /// Whether this is about the one container, or about something that may be wrong elsewhere, too.
+    pub fn trouble(&self) -> Trouble {
+        match self {
+            Self::Engine(_) | Self::Platform(_) => Trouble::Failed(self.to_string()),
+            _ => Trouble::Refused(self.to_string()),
+        }
+    }
+}
+
+/// Finds out everything.
+pub async fn prefetch(
+    world: &World,
+    survey: &Survey,
+    supervisors: &Supervisors,
+    view: &TrackView,
+    decision: &Decision,
+) -> Result<Facts, PrefetchError> {
+    let (Some(target), Some(new_image_id), Some(grounds)) =
+        (&decision.target, &decision.target_image, &decision.grounds)
+    else {
+        return Err(PrefetchError::NoTarget);
+    };
+    let summary = &decision.container.summary;
+    // Side by side: an old version runs meanwhile. State and restart policy change under one ID, so the survey's
+    // inspection is not enough here.
+    let (container, new_image, old_image, changes, api) = tokio::join!(
+        world.engine.container(&summary.id),
+        world.engine.image(new_image_id),
+        world.engine.image(&summary.image_id),
+        world.engine.changes(&summary.id),
+        world.engine.api(),
+    );
+    let (container, new_image, changes, api) = (container?, new_image?, changes?, api?);
+    let old_image = if_found(old_image)?;
+    if let Some(mismatch) = platform_mismatch(&new_image, old_image.as_ref()) {
+        return Err(PrefetchError::Platform(mismatch));
+    }
+    let owner = owner(&container, &supervisors.of(&container));
+    if let Some(reason) = owner.reason() {
+        world.memory().owners.insert(summary.id.clone(), owner);
+        return Err(PrefetchError::Foreign(reason));
+    }
+    let policy = decision.container.policy.clone()?;
+    let grace = policy.stop_timeout.map_or_else(|| grace_of(&container), Ok)?;
+    refuse_if_provider(&container, survey.containers.iter().map(|other| &*other.inspection))?;
+    refuse_injected_files(world, &container, old_image.as_ref(), &changes).await?;
+    let mut labels = BTreeMap::from([(DIGEST.to_owned(), target.digest.to_string())]);
+    labels.extend(adopted(survey, view, decision).map(|adopted| (ADOPTED.to_owned(), adopted.to_string())));
+    let image = decision.container.config_image.as_str();
+    let remembered = UserFields::remembered(&container, old_image.as_ref());
+    let successor = successor(Input {
+        container: &container,
+        old_image: old_image.as_ref(),
+        new_image: &new_image,
+        image,
+        remembered: remembered.as_ref(),
+        api,
+        labels: &labels,
+    })?;
+    everything_exists(world, &successor).await?;
+    keep_predecessors_image(world, survey, view, decision).await?;
+    let ran = decision.container.is_meant_to_run();
+    let is_owed = world.memory().owed.includes(&summary.id);
+    let healthcheck = healthcheck::time_needed(&container, &new_image);
+    if policy.cuts(healthcheck) {
+        let text =
+            "its HEALTHCHECK may take longer than an hour to say unhealthy; the gate waits for an hour".to_owned();
+        world.account.tell_of("replace", &view.track, &summary.name, None, text);
+    }
+    let ports = baseline(world, &container, &policy.tcp, ran).await;
+    Ok(Facts {
+        track: view.track.clone(),
+        service: decision.service.clone(),
+        digest: target.digest.clone(),
+        seq: target.seq,
+        container: summary.name.clone(),
+        predecessor: summary.id.clone(),
+        predecessor_ran: ran || is_owed,
+        predecessor_was_down: is_owed && !ran,
+        new_image: new_image_id.clone(),
+        tag_before: tag_to_go_back_to(survey, &view.track, new_image_id, &summary.image_id),
+        restart_policy: successor.restart_policy,
+        body: successor.body,
+        connect: successor.connect,
+        grace_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX),
+        gate: policy.gate(healthcheck),
+        ports,
+        http: policy.http,
+        is_first: !decision.verdicts.is_good(&target.digest),
+        scope: world.settings.scope.name(&decision.service),
+        limit: policy.max_unavailable,
+        runs: runs(survey, view, &summary.image_id),
+        settings: changeable(&container),
+        grounds: grounds.clone(),
+    })
+}
+
+/// What was adopted from the container, or from the first of its predecessors.
+fn adopted(survey: &Survey, view: &TrackView, decision: &Decision) -> Option<Digest> {
+    let container = &decision.container;
+    let digests = survey.digests_of(&view.track, &container.summary.image_id);
+    let unsaid = view.ledger.record.as_ref().and_then(|record| record.value.unsaid());
+    let own = unsaid.filter(|unsaid| digests.contains(&unsaid.digest)).map(|unsaid| unsaid.digest.clone());
+    container.adopted().or(own)
+}
+
+/// The newest place in the record of what a container runs; 0 if the record does not know it.
+fn runs(survey: &Survey, view: &TrackView, image: &str) -> u64 {
+    let digests = survey.digests_of(&view.track, image);
+    let history = view.ledger.record.iter().flat_map(|record| record.value.history());
+    history.filter(|version| digests.contains(&version.digest)).map(|version| version.seq).max().unwrap_or_default()
+}
+
+/// Where the tag belongs if the candidate fails. Whoever builds and pushes on this machine has moved the tag to the
+/// new image already; left there, `compose up` would start what was just put back.
+fn tag_to_go_back_to(survey: &Survey, track: &Track, new_image: &str, old_image: &str) -> Option<String> {
+    let image = survey.image_under(track)?;
+    Some(if image.id == new_image { old_image.to_owned() } else { image.id.clone() })
+}
+
+/// Refuses a container into which files were put, since its successor would silently lack them.
+async fn refuse_injected_files(
+    world: &World,
+    container: &Value,
+    image: Option<&Value>,
+    changes: &[String],
+) -> Result<(), PrefetchError> {
+    let id = container.get("Id").and_then(Value::as_str).unwrap_or_default();
+    let mut files = Vec::new();
+    for path in files_to_look_at(container, changes) {
+        files.extend(world.engine.file(id, &path).await?);
+    }
+    let paths = injected_files(container, image, changes, &files);
+    if paths.is_empty() {
+        return Ok(());
+    }
+    let paths = paths.iter().map(|path| plain::words(path)).collect();
+    Err(Refusal::FilesInjected { paths }.into())
+}
+
+async fn everything_exists(world: &World, successor: &Successor) -> Result<(), PrefetchError> {
+    for name in &successor.networks {
+        if !world.engine.network_exists(name).await? {
+            return Err(PrefetchError::Missing { kind: "network", name: name.clone() });
+        }
+    }
+    for name in &successor.volumes {
+        if !world.engine.volume_exists(name).await? {
+            return Err(PrefetchError::Missing { kind: "volume", name: name.clone() });
+        }
+    }
+    Ok(())
+}
+
+/// Without a tag of its own, the image to go back to would be open to a pruner once the repository's tag moves.
+async fn keep_predecessors_image(
+    world: &World,
+    survey: &Survey,
+    view: &TrackView,
+    decision: &Decision,
+) -> Result<(), EngineError> {
+    let id = &decision.container.summary.image_id;
+    let is_kept = survey.images.iter().any(|image| image.id == *id && keep::is_kept(image));
+    match survey.digests_of(&view.track, id).first() {
+        Some(digest) if !is_kept => keep::keep(world, &view.track, digest, id, keep::Kind::Kept).await,
+        _ => Ok(()),
+    }
+}
+
+/// The ports that the candidate must answer on.
+async fn baseline(world: &World, container: &Value, labelled: &[u16], runs: bool) -> Vec<u16> {
+    let published = tcp_ports(container.pointer("/HostConfig/PortBindings"));
+    let exposed = tcp_ports(container.pointer("/Config/ExposedPorts"));
+    let mut answered = Vec::new();
+    if let (true, Some(address)) = (runs, observe::address(container)) {
+        let mut asked: Vec<u16> = published.iter().chain(&exposed).copied().collect();
+        asked.sort_unstable();
+        asked.dedup();
+        for port in asked {
+            if world.engine.connects((address, port).into(), observe::PROBE_LIMIT).await {
+                answered.push(port);
+            }
+        }
+    }
+    required_ports(labelled, &answered, &published, runs)
+}
+
+fn tcp_ports(ports: Option<&Value>) -> Vec<u16> {
+    let keys = ports.and_then(Value::as_object).into_iter().flatten().map(|(key, _)| key.as_str());
+    keys.filter_map(|key| key.strip_suffix("/tcp").unwrap_or(key).parse().ok()).collect()
+}
+
+/// The grace of the container's stop, if it ends within an hour.
+fn grace_of(container: &Value) -> Result<Duration, PrefetchError> {
+    let Some(seconds) = container.pointer("/Config/StopTimeout").and_then(Value::as_i64) else { return Ok(GRACE) };
+    let grace = u64::try_from(seconds).ok().map(Duration::from_secs);
+    grace.filter(|grace| *grace <= LONGEST).ok_or(PrefetchError::LongStop { seconds })
+}

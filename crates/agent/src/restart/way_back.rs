@@ -1,0 +1,192 @@
+//! The acts of the way back. It ends with something that serves: the predecessor, or, where somebody removed that one, the
+//! candidate, whatever was held against it.
+
+use std::time::Duration;
+
+use deployer_core::gate::Gate;
+use deployer_core::record::Opinion;
+use deployer_core::replacement::{Event, Failure, Phase, Replacement};
+use deployer_engine::{EngineError, if_found};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::acts::{ActError, PAUSE, is_gone, move_tag, name, stop, text};
+use super::observe::{self, Watched};
+use crate::ledger;
+use crate::world::World;
+
+/// Lines of a failed candidate's log that are kept.
+const LAST_WORDS_LINES: u32 = 20;
+/// For how long at least a put-back predecessor that ends is started again, before that counts as a control it failed.
+const CONTROL_SHORTEST: Duration = Duration::from_secs(10);
+
+fn absent_is_done(outcome: Result<(), EngineError>) -> Result<(), EngineError> {
+    if_found(outcome).map(drop)
+}
+
+/// Whether somebody removed the predecessor, so that the candidate has to stay, or to be made anew if it is gone as well.
+/// What a person removed while it ran was meant to go: nothing is made in its place.
+pub async fn nothing_to_go_back_to(world: &World, replacement: &mut Replacement) -> Result<Option<Event>, EngineError> {
+    if replacement.reached < Phase::Tagged || !is_gone(world, &replacement.facts.predecessor).await? {
+        return Ok(None);
+    }
+    find_candidate(world, replacement).await?;
+    let candidate_exists = match &replacement.candidate {
+        Some(candidate) => !is_gone(world, candidate).await?,
+        None => false,
+    };
+    let was_left_stopped = replacement.may_have_stopped_predecessor() && !replacement.was_ended_by_hand();
+    let holder = if_found(world.engine.container(&replacement.facts.container).await)?;
+    let is_remade = holder.is_some_and(|holder| Some(text(&holder, "/Id")) != replacement.candidate);
+    let stays = !is_remade && (candidate_exists || was_left_stopped);
+    Ok(stays.then_some(Event::PredecessorGone { candidate_exists }))
+}
+
+/// A crash may have come between the creation and the note of its ID.
+async fn find_candidate(world: &World, replacement: &mut Replacement) -> Result<(), EngineError> {
+    if replacement.candidate.is_none() {
+        let candidate = if_found(world.engine.container(&replacement.candidate_name()).await)?;
+        replacement.candidate = candidate.map(|candidate| text(&candidate, "/Id"));
+    }
+    Ok(())
+}
+
+/// Its policy goes first: with `always`, an engine that is restarted now would start it again, and it would take the
+/// predecessor's port.
+pub async fn stop_candidate(world: &World, replacement: &mut Replacement) -> Result<(), EngineError> {
+    find_candidate(world, replacement).await?;
+    let Some(candidate) = replacement.candidate.clone() else { return Ok(()) };
+    if matches!(replacement.failure, Some(Failure::Candidate(_))) && replacement.last_words.is_empty() {
+        let words = world.engine.log_tail(&candidate, LAST_WORDS_LINES).await.unwrap_or_default();
+        for line in words.lines() {
+            tracing::info!(container = replacement.facts.container, "candidate said: {line}");
+        }
+        replacement.last_words = words;
+    }
+    absent_is_done(world.engine.set_restart_policy(&candidate, &json!({"Name": "no"})).await)?;
+    absent_is_done(stop(world, replacement, &candidate).await)
+}
+
+pub async fn swap_names_back(world: &World, replacement: &Replacement) -> Result<(), EngineError> {
+    if !replacement.may_have_stopped_predecessor() {
+        return Ok(());
+    }
+    if let Some(candidate) = &replacement.candidate {
+        absent_is_done(name(world, candidate, &replacement.candidate_name()).await)?;
+    }
+    match name(world, &replacement.facts.predecessor, &replacement.facts.container).await {
+        // Somebody made another container of that name: serving under the old name is better than not at all.
+        Err(error @ EngineError::Conflict { .. }) => {
+            tracing::error!(container = replacement.predecessor_name(), error = %error, "it keeps this name");
+            Ok(())
+        }
+        outcome => absent_is_done(outcome),
+    }
+}
+
+/// Before the act that disarms it the policy may have been changed by a person, and is still that person's.
+pub async fn rearm(world: &World, replacement: &Replacement) -> Result<(), EngineError> {
+    if replacement.reached < Phase::Created {
+        return Ok(());
+    }
+    let facts = &replacement.facts;
+    absent_is_done(world.engine.set_restart_policy(&facts.predecessor, &facts.restart_policy).await)
+}
+
+/// What a person stopped before the replacement did, or instead of its successor, stays stopped.
+pub async fn start_predecessor(world: &World, replacement: &Replacement) -> Result<(), EngineError> {
+    if replacement.owes_a_start() { world.engine.start(&replacement.facts.predecessor).await } else { Ok(()) }
+}
+
+/// A tag that no longer names the candidate's image was moved by somebody else since, and is left to them.
+pub async fn move_tag_back(world: &World, replacement: &Replacement) -> Result<(), EngineError> {
+    if replacement.reached < Phase::Fenced {
+        return Ok(());
+    }
+    let tagged = if_found(world.engine.image(&replacement.facts.track.familiar()).await)?;
+    if tagged.is_none_or(|tagged| text(&tagged, "/Id") != replacement.facts.new_image) {
+        return Ok(());
+    }
+    absent_is_done(move_tag(world, replacement, replacement.facts.tag_before.as_ref()).await)
+}
+
+/// Looks at the predecessor with the candidate's gate. One that ends meanwhile is started again until its time is up: an
+/// engine may have died, and some need a second start.
+pub async fn observe_predecessor(world: &World, replacement: &mut Replacement) -> Result<Event, ActError> {
+    if !replacement.owes_a_start() {
+        return Ok(Event::Control(true));
+    }
+    let facts = replacement.facts.clone();
+    let limit = Duration::from_millis(facts.gate.timeout_ms.max(facts.gate.stable_ms)).max(CONTROL_SHORTEST);
+    let begun = Instant::now();
+    loop {
+        match observe::watch(world, &facts, &facts.predecessor, Gate::new(facts.gate.clone())).await? {
+            Watched::Passed => return Ok(Event::Control(true)),
+            Watched::Gone => {
+                let gone = nothing_to_go_back_to(world, replacement).await?;
+                return Ok(gone.unwrap_or(Event::Control(false)));
+            }
+            Watched::EngineReturned => {}
+            Watched::Failed(_) if begun.elapsed() >= limit => return Ok(Event::Control(false)),
+            Watched::Failed(_) if runs(world, &facts.predecessor).await? == Some(true) => {
+                return Ok(Event::Control(false));
+            }
+            Watched::Failed(reason) => {
+                tracing::warn!(container = facts.container, reason, "the put-back container is started again");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+        match world.engine.start(&facts.predecessor).await {
+            Err(error) if error.is_ambiguous() => return Err(error.into()),
+            Err(error) if begun.elapsed() >= limit => {
+                tracing::error!(container = facts.container, error = %error, "the put-back container does not start");
+                return Ok(Event::Control(false));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Whether a container's process lives; one that the engine is about to start again does not. `None`: it is gone.
+pub async fn runs(world: &World, id: &str) -> Result<Option<bool>, EngineError> {
+    let container = if_found(world.engine.container(id).await)?;
+    Ok(container.map(|container| {
+        let is = |field: &str| container.pointer(field).and_then(Value::as_bool).unwrap_or(false);
+        is("/State/Running") && !is("/State/Restarting")
+    }))
+}
+
+pub async fn condemn(world: &World, replacement: &Replacement) -> Result<(), ActError> {
+    let facts = &replacement.facts;
+    let (verdicts, _) = ledger::verdicts(world, &facts.service).await?;
+    let mut is_good = verdicts.is_good(&facts.digest);
+    if let Some(reason) = replacement.charge(is_good) {
+        let standing = ledger::write_verdict(world, &facts.service, &facts.digest, Opinion::Bad, reason).await?;
+        is_good = standing == Opinion::Good;
+        if !is_good {
+            return Ok(());
+        }
+    }
+    halt(world, replacement, is_good).await
+}
+
+/// Before the slot is given back, or the next node would try the same.
+pub async fn halt(world: &World, replacement: &Replacement, is_good: bool) -> Result<(), ActError> {
+    let Some(reason) = replacement.trouble(is_good) else { return Ok(()) };
+    let what_serves = match (replacement.has_no_way_back, replacement.control) {
+        (true, _) => "; the old one was removed by somebody, so the new one stays",
+        (false, Some(false)) => "; the old one does not pass the same check",
+        (false, _) => "",
+    };
+    let reason = format!("{reason}{what_serves}");
+    super::note_failed_here(world, replacement, &reason);
+    ledger::halt(world, &replacement.facts.track, replacement.facts.seq, &reason).await?;
+    Ok(())
+}
+
+pub async fn remove_candidate(world: &World, replacement: &Replacement) -> Result<(), EngineError> {
+    let Some(candidate) = &replacement.candidate else { return Ok(()) };
+    // An engine that was restarted meanwhile may have started it again.
+    stop(world, replacement, candidate).await?;
+    world.engine.remove(candidate).await
+}

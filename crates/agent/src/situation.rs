@@ -1,0 +1,277 @@
+//! From what was seen to a [`Situation`], and the decision for each container of a track.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use deployer_core::asking::may_ask;
+use deployer_core::image::{Digest, Track};
+use deployer_core::plan::{
+    Answer, Known, LocalTag, Naming, Obstacle, Ownership, Row, Situation, Target, Trigger, decide,
+};
+use deployer_core::policy::{DIGEST, TXN};
+use deployer_core::record::{Record, Verdicts, Version};
+use deployer_core::slot::Grounds;
+use deployer_core::store::Revision;
+use deployer_core::trouble::Trouble;
+use futures_util::future::try_join_all;
+use tokio::time::Instant;
+
+use crate::ledger::{self, Ledger};
+use crate::survey::{Survey, Surveyed};
+use crate::world::World;
+
+/// What was decided about one container, and what the decision rests on.
+pub struct Decision {
+    /// The container.
+    pub container: Surveyed,
+    /// Its service.
+    pub service: String,
+    /// The facts, each from a small closed set.
+    pub situation: Situation,
+    /// The row that decided.
+    pub row: &'static Row,
+    /// What should run.
+    pub target: Option<Version>,
+    /// ID of the target's local image.
+    pub target_image: Option<String>,
+    /// The service's verdicts.
+    pub verdicts: Verdicts,
+    /// What must still stand when the decision is carried out; `None` without a target.
+    pub grounds: Option<Grounds>,
+    /// More than the row says, for people; may be empty.
+    pub note: String,
+    /// The trouble that the target met here and that another try is not likely to end, if it halts the rollout. While it
+    /// is tried again all the same, it stays.
+    pub trouble: Option<String>,
+}
+
+/// Everything known of a track, and the decisions that follow.
+pub struct TrackView {
+    /// The track.
+    pub track: Track,
+    /// What the store holds.
+    pub ledger: Ledger,
+    /// One decision for each container that names the track.
+    pub decisions: Vec<Decision>,
+}
+
+impl TrackView {
+    /// Decides for every container of a track. Nothing is changed.
+    ///
+    /// # Errors
+    /// [`deployer_store::StoreError`] if the store does not answer.
+    pub async fn of(
+        world: &World,
+        survey: &Survey,
+        track: &Track,
+        answer: Answer,
+    ) -> Result<Self, deployer_store::StoreError> {
+        let containers: Vec<&Surveyed> =
+            survey.containers.iter().filter(|container| container.track().as_ref() == Some(track)).collect();
+        let services: BTreeSet<String> = containers.iter().map(|container| container.service(track)).collect();
+        // Side by side: over a network each of them is a round trip.
+        let verdicts = try_join_all(services.iter().map(|service| ledger::verdicts(world, service)));
+        let (ledger, verdicts) = tokio::try_join!(Ledger::read(world, track), verdicts)?;
+        let verdicts: BTreeMap<&String, _> = services.iter().zip(verdicts).collect();
+        let decide = |container: &&Surveyed| {
+            let (verdicts, revisions) = verdicts[&container.service(track)].clone();
+            decision(world, survey, track, &ledger, container, verdicts, &revisions, answer)
+        };
+        let decisions = containers.iter().map(decide).collect();
+        Ok(Self { track: track.clone(), ledger, decisions })
+    }
+
+    /// The registry's digest by which the image of a container is known.
+    pub fn digest_of(&self, survey: &Survey, decision: &Decision) -> Option<Digest> {
+        let record = self.ledger.record.as_ref().map(|record| &record.value);
+        let digests = survey.digests_of(&self.track, &decision.container.summary.image_id);
+        Record::known_as(record, decision.target.as_ref(), &digests)
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "each is one independent fact that the decision reads")]
+fn decision(
+    world: &World,
+    survey: &Survey,
+    track: &Track,
+    ledger: &Ledger,
+    container: &Surveyed,
+    verdicts: Verdicts,
+    revisions: &[(Digest, Revision)],
+    answer: Answer,
+) -> Decision {
+    let service = container.service(track);
+    let target = ledger.record.as_ref().and_then(|record| record.value.target(&verdicts)).cloned();
+    let target_image = target.as_ref().and_then(|target| survey.image_at(track, &target.digest)).map(|i| i.id.clone());
+    let (ownership, mut note) = ownership(world, container);
+    let (target_state, target_note) =
+        target_state(world, track, ledger, container, target.as_ref(), target_image.as_ref());
+    // What runs already has nothing in its way.
+    let wanted = target.as_ref().filter(|_| target_state != Target::Running);
+    let (obstacle, obstacle_note) = obstacle(world, track, ledger, container, wanted);
+    let situation = Situation {
+        naming: Naming::Tag,
+        ownership,
+        local_tag: local_tag(world, survey, track),
+        trigger: trigger(world, ledger, track),
+        answer: if answer == Answer::NotAsked { unasked(world, ledger, track) } else { answer },
+        known: if ledger.record.is_some() { Known::Yes } else { Known::No },
+        target: target_state,
+        obstacle,
+    };
+    for further in [obstacle_note, target_note] {
+        if note.is_empty() {
+            note = further;
+        }
+    }
+    let grounds = target.as_ref().map(|t| ledger::grounds(ledger, &service, &t.digest, revisions));
+    let row = decide(&situation);
+    let trouble = target.as_ref().and_then(|target| trouble(world, track, ledger, container, target));
+    let container = container.clone();
+    Decision { container, service, situation, row, target, target_image, verdicts, grounds, note, trouble }
+}
+
+fn trouble(world: &World, track: &Track, ledger: &Ledger, container: &Surveyed, target: &Version) -> Option<String> {
+    let memory = world.memory();
+    if let Some(Trouble::Failed(reason)) = memory.trouble(&container.summary.id, target.seq, ledger.retry) {
+        return Some(reason.clone());
+    }
+    let pull = memory.pulls.get(&(track.clone(), target.digest.clone()))?;
+    (pull.is_hopeless && pull.since == ledger.retry).then(|| pull.reason.clone())
+}
+
+fn ownership(world: &World, container: &Surveyed) -> (Ownership, String) {
+    if !world.settings.manage.includes(&container.summary.labels) {
+        return (Ownership::NotManaged, String::new());
+    }
+    if world.settings.own_container.as_ref() == Some(&container.summary.id) {
+        return (Ownership::Foreign, "deployer does not replace itself".to_owned());
+    }
+    if let Some(reason) = container.owner.reason() {
+        return (Ownership::Foreign, reason);
+    }
+    match &container.policy {
+        Ok(_) => (Ownership::Managed, String::new()),
+        Err(error) => (Ownership::Refused, error.to_string()),
+    }
+}
+
+fn local_tag(world: &World, survey: &Survey, track: &Track) -> LocalTag {
+    let image = survey.image_under(track);
+    if image.is_some_and(|image| survey.digests_of(track, &image.id).is_empty()) {
+        return LocalTag::Build;
+    }
+    let id = image.map(|image| image.id.clone());
+    match world.memory().local_tags.get(track) {
+        Some(known) if *known != id => LocalTag::Moved,
+        _ => LocalTag::Known,
+    }
+}
+
+fn trigger(world: &World, ledger: &Ledger, track: &Track) -> Trigger {
+    if ledger.pending.is_some() {
+        Trigger::Hook
+    } else if world.memory().asking.is_lost(track) {
+        Trigger::Lost
+    } else if !ledger.is_checked && world.settings.registry_check.is_some() {
+        Trigger::Check
+    } else {
+        Trigger::None
+    }
+}
+
+/// Why the registry has not been asked for this look, and whether it may be.
+fn unasked(world: &World, ledger: &Ledger, track: &Track) -> Answer {
+    let (node, pending) = (&world.settings.node, ledger.pending_revision());
+    let is_waiting = world.memory().asking.waiting(track, ledger).is_some_and(|wait| wait.due > Instant::now());
+    let resolver = ledger.resolver.as_ref().map(|resolver| &resolver.value);
+    if is_waiting {
+        Answer::BackingOff
+    } else if resolver.is_some_and(|resolver| resolver.node != *node) {
+        Answer::Elsewhere
+    } else if !ledger.is_asking(world) && !may_ask(ledger.setbacks.iter(), node, pending) {
+        Answer::BackingOff
+    } else {
+        Answer::NotAsked
+    }
+}
+
+/// The digest for which a replacement made this container, if the record does not know it and the registry was not asked
+/// since. Only a mark that came with the replacement counts.
+pub fn unrecorded(world: &World, ledger: &Ledger, track: &Track, container: &Surveyed) -> Option<Digest> {
+    let labels = &container.summary.labels;
+    let digest = labels.get(TXN).and_then(|_| Digest::parse(labels.get(DIGEST)?).ok())?;
+    let record = &ledger.record.as_ref()?.value;
+    let is_known = record.history().iter().any(|version| version.digest == digest);
+    (!is_known && !world.memory().asking.has_heard(track, &digest)).then_some(digest)
+}
+
+fn obstacle(
+    world: &World,
+    track: &Track,
+    ledger: &Ledger,
+    container: &Surveyed,
+    target: Option<&Version>,
+) -> (Obstacle, String) {
+    if !container.is_meant_to_run() && !world.memory().owed.includes(&container.summary.id) {
+        let state = &container.summary.state;
+        return (Obstacle::NotMeantToRun, format!("its state is {state}: it is left as it is"));
+    }
+    let Some(target) = target else { return (Obstacle::None, String::new()) };
+    if let Some(digest) = unrecorded(world, ledger, track, container) {
+        let text = format!("the record does not know {}, which it runs: the registry is asked first", digest.short());
+        return (Obstacle::Unrecorded, text);
+    }
+    if !target.is_for(container.adopted().as_ref()) {
+        let text = format!("version {} is what another container ran before, and this one never did", target.seq);
+        return (Obstacle::NeverRan, text);
+    }
+    if let Some(trouble) = world.memory().trouble(&container.summary.id, target.seq, ledger.retry) {
+        return (Obstacle::FailedHere, trouble.reason().to_owned());
+    }
+    if ledger.is_paused {
+        return (Obstacle::Paused, String::new());
+    }
+    match ledger.standing_halt(world, track, target.seq) {
+        Some(halt) => (Obstacle::Halted, format!("halted by trouble on {}: {}", halt.node, halt.reason)),
+        None => (Obstacle::None, String::new()),
+    }
+}
+
+fn target_state(
+    world: &World,
+    track: &Track,
+    ledger: &Ledger,
+    container: &Surveyed,
+    target: Option<&Version>,
+    target_image: Option<&String>,
+) -> (Target, String) {
+    let Some(target) = target else { return (Target::None, String::new()) };
+    match target_image {
+        Some(image) if *image == container.summary.image_id => (Target::Running, String::new()),
+        Some(_) => (Target::Present, String::new()),
+        None => {
+            let retry = world.memory().pulls.get(&(track.clone(), target.digest.clone())).cloned();
+            match retry.filter(|retry| retry.due > Instant::now() && retry.since == ledger.retry) {
+                Some(retry) => (Target::Unavailable, retry.reason),
+                None => (Target::Absent, String::new()),
+            }
+        }
+    }
+}
+
+/// How a container is, in a word, while nothing is being done to it, and why.
+pub fn state_of(decision: &Decision) -> (&'static str, String) {
+    let is_target = decision.target_image.as_ref() == Some(&decision.container.summary.image_id);
+    let because = || if decision.note.is_empty() { decision.row.state.to_owned() } else { decision.note.clone() };
+    match decision.row.name {
+        "pinned" | "not_managed" | "foreign" => ("unmanaged", because()),
+        "refused" | "local_build" | "no_version" | "halted" | "ahead" | "never_ran" => ("held_back", because()),
+        "failed_here" => ("failed_here", because()),
+        "unavailable" if decision.trouble.is_some() => ("failed_here", because()),
+        "absent" | "unavailable" => ("pulling", because()),
+        "nothing_to_do" if is_target && decision.note.is_empty() => ("current", String::new()),
+        "nothing_to_do" => ("held_back", because()),
+        "hook" | "first_sight" | "moved_by_hand" | "lost" | "check" if is_target => ("current", because()),
+        _ => ("stale", because()),
+    }
+}

@@ -1,0 +1,80 @@
+//! A look at everything: tells the other nodes of what is here, and names the tracks for which something is to be done.
+
+use std::collections::BTreeSet;
+
+use deployer_core::image::Track;
+use deployer_core::plan::{Action, Answer};
+use deployer_core::store::{Compare, Txn};
+use deployer_store::StoreError;
+
+use crate::ledger;
+use crate::look::LookError;
+use crate::publish;
+use crate::situation::TrackView;
+use crate::survey::Survey;
+use crate::turn;
+use crate::words::Words;
+use crate::world::World;
+
+/// Looks at everything here, tells the others of it, and names the tracks for which something is to be done.
+pub async fn look_around(world: &World) -> Result<Vec<Track>, LookError> {
+    let Some((lease, _)) = world.presence.borrow().lease else {
+        // Registering rings the bell, which leads here again.
+        return Ok(Vec::new());
+    };
+    let survey = Survey::take(world).await?;
+    let mut words = Words::default();
+    let mut busy = Vec::new();
+    let tracks: BTreeSet<Track> = survey.tracks(world).into_keys().collect();
+    for track in &tracks {
+        remember_tag(world, &survey, track);
+        let view = TrackView::of(world, &survey, track, Answer::NotAsked).await?;
+        mind_halt(world, &view).await?;
+        if view.decisions.iter().any(|decision| decision.row.action != Action::Leave) {
+            busy.push(track.clone());
+        }
+        words.tell(world, &survey, &view);
+    }
+    let transitions = world.memory().transitions.clone();
+    for (container, transition) in &transitions {
+        words.repeat(world, &transition.service, container);
+    }
+    publish::publish(world, &words, lease).await?;
+    // Where the last container of a track is gone others ask for it.
+    turn::give_back(world, |track| tracks.contains(track)).await;
+    let container_ids = survey.containers.iter().map(|container| container.summary.id.as_str()).collect();
+    let before = {
+        let mut memory = world.memory();
+        let replaced: BTreeSet<Track> = memory.transitions.values().map(|t| t.track.clone()).collect();
+        memory.retain(&tracks.union(&replaced).cloned().collect(), &container_ids);
+        memory.tracks.replace(tracks.clone())
+    };
+    // What changed of a track while it was not known to be here has woken nobody.
+    busy.extend(before.iter().flat_map(|before| tracks.difference(before).cloned()));
+    publish::refresh_registered(world);
+    Ok(busy)
+}
+
+/// Halts the rollout of a version that met trouble here, or ends this node's halt when the trouble is over.
+async fn mind_halt(world: &World, view: &TrackView) -> Result<(), StoreError> {
+    let track = &view.track;
+    let trouble = view.decisions.iter().find_map(|decision| {
+        let reason = decision.trouble.as_ref()?;
+        Some((decision.target.as_ref()?.seq, reason))
+    });
+    match (trouble, &view.ledger.halt) {
+        (Some((seq, reason)), _) => ledger::halt(world, track, seq, reason).await,
+        (None, Some(halt)) if halt.value.node == world.settings.node => {
+            let key = world.keys.halt(track);
+            let txn = Txn::new().when(Compare::ModRevision(key.clone(), halt.revision)).delete(key);
+            world.store.txn(txn).await.map(drop)
+        }
+        (None, _) => Ok(()),
+    }
+}
+
+/// Takes the local tag as seen when a track is first looked at.
+pub fn remember_tag(world: &World, survey: &Survey, track: &Track) {
+    let id = survey.image_under(track).map(|image| image.id.clone());
+    world.memory().local_tags.entry(track.clone()).or_insert(id);
+}

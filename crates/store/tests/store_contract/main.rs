@@ -1,0 +1,13 @@
+//! What every store promises, asked of each store in the same words, and what only one of them has to show.
+
+mod contract;
+mod embedded;
+mod etcd;
+mod etcd_access;
+mod etcd_outage;
+mod outage;
+mod simulation;
+
+#[allow(dead_code, reason = "the tests of the stages use the rest")]
+#[path = "../../../agent/tests/simulated/store/mod.rs"]
+mod simulated;
