@@ -8,8 +8,6 @@ use deployer_core::image::{Digest, Track};
 use deployer_core::store::Revision;
 use tokio::time::Instant;
 
-use crate::ledger::Ledger;
-
 /// How long a registry that gave no answer of use is left in peace by this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wait {
@@ -50,10 +48,11 @@ impl Asking {
         self.waits.insert(track.clone(), wait);
     }
 
-    /// How the registry of a track is left in peace, as far as that holds for what is to be asked now.
-    pub fn waiting(&self, track: &Track, ledger: &Ledger) -> Option<&Wait> {
-        let is_of_it = |wait: &&Wait| wait.of == 0 || wait.of == ledger.pending_revision();
-        self.waits.get(track).filter(is_of_it).filter(|wait| wait.since == ledger.retry)
+    /// How the registry of a track is left in peace, as far as that holds for the notification of this revision and after
+    /// a person's last word of that one.
+    pub fn waiting(&self, track: &Track, pending: Revision, retry: Revision) -> Option<&Wait> {
+        let is_of_it = |wait: &&Wait| wait.of == 0 || wait.of == pending;
+        self.waits.get(track).filter(is_of_it).filter(|wait| wait.since == retry)
     }
 
     /// When the registry of a track may be asked again.

@@ -12,7 +12,11 @@ use deployer_store::StoreError;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::asking::Wait;
 use crate::world::World;
+
+/// Verdicts that go with one record; more stay until they are swept out. A transaction has a limit.
+const FORGOTTEN_MAX: usize = 64;
 
 /// Who asks the registry for the whole cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +58,8 @@ pub struct Ledger {
     pub resolver: Option<Read<Resolver>>,
     /// Who asked it in vain a while ago.
     pub setbacks: Vec<Setback>,
+    /// The mark that nobody runs the track, which whoever has a container of it takes away.
+    pub left: Option<Revision>,
     /// Whether the registry was asked within the check period.
     pub is_checked: bool,
     /// Whether a person paused the cluster.
@@ -78,6 +84,7 @@ impl Ledger {
                 Some("record") => ledger.record = Some(decode(entry)?),
                 Some("pending") => ledger.pending = Some(decode(entry)?),
                 Some("halt") => ledger.halt = Some(decode(entry)?),
+                Some("left") => ledger.left = Some(entry.mod_revision),
                 Some("retry") => ledger.retry = entry.mod_revision,
                 Some("resolver") => ledger.resolver = Some(decode(entry)?),
                 Some(fact) if fact.starts_with("setback/") => ledger.setbacks.push(decode(entry)?.value),
@@ -100,17 +107,28 @@ impl Ledger {
         self.pending.as_ref().map_or(0, |pending| pending.revision)
     }
 
+    /// How the registry is left in peace by this node, if it is.
+    pub fn wait(&self, world: &World, track: &Track) -> Option<Wait> {
+        world.memory().asking.waiting(track, self.pending_revision(), self.retry).cloned()
+    }
+
     /// The record's revision; 0 without a record.
     pub fn record_revision(&self) -> Revision {
         self.record.as_ref().map_or(0, |record| record.revision)
     }
 
-    /// Writes a record over the one that was read, and drops the very notification that was read with it.
+    /// Writes a record over the one that was read, and drops the very notification that was read with it. With the
+    /// versions that leave the history go the verdicts on their digests.
     ///
     /// # Errors
     /// [`StoreError`]; `Ok(false)` if record or notification moved: read and resolve again.
     pub async fn write_record(&self, world: &World, track: &Track, record: &Record) -> Result<bool, StoreError> {
-        let txn = Txn::new()
+        let forgotten = match &self.record {
+            Some(before) => forgotten_verdicts(world, track, before.value.forgotten_by(record)).await?,
+            None => Vec::new(),
+        };
+        let txn = forgotten.into_iter().fold(Txn::new(), Txn::delete);
+        let txn = txn
             .when(Compare::ModRevision(world.keys.record(track), self.record_revision()))
             .put(world.keys.record(track), record);
         Ok(world.store.txn(self.serving_pending(world, track, txn)).await?.succeeded)
@@ -184,18 +202,48 @@ pub async fn verdicts(world: &World, service: &str) -> Result<(Verdicts, Vec<(Di
     Ok((verdicts, revisions))
 }
 
+/// The keys of verdicts on digests that a track's history knows no more, nor that of another track of its services.
+async fn forgotten_verdicts(
+    world: &World,
+    track: &Track,
+    mut digests: BTreeSet<Digest>,
+) -> Result<Vec<String>, StoreError> {
+    if digests.is_empty() {
+        return Ok(Vec::new());
+    }
+    let services = services(world, track);
+    let others: BTreeSet<Track> = {
+        let instances = world.instances.borrow();
+        let of_services = instances
+            .iter()
+            .flatten()
+            .filter(|(key, _)| world.keys.service_of(key).is_some_and(|service| services.contains(&service)));
+        of_services.map(|(_, instance)| instance.image.clone()).filter(|other| other != track).collect()
+    };
+    for other in others {
+        if let Some(record) = Ledger::read(world, &other).await?.record {
+            digests.retain(|digest| !record.value.history().iter().any(|version| version.digest == *digest));
+        }
+    }
+    let keys = services.iter().flat_map(|service| digests.iter().map(|digest| world.keys.verdict(service, digest)));
+    // What does not fit into the record's own transaction is swept out within a day.
+    Ok(keys.take(FORGOTTEN_MAX).collect())
+}
+
+/// The services of a track, on whichever node it runs.
+fn services(world: &World, track: &Track) -> BTreeSet<String> {
+    let instances = world.instances.borrow();
+    let of_track = instances.iter().flatten().filter(|(_, instance)| instance.image == *track);
+    of_track.filter_map(|(key, _)| world.keys.service_of(key)).collect()
+}
+
 /// The verdicts of every service of a track, on whichever node it runs.
 ///
 /// # Errors
 /// [`StoreError`] if the store does not answer.
 pub async fn verdicts_everywhere(world: &World, track: &Track) -> Result<BTreeMap<String, Verdicts>, StoreError> {
-    let services: BTreeSet<String> = {
-        let instances = world.instances.borrow();
-        let of_track = instances.iter().flatten().filter(|(_, instance)| instance.image == *track);
-        of_track.filter_map(|(key, _)| world.keys.service_of(key)).collect()
-    };
     let mut all = BTreeMap::new();
-    for service in services {
+    for service in services(world, track) {
         let (verdicts, _) = verdicts(world, &service).await?;
         all.insert(service, verdicts);
     }

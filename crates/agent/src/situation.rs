@@ -102,7 +102,7 @@ fn decision(
     let service = container.service(track);
     let target = ledger.record.as_ref().and_then(|record| record.value.target(&verdicts)).cloned();
     let target_image = target.as_ref().and_then(|target| survey.image_at(track, &target.digest)).map(|i| i.id.clone());
-    let (ownership, mut note) = ownership(world, container);
+    let (ownership, mut note) = ownership(world, track, container);
     let (target_state, target_note) =
         target_state(world, track, ledger, container, target.as_ref(), target_image.as_ref());
     // What runs already has nothing in its way.
@@ -139,7 +139,7 @@ fn trouble(world: &World, track: &Track, ledger: &Ledger, container: &Surveyed, 
     (pull.is_hopeless && pull.since == ledger.retry).then(|| pull.reason.clone())
 }
 
-fn ownership(world: &World, container: &Surveyed) -> (Ownership, String) {
+fn ownership(world: &World, track: &Track, container: &Surveyed) -> (Ownership, String) {
     if !world.settings.manage.includes(&container.summary.labels) {
         return (Ownership::NotManaged, String::new());
     }
@@ -148,6 +148,14 @@ fn ownership(world: &World, container: &Surveyed) -> (Ownership, String) {
     }
     if let Some(reason) = container.owner.reason() {
         return (Ownership::Foreign, reason);
+    }
+    let written = &container.config_image;
+    if !track.is_written(written) {
+        let text = format!(
+            "it names its image {written}, which this engine does not take for {0}; name it {0}",
+            track.familiar()
+        );
+        return (Ownership::Refused, text);
     }
     match &container.policy {
         Ok(_) => (Ownership::Managed, String::new()),
@@ -182,7 +190,7 @@ fn trigger(world: &World, ledger: &Ledger, track: &Track) -> Trigger {
 /// Why the registry has not been asked for this look, and whether it may be.
 fn unasked(world: &World, ledger: &Ledger, track: &Track) -> Answer {
     let (node, pending) = (&world.settings.node, ledger.pending_revision());
-    let is_waiting = world.memory().asking.waiting(track, ledger).is_some_and(|wait| wait.due > Instant::now());
+    let is_waiting = ledger.wait(world, track).is_some_and(|wait| wait.due > Instant::now());
     let resolver = ledger.resolver.as_ref().map(|resolver| &resolver.value);
     if is_waiting {
         Answer::BackingOff

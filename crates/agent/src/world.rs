@@ -8,7 +8,7 @@ use std::time::Duration;
 use deployer_core::ambient::Ambient;
 use deployer_core::availability::Instance;
 use deployer_core::backoff::Backoff;
-use deployer_core::image::{Digest, Track};
+use deployer_core::image::{Digest, ImageName, Track};
 use deployer_core::keys::Keys;
 use deployer_core::node::Identity;
 use deployer_core::ownership::Owner;
@@ -142,6 +142,10 @@ pub struct Memory {
     pub tracks: Option<BTreeSet<Track>>,
     /// What this node has said in the store.
     pub said: Words,
+    /// When this node last looked whether it is time to sweep out what is no more.
+    pub swept: Option<Instant>,
+    /// Private repositories whose track no container here names, and since when.
+    pub left: BTreeMap<ImageName, Instant>,
     /// Tracks for which the bell was rung.
     pub rung: BTreeSet<Track>,
     /// Inspections of containers, whose settings never change under one ID.

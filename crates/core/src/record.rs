@@ -3,7 +3,7 @@
 //! The record is what the registry said; a verdict is what we think of a digest; the target follows from both.
 //! Creation times play no part: see `docs/adr/0002`. Every node computes the target with the same function.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -103,6 +103,13 @@ impl Record {
     /// All entries, the newest first.
     pub fn history(&self) -> &[Version] {
         &self.history
+    }
+
+    /// The digests that leave the history when the next record is written over this one.
+    pub fn forgotten_by(&self, next: &Self) -> BTreeSet<Digest> {
+        let digests = |record: &Self| record.history.iter().map(|version| version.digest.clone()).collect();
+        let (before, after): (BTreeSet<Digest>, BTreeSet<Digest>) = (digests(self), digests(next));
+        before.difference(&after).cloned().collect()
     }
 
     /// The entry that no registry named, if it is still known.
@@ -282,5 +289,14 @@ mod tests {
             record.advanced(digest(if i % 2 == 0 { 'a' } else { 'b' }), Source::Hook, i)
         });
         assert_eq!((record.history().len(), record.newest().map(|v| v.seq)), (HISTORY_MAX, Some(201)));
+    }
+
+    #[test]
+    fn a_digest_leaves_the_history_with_the_last_of_its_entries() {
+        let first = Record::adopt(Some(&digest('1')), &digest('2'), Source::Hook, 0);
+        let full = (2..HISTORY_MAX).fold(first, |record, _| record.advanced(digest('3'), Source::Hook, 0));
+        let next = full.advanced(digest('4'), Source::Hook, 0);
+        assert_eq!(full.forgotten_by(&next), BTreeSet::from([digest('1')]));
+        assert_eq!(next.forgotten_by(&next.advanced(digest('2'), Source::Hook, 0)), BTreeSet::new());
     }
 }

@@ -114,6 +114,7 @@ impl StoreWatch {
             // A notification that was served is followed by a look anyway; one who asks will tell.
             Some((_, "pending")) if !is_put => None,
             Some((_, "resolver")) if is_put => None,
+            Some((_, "left")) => None,
             // Who leaves a setback leaves the turn as well, which is what the others wait for.
             Some((_, fact)) if is_put && fact.starts_with("setback/") => None,
             Some((track, _)) => self.is_here(&track).then_some(Wake::Track(track)),

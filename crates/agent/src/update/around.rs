@@ -7,11 +7,13 @@ use deployer_core::plan::{Action, Answer};
 use deployer_core::store::{Compare, Txn};
 use deployer_store::StoreError;
 
+use crate::keep;
 use crate::ledger;
 use crate::look::LookError;
 use crate::publish;
 use crate::situation::TrackView;
 use crate::survey::Survey;
+use crate::sweep::sweep_if_due;
 use crate::turn;
 use crate::words::Words;
 use crate::world::World;
@@ -30,6 +32,11 @@ pub async fn look_around(world: &World) -> Result<Vec<Track>, LookError> {
         remember_tag(world, &survey, track);
         let view = TrackView::of(world, &survey, track, Answer::NotAsked).await?;
         mind_halt(world, &view).await?;
+        if let Some(revision) = view.ledger.left {
+            // Somebody found no instance of it. It is here, running or not.
+            let key = world.keys.left(track);
+            world.store.txn(Txn::new().when(Compare::ModRevision(key.clone(), revision)).delete(key)).await?;
+        }
         if view.decisions.iter().any(|decision| decision.row.action != Action::Leave) {
             busy.push(track.clone());
         }
@@ -52,6 +59,8 @@ pub async fn look_around(world: &World) -> Result<Vec<Track>, LookError> {
     // What changed of a track while it was not known to be here has woken nobody.
     busy.extend(before.iter().flat_map(|before| tracks.difference(before).cloned()));
     publish::refresh_registered(world);
+    keep::let_go_of_left(world, &survey).await;
+    sweep_if_due(world).await?;
     Ok(busy)
 }
 

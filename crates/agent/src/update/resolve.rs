@@ -6,6 +6,7 @@
 use deployer_core::asking::{Question, Setback, Then, then};
 use deployer_core::backoff::Backoff;
 use deployer_core::image::{Digest, Track};
+use deployer_core::plain;
 use deployer_core::plan::{Answer, Ownership};
 use deployer_core::record::{Record, Source};
 use deployer_core::store::Txn;
@@ -90,7 +91,7 @@ fn classify(
 /// Failures in a row for the same question, here or elsewhere.
 fn failures(world: &World, ledger: &Ledger, track: &Track) -> u32 {
     let pending = ledger.pending_revision();
-    let here = world.memory().asking.waiting(track, ledger).map_or(0, |wait| wait.failures);
+    let here = ledger.wait(world, track).map_or(0, |wait| wait.failures);
     let elsewhere = ledger.setbacks.iter().filter(|setback| setback.is_of(pending));
     elsewhere.map(|setback| setback.failures).fold(here, u32::max)
 }
@@ -109,8 +110,8 @@ pub async fn set_back(
 ) -> Result<(), StoreError> {
     let random = world.ambient.random();
     let (wait, time, failures_in_turn) = {
+        let Some(wait) = before.wait(world, track) else { return Ok(()) };
         let mut memory = world.memory();
-        let Some(wait) = memory.asking.waiting(track, before).cloned() else { return Ok(()) };
         let time = backoff.wait(wait.failures, random);
         let wait = Wait { due: Instant::now() + time, ..wait };
         memory.asking.wait(track, wait.clone());
@@ -120,8 +121,9 @@ pub async fn set_back(
     if then(answer, failures_in_turn) == Then::Keep {
         return Ok(());
     }
-    let Wait { failures, reason, of, .. } = wait;
-    let setback = Setback { node: world.settings.node.clone(), reason, failures, of, at: world.ambient.now() };
+    let Wait { failures, of, .. } = wait;
+    let (node, reason) = (world.settings.node.clone(), plain::words(&wait.reason));
+    let setback = Setback { node, reason, failures, of, at: world.ambient.now() };
     // It ends before this node asks again, so that another one comes first.
     turn::leave(world, track, before, &setback, backoff.wait(failures, 0), and).await
 }

@@ -138,3 +138,21 @@ async fn security_1_a_panic_in_a_pull_ends_that_pull() {
     let pulls = fixture.engine.state().calls.iter().filter(|call| call.starts_with("pull")).count();
     assert!((2..30).contains(&pulls), "{pulls} pulls in an hour");
 }
+
+/// The tag that is moved is docker.io's, and the engine would make the candidate from the alias, which still names the old.
+#[tokio::test(start_paused = true)]
+async fn an_image_under_an_alias_is_refused_with_the_name_to_write() {
+    let fixture = fixture().await;
+    let world = &fixture.world;
+    let mut aliased = container("old", "web", "running");
+    aliased["Config"]["Image"] = serde_json::json!("registry.hub.docker.com/acme/web:1");
+    fixture.engine.state().containers = vec![aliased];
+    let track = Track::parse("acme/web:1").expect("a track");
+    let record = Record::adopt(None, &digest('2'), Source::Hook, 0);
+    world.store.txn(Txn::new().put(world.keys.record(&track), &record)).await.expect("stored");
+    let survey = Survey::take(world).await.expect("seen");
+    let view = TrackView::of(world, &survey, &track, Answer::NotAsked).await.expect("read");
+    let rows: Vec<&str> = view.decisions.iter().map(|decision| decision.row.name).collect();
+    assert_eq!(rows, ["refused"]);
+    assert!(view.decisions[0].note.ends_with("name it acme/web:1"), "{}", view.decisions[0].note);
+}

@@ -82,12 +82,25 @@ impl Elsewhere {
     }
 
     /// The containers that other nodes run of a track.
-    pub fn containers(&self, world: &World, track: &Track, target: Option<&Version>) -> Vec<ContainerStatus> {
+    pub fn containers(
+        &self,
+        world: &World,
+        track: &Track,
+        targets: &BTreeMap<String, &Version>,
+    ) -> Vec<ContainerStatus> {
         let of_track = self.others().filter(|(_, instance)| instance.image == *track);
-        of_track.map(|(key, instance)| self.container(world, key, instance, target)).collect()
+        of_track.map(|(key, instance)| self.container(world, key, instance, targets)).collect()
     }
 
-    fn container(&self, world: &World, key: &str, instance: &Instance, target: Option<&Version>) -> ContainerStatus {
+    fn container(
+        &self,
+        world: &World,
+        key: &str,
+        instance: &Instance,
+        targets: &BTreeMap<String, &Version>,
+    ) -> ContainerStatus {
+        let service = world.keys.service_of(key).unwrap_or_default();
+        let target = targets.get(&service).copied();
         let place = key.strip_prefix(&world.keys.all_instances()).unwrap_or_default();
         let report = self.reports.get(place);
         let (state, reason) = self.state(instance, report, target);
@@ -100,7 +113,7 @@ impl Elsewhere {
             state,
             reason,
             row: String::new(),
-            service: world.keys.service_of(key).unwrap_or_default(),
+            service,
         }
     }
 
