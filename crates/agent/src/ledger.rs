@@ -102,6 +102,13 @@ impl Ledger {
         (halt.node != world.settings.node || is_remembered).then_some(halt)
     }
 
+    /// Whether the registry is known to have had a digest: the record has it, or the notification that waits names it.
+    pub fn knows(&self, digest: &Digest) -> bool {
+        let mut recorded = self.record.iter().flat_map(|record| record.value.history());
+        let notified = self.pending.as_ref().and_then(|pending| pending.value.digest.as_ref());
+        notified == Some(digest) || recorded.any(|version| version.digest == *digest)
+    }
+
     /// The revision of the notification that waits; 0 without one.
     pub fn pending_revision(&self) -> Revision {
         self.pending.as_ref().map_or(0, |pending| pending.revision)

@@ -103,6 +103,7 @@ fn decision(
     let target = ledger.record.as_ref().and_then(|record| record.value.target(&verdicts)).cloned();
     let target_image = target.as_ref().and_then(|target| survey.image_at(track, &target.digest)).map(|i| i.id.clone());
     let (ownership, mut note) = ownership(world, track, container);
+    let (local_tag, tag_note) = local_tag(world, survey, track, ledger);
     let (target_state, target_note) =
         target_state(world, track, ledger, container, target.as_ref(), target_image.as_ref());
     // What runs already has nothing in its way.
@@ -111,14 +112,14 @@ fn decision(
     let situation = Situation {
         naming: Naming::Tag,
         ownership,
-        local_tag: local_tag(world, survey, track),
+        local_tag,
         trigger: trigger(world, ledger, track),
         answer: if answer == Answer::NotAsked { unasked(world, ledger, track) } else { answer },
         known: if ledger.record.is_some() { Known::Yes } else { Known::No },
         target: target_state,
         obstacle,
     };
-    for further in [obstacle_note, target_note] {
+    for further in [tag_note, obstacle_note, target_note] {
         if note.is_empty() {
             note = further;
         }
@@ -163,16 +164,25 @@ fn ownership(world: &World, track: &Track, container: &Surveyed) -> (Ownership, 
     }
 }
 
-fn local_tag(world: &World, survey: &Survey, track: &Track) -> LocalTag {
+fn local_tag(world: &World, survey: &Survey, track: &Track, ledger: &Ledger) -> (LocalTag, String) {
     let image = survey.image_under(track);
     if image.is_some_and(|image| survey.digests_of(track, &image.id).is_empty()) {
-        return LocalTag::Build;
+        return (LocalTag::Build, String::new());
     }
-    let id = image.map(|image| image.id.clone());
-    match world.memory().local_tags.get(track) {
-        Some(known) if *known != id => LocalTag::Moved,
-        _ => LocalTag::Known,
+    let memory = world.memory();
+    if let Some(digest) = survey.unverified(track).filter(|digest| !ledger.knows(digest)) {
+        let key = (track.name().clone(), digest.clone());
+        match memory.unverified.get(&key) {
+            _ if memory.verified.contains(&key) => {}
+            Some(retry) if retry.due > Instant::now() && retry.since == ledger.retry => {
+                return (LocalTag::Build, retry.reason.clone());
+            }
+            _ => return (LocalTag::Unverified, String::new()),
+        }
     }
+    drop(memory);
+    let local_tag = if survey.is_tag_moved(world, track) { LocalTag::Moved } else { LocalTag::Known };
+    (local_tag, String::new())
 }
 
 fn trigger(world: &World, ledger: &Ledger, track: &Track) -> Trigger {
@@ -273,7 +283,9 @@ pub fn state_of(decision: &Decision) -> (&'static str, String) {
     let because = || if decision.note.is_empty() { decision.row.state.to_owned() } else { decision.note.clone() };
     match decision.row.name {
         "pinned" | "not_managed" | "foreign" => ("unmanaged", because()),
-        "refused" | "local_build" | "no_version" | "halted" | "ahead" | "never_ran" => ("held_back", because()),
+        "refused" | "local_build" | "unverified" | "no_version" | "halted" | "ahead" | "never_ran" => {
+            ("held_back", because())
+        }
         "failed_here" => ("failed_here", because()),
         "unavailable" if decision.trouble.is_some() => ("failed_here", because()),
         "absent" | "unavailable" => ("pulling", because()),

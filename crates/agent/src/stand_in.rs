@@ -2,7 +2,7 @@
 //!
 //! It keeps just enough state for one act or one look to be tested alone; it is no simulation of an engine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -36,8 +36,14 @@ pub struct State {
     /// Raw inspections.
     pub containers: Vec<Value>,
     pub images: Vec<ImageSummary>,
+    /// Digests that the registry has.
+    pub published: BTreeSet<Digest>,
     /// Images that an inspection finds and the list does not show.
     pub unlisted: Vec<ImageSummary>,
+    /// Images that a pull brings.
+    pub arrives: Vec<ImageSummary>,
+    /// Architectures of images, by ID.
+    pub architectures: BTreeMap<String, &'static str>,
     /// Calls that are refused, by their method's name.
     pub refused: BTreeMap<&'static str, EngineError>,
     /// Beginnings of calls that make the caller panic, as a fault of our own would.
@@ -218,7 +224,8 @@ impl Engine for StandIn {
             image.id == reference || named.unwrap_or(false)
         };
         let state = self.state();
-        let found = state.images.iter().chain(&state.unlisted).find(names).map(|image| json!({"Id": image.id}));
+        let found = state.images.iter().chain(&state.unlisted).find(names);
+        let found = found.map(|image| json!({"Id": image.id, "Architecture": state.architectures.get(&image.id)}));
         found.ok_or_else(|| absent(reference))
     }
 
@@ -228,8 +235,17 @@ impl Engine for StandIn {
         Ok(Resolved { digest: digest('2'), platforms: Vec::new() })
     }
 
+    async fn has(&self, image: &ImageRef) -> Result<bool, ResolveError> {
+        self.call("has", &image.to_string())?;
+        Ok(image.digest.as_ref().is_some_and(|digest| self.state().published.contains(digest)))
+    }
+
     async fn pull(&self, image: &ImageRef, _: &(dyn Fn(PullProgress) + Send + Sync)) -> Result<(), PullError> {
-        Ok(self.call("pull", &image.to_string())?)
+        self.call("pull", &image.to_string())?;
+        let mut state = self.state();
+        let arrived = std::mem::take(&mut state.arrives);
+        state.images.extend(arrived);
+        Ok(())
     }
 
     async fn tag(&self, image_id: &str, repository: &str, tag: &str) -> Result<(), EngineError> {

@@ -120,6 +120,10 @@ pub struct Memory {
     pub local_tags: BTreeMap<Track, Option<String>>,
     /// Digests that could not be brought here, and when it is tried again.
     pub pulls: BTreeMap<(Track, Digest), Retry>,
+    /// Images under a local tag that the registry has, by its own word.
+    pub verified: BTreeSet<(ImageName, Digest)>,
+    /// Images under a local tag that the registry is not known to have, and when it is asked again.
+    pub unverified: BTreeMap<(ImageName, Digest), Retry>,
     /// Looks and pulls that panicked, by track or for everything, and when it is tried again.
     pub faults: BTreeMap<Option<Track>, Retry>,
     /// How far the pulls under way have come, for people.
@@ -170,9 +174,11 @@ pub struct Retry {
 }
 
 impl Memory {
-    /// When something that failed is due again.
+    /// When something that failed is due again. A registry that has said several times that it does not have an image is
+    /// asked again when something happens, and not before.
     pub fn dues(&self) -> impl Iterator<Item = Instant> {
-        let failed = self.pulls.values().chain(self.faults.values()).map(|retry| retry.due);
+        let unverified = self.unverified.values().filter(|retry| !retry.is_hopeless);
+        let failed = self.pulls.values().chain(self.faults.values()).chain(unverified).map(|retry| retry.due);
         let refused = self.failed_here.values().filter_map(|(_, due)| *due);
         self.asking.dues().chain(failed).chain(refused)
     }

@@ -4,6 +4,7 @@
 //! A stage that returns before the shutdown ends the process with an error, so that its supervisor starts it
 //! again: a deployer that is half there would be believed to be whole.
 
+mod farewell;
 mod own;
 pub(crate) mod state_dir;
 
@@ -93,7 +94,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     // Not being run by systemd is no mistake.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     tasks.wait().await?;
-    presence::leave(&world).await;
+    presence::leave(&world, farewell::farewell().await).await;
     Ok(())
 }
 
@@ -136,8 +137,8 @@ fn wire(
     tasks.spawn("update", update.run(shutdown.clone()));
     tasks.spawn("pull", Pull { world: Arc::clone(world), tracks }.run(shutdown.clone()));
     tasks.spawn_last("restart", Restart { world: Arc::clone(world), containers, left }.run(shutdown.clone()));
-    let (here, ending) = (Arc::clone(world), shutdown.clone());
-    tasks.spawn("presence", async move { presence::run(&here, ending).await });
+    let here = Arc::clone(world);
+    tasks.spawn("presence", async move { presence::run(&here).await });
     tasks.spawn("engine events", EngineEvents { world: Arc::clone(world), wakes: wake.clone() }.run());
     tasks.spawn("store watch", StoreWatch { world: Arc::clone(world), wakes: wake.clone() }.run());
     tasks.spawn("timer", triggers::timer(config.interval, wake));

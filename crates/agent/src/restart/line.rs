@@ -13,7 +13,7 @@ use deployer_core::store::{Entry, Revision};
 use deployer_store::StoreError;
 
 use crate::ledger::{Read, decode};
-use crate::survey::Survey;
+use crate::survey::{Survey, Surveyed};
 use crate::world::World;
 
 /// A scope at one revision.
@@ -52,6 +52,11 @@ impl Line {
         Ok(line)
     }
 
+    /// Whether somebody is in the middle of replacing this instance.
+    pub fn is_claimed(&self, node: &str, container: &str) -> bool {
+        self.claims.values().any(|(_, claim)| claim.node == node && claim.container == container)
+    }
+
     /// Where a container of a node stands in the line, if it has a ticket.
     pub fn place(&self, node: &str, container: &str) -> Option<usize> {
         self.waiting.iter().position(|drawn| drawn.ticket.node == node && drawn.ticket.container == container)
@@ -83,7 +88,7 @@ impl Service {
         for entry in instances.0 {
             let place = entry.key.strip_prefix(&keys.instances(&facts.service)).unwrap_or_default().to_owned();
             let Instance { node, container, off, .. } = decode::<Instance>(entry)?.value;
-            let is_claimed = line.claims.values().any(|(_, claim)| claim.node == node && claim.container == container);
+            let is_claimed = line.is_claimed(&node, &container);
             let is_up = !is_claimed && reported.get(&place).is_some_and(|report| report.up);
             if !off {
                 standings.push(Standing { node, container, is_up });
@@ -92,11 +97,13 @@ impl Service {
         Ok(Self { standings, reports: reported.into_values().collect() })
     }
 
-    /// Puts in what this node's engine shows now: its reports may be a moment older.
-    pub fn correct(&mut self, world: &World, survey: &Survey) {
-        for standing in self.standings.iter_mut().filter(|standing| standing.node == world.settings.node) {
-            let container = survey.containers.iter().find(|seen| seen.summary.name == standing.container);
-            standing.is_up &= container.is_some_and(|seen| seen.is_up());
+    /// Puts in what this node's engine shows now: of its own instances a node believes nothing else, since its reports may be
+    /// older, or gone with a lease.
+    pub fn correct(&mut self, world: &World, survey: &Survey, line: &Line) {
+        let node = &world.settings.node;
+        for standing in self.standings.iter_mut().filter(|standing| standing.node == *node) {
+            let is_up = survey.named(&standing.container).is_some_and(Surveyed::is_up);
+            standing.is_up = is_up && !line.is_claimed(node, &standing.container);
         }
     }
 
@@ -146,22 +153,28 @@ pub struct Interest(Vec<String>);
 
 impl Interest {
     /// One whose turn it is waits for slots, for others to be up, and for their pulls.
-    pub fn of_the_first(keys: &Keys, facts: &Facts) -> Self {
-        let mut interest = Self::of_everybody(keys, facts);
+    pub fn of_the_first(keys: &Keys, facts: &Facts, node: &str) -> Self {
+        let mut interest = Self::of_everybody(keys, facts, node);
         interest.0.extend([keys.claims(&facts.scope), keys.holds(&facts.scope), keys.nodes()]);
         interest.0.extend([keys.instances(&facts.service), keys.reports(&facts.service), keys.fetched(&facts.track)]);
         interest
     }
 
     /// Anybody else waits for the one before alone, so that a slot that is given back wakes one node and not all.
-    pub fn of_one_behind(keys: &Keys, facts: &Facts, before: &Ticket) -> Self {
-        let mut interest = Self::of_everybody(keys, facts);
+    pub fn of_one_behind(keys: &Keys, facts: &Facts, node: &str, before: &Ticket) -> Self {
+        let mut interest = Self::of_everybody(keys, facts, node);
         interest.0.push(keys.ticket(&facts.scope, &before.node, &before.container));
         interest
     }
 
-    /// What takes away the grounds of a wait, and what changes the order.
-    fn of_everybody(keys: &Keys, facts: &Facts) -> Self {
+    /// One that waits for something else looks again after its time alone.
+    pub fn of_nothing() -> Self {
+        Self(Vec::new())
+    }
+
+    /// What takes away the grounds of a wait, and what changes the order; the report of the instance itself, since its ticket
+    /// says whether it is down.
+    fn of_everybody(keys: &Keys, facts: &Facts, node: &str) -> Self {
         let verdicts = keys.verdicts(&facts.service);
         Self(vec![
             keys.record(&facts.track),
@@ -169,6 +182,7 @@ impl Interest {
             verdicts,
             keys.pause(),
             keys.deferrals(&facts.scope),
+            keys.report(&facts.service, node, &facts.container),
         ])
     }
 

@@ -18,6 +18,7 @@ mod way_back;
 use std::sync::Arc;
 use std::time::Duration;
 
+use deployer_core::backoff::Backoff;
 use deployer_core::dirty::Dirty;
 use deployer_core::plan::{Action, Answer};
 use deployer_core::replacement::{Act, Event, Failure, Phase, Replacement};
@@ -39,9 +40,6 @@ use crate::survey::Survey;
 use crate::world::{Transition, World};
 
 pub use recovery::recover_with_engine;
-
-/// Containers that wait for their slot at once on one machine; more wait as dirty keys.
-const WAITING_MAX: usize = 16;
 
 /// The pause before a replacement that could not begin is looked at again.
 const RETRY: Duration = Duration::from_secs(5);
@@ -68,7 +66,6 @@ impl Restart {
         }
         loop {
             while !shutdown.is_cancelled()
-                && jobs.len() < WAITING_MAX
                 && let Some(container) = dirty.take()
             {
                 jobs.push(self.job(container, None, shutdown.clone()));
@@ -96,7 +93,7 @@ impl Restart {
                     drop(memory);
                     self.world.bell.notify_one();
                 }
-                container = is_due(owed), if !shutdown.is_cancelled() && jobs.len() < WAITING_MAX => {
+                container = is_due(owed), if !shutdown.is_cancelled() => {
                     dirty.mark(container);
                 }
                 () = shutdown.cancelled(), if !shutdown.is_cancelled() => {}
@@ -224,7 +221,7 @@ async fn take_steps(world: &World, mut replacement: Replacement, shutdown: &Canc
                 continue;
             } else {
                 note_failed_here(world, &replacement, &error.to_string());
-                abandon(world, &replacement).await;
+                abandon(world, &replacement, shutdown).await;
                 return;
             }
         }
@@ -273,9 +270,16 @@ async fn take_steps(world: &World, mut replacement: Replacement, shutdown: &Canc
 }
 
 /// Ends a replacement that has touched nothing. Its claim would keep everybody waiting until the next start.
-async fn abandon(world: &World, replacement: &Replacement) {
-    if let Err(error) = slot::release(world, replacement).await {
+async fn abandon(world: &World, replacement: &Replacement, shutdown: &CancellationToken) {
+    let mut failures = 0;
+    // Of a claim that this daemon still stands behind nobody else can rid the others.
+    while let Err(error) = slot::release(world, replacement).await {
+        failures += 1;
         tracing::error!(error = %error, txn = replacement.txn, "the slot could not be given back");
+        tokio::select! {
+            () = tokio::time::sleep(Backoff::CONNECTION.wait(failures, world.ambient.random())) => {}
+            () = shutdown.cancelled() => break,
+        }
     }
     if let Err(error) = world.journals.close(&replacement.txn) {
         tracing::error!(error = &error as &dyn std::error::Error, "a journal stays behind");
@@ -304,6 +308,7 @@ async fn finish(world: &World, replacement: &Replacement) {
     if let Err(error) = world.journals.close(&replacement.txn) {
         tracing::error!(error = &error as &dyn std::error::Error, "a finished journal stays behind");
     }
+    owing::sweep(world).await;
     if let Err(error) = keep::tidy(world, &facts.track).await {
         tracing::warn!(error = &error as &dyn std::error::Error, "images are tidied after the next replacement");
     }

@@ -160,7 +160,8 @@ async fn the_tag_goes_back_only_from_the_candidates_image() {
         fixture.engine.state().images = vec![ImageSummary::named(tagged, ["registry.test/web:1"])];
         let shutdown = CancellationToken::new();
         acts::carry_out(&fixture.world, &mut returning(), Act::MoveTagBack, &shutdown).await.expect("done");
-        assert_eq!(fixture.engine.state().calls.len(), expected, "{tagged}");
+        let moves = fixture.engine.state().calls.iter().filter(|call| call.starts_with("tag ")).count();
+        assert_eq!(moves, expected, "{tagged}");
     }
 }
 

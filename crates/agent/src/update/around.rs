@@ -7,6 +7,7 @@ use deployer_core::plan::{Action, Answer};
 use deployer_core::store::{Compare, Txn};
 use deployer_store::StoreError;
 
+use super::verify;
 use crate::keep;
 use crate::ledger;
 use crate::look::LookError;
@@ -25,6 +26,7 @@ pub async fn look_around(world: &World) -> Result<Vec<Track>, LookError> {
         return Ok(Vec::new());
     };
     let survey = Survey::take(world).await?;
+    verify::forget(world, &survey);
     let mut words = Words::default();
     let mut busy = Vec::new();
     let tracks: BTreeSet<Track> = survey.tracks(world).into_keys().collect();
@@ -46,6 +48,7 @@ pub async fn look_around(world: &World) -> Result<Vec<Track>, LookError> {
     for (container, transition) in &transitions {
         words.repeat(world, &transition.service, container);
     }
+    words.keep_unfinished(world, &survey);
     publish::publish(world, &words, lease).await?;
     // Where the last container of a track is gone others ask for it.
     turn::give_back(world, |track| tracks.contains(track)).await;

@@ -135,7 +135,7 @@ pub async fn set_back(
 pub async fn give_up(world: &World, survey: &Survey, view: &TrackView, before: &Ledger) -> Result<(), LookError> {
     let track = &view.track;
     mark_checked(world, before, track).await;
-    accept_tag(world, survey, track);
+    survey.accept_tag(world, track);
     let dropping = before.dropping_pending(world, track, Txn::new());
     if before.pending.is_some() {
         world.account.tell("hook", track, "dropped: nobody finds the tag that it speaks of".to_owned());
@@ -184,7 +184,7 @@ pub async fn advance(
     if before.write_record(world, &view.track, &record).await? {
         world.memory().asking.end_turn(&view.track);
         hear(world, view);
-        accept_tag(world, survey, &view.track);
+        survey.accept_tag(world, &view.track);
         let seq = record.newest().map_or(0, |newest| newest.seq);
         world.account.tell("record", &view.track, format!("version {seq} is {}", digest.short()));
     }
@@ -210,7 +210,7 @@ pub async fn settle(world: &World, survey: &Survey, view: &TrackView, before: &L
     }
     world.memory().asking.end_turn(track);
     hear(world, view);
-    accept_tag(world, survey, track);
+    survey.accept_tag(world, track);
     if before.pending.is_some() {
         world.account.tell("hook", track, "the registry has nothing newer".to_owned());
     }
@@ -224,10 +224,4 @@ fn hear(world: &World, view: &TrackView) {
             world.memory().asking.hear(&view.track, digest);
         }
     }
-}
-
-/// Takes the local tag as it is, once the registry was asked about its move.
-fn accept_tag(world: &World, survey: &Survey, track: &Track) {
-    let id = survey.image_under(track).map(|image| image.id.clone());
-    world.memory().local_tags.insert(track.clone(), id);
 }

@@ -205,7 +205,7 @@ async fn daemon(world: Arc<World>, freezer: Freezer) {
     stages.spawn(freezer.hold(Pull { world: Arc::clone(&world), tracks }.run(shutdown.clone())));
     stages.spawn(freezer.hold(Restart { world: Arc::clone(&world), containers, left }.run(shutdown.clone())));
     let here = Arc::clone(&world);
-    stages.spawn(freezer.hold(async move { presence::run(&here, shutdown).await }));
+    stages.spawn(freezer.hold(async move { presence::run(&here).await }));
     stages.spawn(freezer.hold(StoreWatch { world, wakes: wake.clone() }.run()));
     stages.spawn(freezer.hold(triggers::timer(INTERVAL, wake)));
     let ended = stages.join_next().await;

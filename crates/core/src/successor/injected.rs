@@ -224,6 +224,7 @@ mod tests {
     fn t37_files_put_into_the_container_are_found() {
         check(&[("/etc", WRITTEN), ("/etc/app.yml", ARCHIVED)], &["/etc/app.yml"]);
         check(&[("/my_config", ARCHIVED), ("/app.db", WRITTEN)], &["/my_config"]);
+        check(&[("/conf", ARCHIVED), ("/conf-1", WRITTEN), ("/conf/app.yml", ARCHIVED)], &["/conf/app.yml"]);
         check(&[("/run", WRITTEN), ("/run/secrets", WRITTEN), ("/run/secrets/key", WRITTEN)], &["/run/secrets/key"]);
     }
 
@@ -252,8 +253,9 @@ mod tests {
 
     #[test]
     fn t37_mount_points_are_the_engines_own() {
-        let paths = ["/data", "/run", "/run/secrets", "/run/secrets/mounted", "/scratch"];
+        let paths = ["/data", "/data/in-it", "/run", "/run/secrets", "/run/secrets/mounted", "/scratch"];
         check(&paths.map(|path| (path, ARCHIVED)), &[]);
+        paths.into_iter().for_each(|path| check(&[(path, ARCHIVED)], &[]));
     }
 
     #[test]
@@ -262,7 +264,8 @@ mod tests {
             |modified: &str| ChangedFile { path: "/f".to_owned(), is_directory: false, modified: modified.to_owned() };
         let injected = |modified: &str| injected_files(&container(), None, &["/f".to_owned()], &[file(modified)]);
         assert_eq!(injected(ARCHIVED), ["/f"]);
-        assert_eq!(injected("2026-11-24T09:30:00Z"), Vec::<String>::new());
+        assert_eq!(injected("2026-11-24T10:00:00Z"), ["/f"], "rounded down, it may be younger");
+        assert_eq!(injected("2026-11-24T09:59:59Z"), Vec::<String>::new());
     }
 
     #[test]

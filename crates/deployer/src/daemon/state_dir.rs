@@ -42,7 +42,12 @@ pub fn identity(folder: &Path, ambient: &Ambient) -> anyhow::Result<Identity> {
     let path = folder.join("identity");
     let known = fs::read_to_string(&path).map(|text| text.trim().to_owned()).unwrap_or_default();
     let state = if known.is_empty() { ambient.hex(32) } else { known };
-    fs::write(&path, format!("{state}\n")).with_context(|| format!("cannot write {}", path.display()))?;
+    if !path.exists() || fs::metadata(&path).is_ok_and(|file| file.len() == 0) {
+        // By rename, and only once: on a full disk a file that is written anew is left empty, and the name lost.
+        let fresh = folder.join("identity.new");
+        let written = fs::write(&fresh, format!("{state}\n")).and_then(|()| fs::rename(&fresh, &path));
+        written.with_context(|| format!("cannot write {}", path.display()))?;
+    }
     // Without a kernel that tells its boot, every start counts as one on another machine, and waits for the lease's end.
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_else(|_| ambient.hex(32));
     Ok(Identity { boot: boot.trim().to_owned(), state })

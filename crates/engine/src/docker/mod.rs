@@ -79,6 +79,10 @@ impl Engine for Docker {
         images::resolve(&self.client, track).await
     }
 
+    async fn has(&self, image: &ImageRef) -> Result<bool, ResolveError> {
+        images::has(&self.client, image).await
+    }
+
     async fn pull(&self, image: &ImageRef, progress: &(dyn Fn(PullProgress) + Send + Sync)) -> Result<(), PullError> {
         images::pull(&self.client, image, progress).await
     }

@@ -88,6 +88,11 @@ impl Engine for SimulatedEngine {
         }
     }
 
+    async fn has(&self, image: &ImageRef) -> Result<bool, ResolveError> {
+        let digest = image.digest.clone().expect("asked by digest");
+        Ok(self.call("has", |state| Ok(state.registry.image_id(&digest).is_some())).await?)
+    }
+
     async fn pull(&self, image: &ImageRef, _: &(dyn Fn(PullProgress) + Send + Sync)) -> Result<(), PullError> {
         let digest = image.digest.clone().expect("pulled by digest");
         let name = format!("{}@{digest}", image.name.familiar());
