@@ -62,6 +62,8 @@ fn is_news(fact: &str, is_put: bool) -> bool {
     match fact {
         // A notification that was served is followed by a look anyway; one who asks will tell.
         "pending" => is_put,
+        // For the sweep alone.
+        "left" => false,
         "resolver" => !is_put,
         // Who leaves a setback leaves the turn as well, which is what the others wait for.
         _ => !(is_put && fact.starts_with("setback/")),

@@ -27,6 +27,7 @@ pub mod situation;
 pub mod stand_in;
 pub mod supervision;
 pub mod survey;
+mod sweep;
 pub mod triggers;
 pub mod turn;
 pub mod update;

@@ -4,9 +4,9 @@
 
 use std::collections::BTreeSet;
 
-use deployer_core::availability::{Fetched, Instance, Report, Run};
+use deployer_core::availability::{Fetched, Fetching, Instance, Report, Run};
 use deployer_core::image::Track;
-use deployer_core::plan::Target;
+use deployer_core::plan::{Action, Target};
 use deployer_core::replacement::transitional;
 use deployer_core::store::{Entry, LeaseId, Txn};
 use deployer_store::{StoreError, TXN_OPERATIONS_MAX};
@@ -33,7 +33,7 @@ impl Words {
                 let name = &container.summary.name;
                 let instance =
                     Instance { node: node.clone(), image: view.track.clone(), container: name.clone(), off: false };
-                let report = report(world, survey, view, decision);
+                let report = report(survey, view, decision);
                 self.run(world, &view.track, &decision.service);
                 self.add(world.keys.instance(&decision.service, node, name), Said::Lasting(json(&instance)));
                 self.add(world.keys.report(&decision.service, node, name), Said::Leased(json(&report)));
@@ -122,31 +122,31 @@ impl Words {
     }
 }
 
-fn report(world: &World, survey: &Survey, view: &TrackView, decision: &Decision) -> Report {
+fn report(survey: &Survey, view: &TrackView, decision: &Decision) -> Report {
     let summary = &decision.container.summary;
-    let (state, reason) = state_of(world, view, decision);
+    let (state, reason) = state_of(decision);
     Report {
         up: decision.container.is_up(),
         id: summary.id.clone(),
         image_id: summary.image_id.clone(),
-        digest: survey.digests_of(&view.track, &summary.image_id).first().cloned(),
+        digest: view.digest_of(survey, decision),
         state: state.to_owned(),
         reason,
     }
 }
 
-/// A target is here, or cannot be had; while it is on its way nothing is said.
+/// What this node says of its containers' targets.
 fn fetched(view: &TrackView) -> Fetched {
-    let mut fetched = Fetched::default();
-    for decision in &view.decisions {
-        let Some(target) = &decision.target else { continue };
-        match decision.situation.target {
-            Target::Present | Target::Running => drop(fetched.here.insert(target.digest.clone())),
-            Target::Unavailable => fetched.trouble.push((target.digest.clone(), decision.note.clone())),
-            Target::None | Target::Absent => {}
-        }
-    }
-    fetched
+    let targets = view.decisions.iter().filter_map(|decision| {
+        let fetching = match (decision.situation.target, decision.row.action) {
+            (Target::Present | Target::Running, _) => Fetching::Here,
+            (Target::Absent, Action::Leave) => Fetching::NotWanted(state_of(decision).1),
+            (Target::Unavailable, _) => Fetching::Failed(decision.note.clone()),
+            (Target::Absent | Target::None, _) => Fetching::UnderWay,
+        };
+        Some((decision.target.as_ref()?.digest.clone(), fetching))
+    });
+    Fetched::of(targets)
 }
 
 /// Begins anew under a new lease: what hung on the one before is gone, what lasts is still there.

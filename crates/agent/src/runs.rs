@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use deployer_core::availability::Run;
 use deployer_core::image::Track;
-use deployer_core::store::{Compare, Txn};
+use deployer_core::store::{Compare, Entry, Txn};
 use deployer_store::StoreError;
 
 use crate::world::World;
@@ -31,6 +31,19 @@ pub async fn services(world: &World, track: &Track) -> Result<BTreeSet<String>, 
     // Whoever wrote what makes no sense says it anew after its next start.
     let runs = entries.iter().filter_map(|entry| serde_json::from_slice::<Run>(&entry.value).ok());
     Ok(runs.flat_map(|run| run.services).collect())
+}
+
+/// The tracks of which some node runs an instance of one of these services.
+///
+/// # Errors
+/// [`StoreError`] if the store does not answer.
+pub async fn tracks_of(world: &World, services: &BTreeSet<String>) -> Result<BTreeSet<Track>, StoreError> {
+    let (entries, _) = world.store.list(&world.keys.all_runs()).await?;
+    let is_of_them = |entry: &&Entry| {
+        let run = serde_json::from_slice::<Run>(&entry.value).unwrap_or_default();
+        !run.services.is_disjoint(services)
+    };
+    Ok(entries.iter().filter(is_of_them).filter_map(|entry| world.keys.run_track(&entry.key)).collect())
 }
 
 /// All tracks that some node runs, for a person who named another one.

@@ -167,7 +167,7 @@ pub fn replacement() -> Replacement {
         limit: Limit::default(),
         runs: 1,
         settings: String::new(),
-        grounds: Grounds { record: 0, service: "web".into(), verdict: 0, halt: 0 },
+        grounds: Grounds { record: 0, service: "web".into(), verdict: 0, halt: 0, retry: 0 },
     };
     Replacement::new("00c0ffee".into(), facts)
 }

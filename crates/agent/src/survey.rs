@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use deployer_core::image::{Digest, Track};
 use deployer_core::ownership::{Owner, owner};
-use deployer_core::policy::{LabelError, Policy};
+use deployer_core::policy::{ADOPTED, LabelError, Policy};
 use deployer_core::replacement::is_transitional;
 use deployer_engine::{ContainerSummary, EngineError, ImageSummary};
 use serde_json::Value;
@@ -40,6 +40,11 @@ impl Surveyed {
         named.unwrap_or_else(|| track.to_string())
     }
 
+    /// What was adopted from the first of its predecessors, if it was made by a replacement of that.
+    pub fn adopted(&self) -> Option<Digest> {
+        Digest::parse(self.summary.labels.get(ADOPTED)?).ok()
+    }
+
     /// Whether it runs and is not unhealthy.
     pub fn is_up(&self) -> bool {
         self.summary.state == "running" && !self.summary.status.contains("unhealthy")
@@ -59,6 +64,9 @@ pub struct Survey {
     pub unfinished: Vec<ContainerSummary>,
     /// All images with a name.
     pub images: Vec<ImageSummary>,
+    /// What each track's tag named here when this node last saw or set it, before these images were listed: what it set
+    /// since is not in them.
+    known_tags: BTreeMap<Track, Option<String>>,
 }
 
 impl Survey {
@@ -67,6 +75,7 @@ impl Survey {
     /// # Errors
     /// [`EngineError`] if a list cannot be had. A container that goes away meanwhile is left out.
     pub async fn take(world: &World) -> Result<Self, EngineError> {
+        let known_tags = world.memory().local_tags.clone();
         let (listed, images) = tokio::try_join!(world.engine.containers(), world.engine.images())?;
         let mut containers = Vec::new();
         let mut supervisors = None;
@@ -87,7 +96,7 @@ impl Survey {
         memory.inspections.retain(|id, _| present.contains(id.as_str()));
         memory.owners.retain(|id, _| present.contains(id.as_str()));
         drop(memory);
-        Ok(Self { containers, unfinished, images })
+        Ok(Self { containers, unfinished, images, known_tags })
     }
 
     /// The container of a name.
@@ -128,6 +137,25 @@ impl Survey {
     pub fn unverified(&self, track: &Track) -> Option<&Digest> {
         let image = self.image_under(track).filter(|image| image.unverified.contains(track.name()))?;
         image.digests.get(track.name())?.first()
+    }
+
+    /// Whether somebody else than this node has moved a track's tag here. While a replacement of the track acts nobody can
+    /// tell: its own hand may be between the engine and the memory.
+    pub fn is_tag_moved(&self, world: &World, track: &Track) -> bool {
+        let id = self.image_under(track).map(|image| image.id.clone());
+        let memory = world.memory();
+        let is_acting = memory.on_slot.is_some() && memory.transitions.values().any(|t| t.track == *track);
+        let is_other = |known: Option<&Option<String>>| known.is_some_and(|known| *known != id);
+        !is_acting && is_other(self.known_tags.get(track)) && is_other(memory.local_tags.get(track))
+    }
+
+    /// Takes a track's tag as it is seen here, unless this node has set it since.
+    pub fn accept_tag(&self, world: &World, track: &Track) {
+        let id = self.image_under(track).map(|image| image.id.clone());
+        let mut memory = world.memory();
+        if memory.local_tags.get(track) == self.known_tags.get(track) {
+            memory.local_tags.insert(track.clone(), id);
+        }
     }
 
     /// The digests of a local image in a track's repository.

@@ -55,6 +55,21 @@ impl Keys {
         format!("{}halt", self.image(track))
     }
 
+    /// The mark of a track that nobody runs any more.
+    pub fn left(&self, track: &Track) -> String {
+        format!("{}left", self.image(track))
+    }
+
+    /// The leased mark that leftovers were swept out within a day.
+    pub fn swept(&self) -> String {
+        format!("{}/swept", self.prefix)
+    }
+
+    /// A person's last word to go on with a track: its revision ends all trouble that arose before.
+    pub fn retry(&self, track: &Track) -> String {
+        format!("{}retry", self.image(track))
+    }
+
     /// The leased marks of nodes that asked the registry and got no answer of use.
     pub fn setbacks(&self, track: &Track) -> String {
         format!("{}setback/", self.image(track))
@@ -100,6 +115,12 @@ impl Keys {
     /// What is thought of a digest for a service.
     pub fn verdict(&self, service: &str, digest: &Digest) -> String {
         format!("{}{}", self.verdicts(service), digest)
+    }
+
+    /// The digest that a key of a verdict speaks of; `None` for any other key.
+    pub fn verdict_of(&self, key: &str) -> Option<Digest> {
+        let (_, digest) = key.strip_prefix(&self.all_verdicts())?.split_once('/')?;
+        Digest::parse(digest).ok()
     }
 
     /// All scopes' claims, holds, tickets and deferrals.
@@ -151,6 +172,11 @@ impl Keys {
     /// Whether a key below [`Keys::locks`] is a ticket.
     pub fn is_ticket(&self, key: &str) -> bool {
         key.strip_prefix(&self.locks()).is_some_and(|rest| rest.split('/').nth(1) == Some("queue"))
+    }
+
+    /// Whether a key below [`Keys::locks`] is a deferral.
+    pub fn is_deferral(&self, key: &str) -> bool {
+        key.strip_prefix(&self.locks()).is_some_and(|rest| rest.split('/').nth(1) == Some("deferred"))
     }
 
     /// The rollouts of a scope that gave way to others.

@@ -23,6 +23,7 @@ use deployer_core::backoff::Backoff;
 use deployer_core::dirty::Dirty;
 use deployer_core::plan::{Action, Answer};
 use deployer_core::replacement::{Act, Event, Failure, Phase, Replacement};
+use deployer_core::trouble::Trouble;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
@@ -36,7 +37,7 @@ use crate::look::LookError;
 use crate::situation::{Decision, TrackView};
 use crate::supervision::Supervisors;
 use crate::survey::Survey;
-use crate::world::{Transition, Trouble, World};
+use crate::world::{Transition, World};
 
 pub use recovery::recover_with_engine;
 
@@ -194,9 +195,11 @@ async fn replace(world: &World, container: &str, shutdown: &CancellationToken) -
 /// Notes that a version cannot be deployed to a container of this machine until somebody does something.
 fn leave_alone(world: &World, decision: &Decision, trouble: Trouble) {
     let name = &decision.container.summary.name;
-    let Some(target) = &decision.target else { return };
+    let (Some(target), Some(grounds)) = (&decision.target, &decision.grounds) else { return };
     let text = format!("left as it is: {}", trouble.reason());
-    world.memory().failed_here.insert((decision.container.summary.id.clone(), target.seq), trouble);
+    if !world.meet(&decision.container.summary.id, trouble, target.seq, grounds.retry) {
+        return;
+    }
     let track = decision.container.track();
     let image = track.as_ref().map(ToString::to_string).unwrap_or_default();
     world.account.tell_of("trouble", &image, name, None, text);
@@ -322,8 +325,8 @@ async fn finish(world: &World, replacement: &Replacement) {
 
 /// Notes that a version cannot be deployed to a container of this machine until somebody says go on.
 fn note_failed_here(world: &World, replacement: &Replacement, reason: &str) {
-    let key = (replacement.facts.predecessor.clone(), replacement.facts.seq);
-    world.memory().failed_here.insert(key, Trouble::Failed(reason.to_owned()));
+    let facts = &replacement.facts;
+    world.meet(&facts.predecessor, Trouble::Failed(reason.to_owned()), facts.seq, facts.grounds.retry);
 }
 
 fn tell(world: &World, replacement: &Replacement, act: Act, event: &Event) {

@@ -9,11 +9,13 @@ use deployer_store::StoreError;
 
 use super::verify;
 use crate::concern::Concern;
+use crate::keep;
 use crate::ledger;
 use crate::look::LookError;
 use crate::publish;
 use crate::situation::TrackView;
 use crate::survey::Survey;
+use crate::sweep::sweep_if_due;
 use crate::turn;
 use crate::words::Words;
 use crate::world::World;
@@ -33,8 +35,13 @@ pub async fn look_around(world: &World) -> Result<Vec<Track>, LookError> {
     for track in &tracks {
         remember_tag(world, &survey, track);
         let view = TrackView::of(world, &survey, track, Answer::NotAsked).await?;
-        if view.decisions.iter().any(|decision| decision.row.action != Action::Leave) || mind_halt(world, &view).await?
-        {
+        mind_halt(world, &view).await?;
+        if let Some(revision) = view.ledger.left {
+            // Somebody found no instance of it. It is here, running or not.
+            let key = world.keys.left(track);
+            world.store.txn(Txn::new().when(Compare::ModRevision(key.clone(), revision)).delete(key)).await?;
+        }
+        if view.decisions.iter().any(|decision| decision.row.action != Action::Leave) {
             busy.push(track.clone());
         }
         words.tell(world, &survey, &view);
@@ -47,6 +54,14 @@ pub async fn look_around(world: &World) -> Result<Vec<Track>, LookError> {
     publish::publish(world, &words, lease).await?;
     // Where the last container of a track is gone others ask for it.
     turn::give_back(world, |track| tracks.contains(track)).await;
+    let container_ids = survey.containers.iter().map(|container| container.summary.id.as_str()).collect();
+    {
+        let mut memory = world.memory();
+        let replaced: BTreeSet<Track> = memory.transitions.values().map(|t| t.track.clone()).collect();
+        memory.retain(&tracks.union(&replaced).cloned().collect(), &container_ids);
+    }
+    keep::let_go_of_left(world, &survey).await;
+    sweep_if_due(world).await?;
     Ok(busy)
 }
 
@@ -63,49 +78,22 @@ fn concern(world: &World, survey: &Survey) -> Concern {
     here.chain(replaced).collect()
 }
 
-/// Halts the rollout of a version that met trouble here, or ends this node's halt when the trouble is over. A halt that is
-/// gone although this node's trouble is not was lifted by a person: then it is tried again here, and `true` given back.
-async fn mind_halt(world: &World, view: &TrackView) -> Result<bool, StoreError> {
+/// Halts the rollout of a version that met trouble here, or ends this node's halt when the trouble is over.
+async fn mind_halt(world: &World, view: &TrackView) -> Result<(), StoreError> {
     let track = &view.track;
     let trouble = view.decisions.iter().find_map(|decision| {
-        let reason = decision.trouble(world, track)?;
+        let reason = decision.trouble.as_ref()?;
         Some((decision.target.as_ref()?.seq, reason))
     });
-    let halted = world.memory().halted.get(track).copied();
-    match (trouble, halted, &view.ledger.halt) {
-        (Some((seq, _)), Some(halted), halt) if halted == seq && halt.is_none() => {
-            try_again(world, view);
-            Ok(true)
-        }
-        (Some((seq, reason)), _, _) => {
-            ledger::halt(world, track, seq, &reason).await?;
-            Ok(false)
-        }
-        (None, _, Some(halt)) if halt.value.node == world.settings.node => {
+    match (trouble, &view.ledger.halt) {
+        (Some((seq, reason)), _) => ledger::halt(world, track, seq, reason).await,
+        (None, Some(halt)) if halt.value.node == world.settings.node => {
             let key = world.keys.halt(track);
             let txn = Txn::new().when(Compare::ModRevision(key.clone(), halt.revision)).delete(key);
-            world.store.txn(txn).await?;
-            world.memory().halted.remove(track);
-            Ok(false)
+            world.store.txn(txn).await.map(drop)
         }
-        (None, _, _) => {
-            world.memory().halted.remove(track);
-            Ok(false)
-        }
+        (None, _) => Ok(()),
     }
-}
-
-/// Forgets what failed here, so that it is tried again.
-pub fn try_again(world: &World, view: &TrackView) {
-    let ids: BTreeSet<&String> = view.decisions.iter().map(|decision| &decision.container.summary.id).collect();
-    let names: BTreeSet<&String> = view.decisions.iter().map(|decision| &decision.container.summary.name).collect();
-    let mut memory = world.memory();
-    memory.unready.retain(|name, _| !names.contains(name));
-    memory.failed_here.retain(|(id, _), _| !ids.contains(id));
-    memory.pulls.retain(|(pulled, _), _| *pulled != view.track);
-    memory.unverified.retain(|(name, _), _| name != view.track.name());
-    memory.asking.wait_no_more(&view.track);
-    memory.halted.remove(&view.track);
 }
 
 /// Takes the local tag as seen when a track is first looked at.

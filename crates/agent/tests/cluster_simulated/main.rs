@@ -3,9 +3,12 @@
 mod asking;
 mod checking;
 mod cost;
+mod growth;
 mod scenarios;
 mod storms;
+mod trouble;
 mod twins;
+mod versions;
 
 #[path = "../simulated/mod.rs"]
 mod simulated;
