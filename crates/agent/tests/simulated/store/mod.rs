@@ -241,13 +241,17 @@ impl Store for Handle {
         prefix: &str,
         after: Revision,
     ) -> Result<BoxStream<'static, Result<Change, StoreError>>, StoreError> {
+        let (servers, restorations) = {
+            let state = self.shared.lock();
+            (state.servers, state.restorations)
+        };
         let reader = Reader {
-            servers: self.shared.lock().servers,
+            servers,
             shared: Arc::clone(&self.shared),
             node: self.node.clone(),
             prefix: prefix.to_owned(),
             seen: after,
-            restorations: self.shared.lock().restorations,
+            restorations,
             news: self.shared.news.subscribe(),
             underway: VecDeque::new(),
         };
