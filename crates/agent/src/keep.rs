@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use deployer_core::image::{Digest, ImageName, Registry, Track};
+use deployer_engine::mirror::Thing;
 use deployer_engine::{EngineError, ImageSummary};
 use sha2::{Digest as _, Sha256};
 
@@ -31,7 +32,9 @@ pub enum Kind {
 /// # Errors
 /// [`EngineError`] if the engine refuses the tag.
 pub async fn keep(world: &World, track: &Track, digest: &Digest, id: &str, kind: Kind) -> Result<(), EngineError> {
-    world.engine.tag(id, &repository(track, kind).to_string(), &tag(digest)).await
+    let outcome = world.engine.tag(id, &repository(track, kind).to_string(), &tag(digest)).await;
+    world.mirror.acted_on(Thing::Image(id.to_owned()));
+    outcome
 }
 
 /// Whether a keep-tag keeps an image from being pruned.
@@ -57,7 +60,7 @@ pub async fn tidy(world: &World, track: &Track) -> Result<(), LookError> {
     if Ledger::read(world, track).await?.record.is_none() {
         return Ok(());
     }
-    let survey = Survey::take(world).await?;
+    let survey = Survey::of(world).await?;
     let needed = needed(world, &survey, track.name()).await?;
     let used: BTreeSet<&str> = survey.containers.iter().map(|c| c.summary.image_id.as_str()).collect();
     for image in survey.images.iter().filter(|image| !used.contains(image.id.as_str())) {
@@ -66,6 +69,7 @@ pub async fn tidy(world: &World, track: &Track) -> Result<(), LookError> {
         }
         for name in names_to_let_go(track, image) {
             let_go(world, &name).await;
+            world.mirror.acted_on(Thing::Image(image.id.clone()));
         }
     }
     Ok(())
@@ -115,7 +119,9 @@ fn by_digest(track: &Track, image: &ImageSummary) -> Vec<String> {
 /// [`EngineError`] if the engine refuses.
 pub async fn undo_pull(world: &World, track: &Track, image: &ImageSummary) -> Result<(), EngineError> {
     for name in by_digest(track, image).into_iter().filter(|_| !is_kept(image)) {
-        world.engine.untag(&name).await?;
+        let outcome = world.engine.untag(&name).await;
+        world.mirror.acted_on(Thing::Image(image.id.clone()));
+        outcome?;
     }
     Ok(())
 }
@@ -173,6 +179,7 @@ mod tests {
         {
             ledger::write_verdict(world, service, &digest(letter), opinion, "seen").await.expect("stored");
         }
+        fixture.see().await;
         tidy(world, &track()).await.expect("tidied");
         let calls = fixture.engine.state().calls.clone();
         let is_gone = |letter: &char| calls.iter().any(|call| call.contains(digest(*letter).as_str()));
@@ -199,6 +206,7 @@ mod tests {
             world.store.txn(Txn::new().put(world.keys.record(&track()), &record)).await.expect("stored");
             let names = further.iter().copied().chain([own.as_str(), &by_digest]);
             fixture.engine.state().images = vec![ImageSummary::named("sha256:1", names)];
+            fixture.see().await;
             tidy(world, &track()).await.expect("tidied");
             let calls = fixture.engine.state().calls.clone();
             let gone: Vec<_> = calls.iter().filter(|call| call.starts_with("untag")).collect();
@@ -222,6 +230,7 @@ mod tests {
             let record = Record::adopt(None, &digest(letter), Source::Hook, 0);
             world.store.txn(Txn::new().put(world.keys.record(&track), &record)).await.expect("stored");
         }
+        fixture.see().await;
         tidy(world, &track()).await.expect("tidied");
         let calls = fixture.engine.state().calls.clone();
         assert!(!calls.iter().any(|call| call.starts_with("untag")), "{calls:?}");

@@ -10,6 +10,7 @@ use deployer_core::dirty::Dirty;
 use deployer_core::image::{Digest, Track};
 use deployer_core::plain;
 use deployer_core::plan::{Action, Answer};
+use deployer_engine::mirror::Thing;
 use deployer_engine::{PullError, PullProgress, if_found};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -77,7 +78,7 @@ impl Pull {
 
 /// Decides again, and pulls if that is still what should be done.
 async fn pull(world: &World, track: &Track) -> Result<(), LookError> {
-    let survey = Survey::take(world).await?;
+    let survey = Survey::of(world).await?;
     let view = TrackView::of(world, &survey, track, Answer::NotAsked).await?;
     let Some(decision) = view.decisions.iter().find(|decision| decision.row.action == Action::Pull) else {
         return Ok(());
@@ -120,8 +121,9 @@ async fn fetch(world: &World, track: &Track, digest: &Digest, running_image: &st
         world.memory().pulling.insert(track.clone(), amount);
     };
     world.engine.pull(&reference, &progress).await?;
-    let images = world.engine.images().await?;
-    let Some(here) = images.iter().find(|image| image.is_at(track.name(), digest)) else {
+    world.mirror.look_again(&Thing::Image(reference.to_string())).await?;
+    let images = world.mirror.snapshot();
+    let Some(here) = images.images.values().find(|image| image.is_at(track.name(), digest)) else {
         return Err(PullError::WithoutEffect { image: reference.to_string() });
     };
     let (image, running) = tokio::join!(world.engine.image(&here.id), world.engine.image(running_image));
@@ -165,6 +167,7 @@ mod tests {
     async fn behind() -> Fixture {
         let fixture = fixture().await;
         fixture.engine.state().containers = vec![container("old", "web", "running")];
+        fixture.see().await;
         let record = Record::adopt(None, &digest('2'), Source::Hook, 0);
         let world = &fixture.world;
         world.store.txn(Txn::new().put(world.keys.record(&track()), &record)).await.expect("stored");

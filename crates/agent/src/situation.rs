@@ -138,7 +138,7 @@ fn ownership(world: &World, container: &Surveyed) -> (Ownership, String) {
     if world.settings.own_container.as_ref() == Some(&container.summary.id) {
         return (Ownership::Foreign, "deployer does not replace itself".to_owned());
     }
-    if let Some(reason) = container.owner.reason() {
+    if let Some(reason) = container.summary.owner.reason() {
         return (Ownership::Foreign, reason);
     }
     match &container.policy {

@@ -42,7 +42,7 @@ pub struct State {
     pub refused: BTreeMap<&'static str, EngineError>,
     /// Beginnings of calls that make the caller panic, as a fault of our own would.
     pub panics: Vec<&'static str>,
-    /// Method and object of every call that could change something, and `containers` of every listing.
+    /// Method and object of every call that could change something, and of every inspection that panics.
     pub calls: Vec<String>,
 }
 
@@ -99,7 +99,17 @@ pub async fn fixture() -> Fixture {
     let instance = Instance { node: "a".into(), image: track(), container: "web".into(), off: false };
     let txn = Txn::new().put(world.keys.instance("web", "a", "web"), &instance);
     world.store.txn(txn).await.expect("stored");
-    Fixture { world: Arc::new(world), engine, folder }
+    let fixture = Fixture { world: Arc::new(world), engine, folder };
+    fixture.see().await;
+    fixture
+}
+
+impl Fixture {
+    /// Has the mirror show what the engine has by now.
+    pub async fn see(&self) {
+        self.world.mirror.refresh().await.expect("nothing was refused");
+        self.engine.state().calls.clear();
+    }
 }
 
 /// An inspection of a container of the track.
@@ -201,6 +211,9 @@ impl Engine for StandIn {
     }
 
     async fn container(&self, id: &str) -> Result<Value, EngineError> {
+        if self.state().panics.contains(&"inspect web") {
+            self.call("inspect", id)?;
+        }
         let is_it = |c: &&Value| text(c, "/Id") == id || text(c, "/Name").trim_start_matches('/') == id;
         self.state().containers.iter().find(is_it).cloned().ok_or_else(|| absent(id))
     }
@@ -210,15 +223,18 @@ impl Engine for StandIn {
     }
 
     async fn image(&self, reference: &str) -> Result<Value, EngineError> {
-        let names = |image: &&ImageSummary| {
-            let named = ImageRef::parse(reference).map(|name| match (name.tag, name.digest) {
-                (_, Some(digest)) => image.is_at(&name.name, &digest),
-                (tag, None) => tag.is_some_and(|tag| image.tags.contains(&Track::new(name.name, tag))),
-            });
-            image.id == reference || named.unwrap_or(false)
-        };
         let state = self.state();
-        let found = state.images.iter().chain(&state.unlisted).find(names).map(|image| json!({"Id": image.id}));
+        let found = state
+            .images
+            .iter()
+            .chain(&state.unlisted)
+            .find(|image| image.is_named(reference))
+            .map(|image| json!({"Id": image.id}));
+        found.ok_or_else(|| absent(reference))
+    }
+
+    async fn image_summary(&self, reference: &str) -> Result<ImageSummary, EngineError> {
+        let found = self.state().images.iter().find(|image| image.is_named(reference)).cloned();
         found.ok_or_else(|| absent(reference))
     }
 

@@ -11,13 +11,12 @@ use deployer_core::backoff::Backoff;
 use deployer_core::image::{Digest, Track};
 use deployer_core::keys::Keys;
 use deployer_core::node::Identity;
-use deployer_core::ownership::Owner;
 use deployer_core::policy::Manage;
 use deployer_core::slot::Scope;
 use deployer_core::store::{LeaseId, Revision};
 use deployer_engine::Engine;
+use deployer_engine::mirror::Mirror;
 use deployer_store::Store;
-use serde_json::Value;
 use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::Instant;
 
@@ -26,6 +25,7 @@ use crate::fault::Fault;
 use crate::happening::Account;
 use crate::journal::Journals;
 use crate::owed::Owed;
+use crate::supervision;
 use crate::words::Words;
 
 /// Changes of the store that wait for a slow listener; beyond it that one takes everything for changed.
@@ -58,6 +58,8 @@ pub struct Settings {
 pub struct World {
     /// The container engine.
     pub engine: Arc<dyn Engine>,
+    /// What the engine has; a task keeps it true.
+    pub mirror: Mirror,
     /// The store.
     pub store: Arc<dyn Store>,
     /// Where facts lie in the store.
@@ -160,10 +162,6 @@ pub struct Memory {
     pub said: Words,
     /// Tracks for which the bell was rung.
     pub rung: BTreeSet<Track>,
-    /// Inspections of containers, whose settings never change under one ID.
-    pub inspections: BTreeMap<String, Arc<Value>>,
-    /// Whose each container was when it was first seen, by container ID.
-    pub owners: BTreeMap<String, Owner>,
 }
 
 /// Something that failed and is tried again.
@@ -197,6 +195,7 @@ impl World {
         journals: Journals,
     ) -> Self {
         Self {
+            mirror: Mirror::new(Arc::clone(&engine), supervision::judge),
             engine,
             store,
             keys: Keys::new(&settings.prefix),

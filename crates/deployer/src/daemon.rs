@@ -138,6 +138,8 @@ fn wire(
     tasks.spawn_last("restart", Restart { world: Arc::clone(world), containers, left }.run(shutdown.clone()));
     let (here, ending) = (Arc::clone(world), shutdown.clone());
     tasks.spawn("presence", async move { presence::run(&here, ending).await });
+    let here = Arc::clone(world);
+    tasks.spawn("engine mirror", async move { here.mirror.run(&here.ambient).await });
     tasks.spawn("engine events", EngineEvents { world: Arc::clone(world), wakes: wake.clone() }.run());
     tasks.spawn("store watch", StoreWatch { world: Arc::clone(world), wakes: wake.clone() }.run());
     tasks.spawn("timer", triggers::timer(config.interval, wake));

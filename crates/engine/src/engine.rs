@@ -62,6 +62,12 @@ pub enum EngineError {
         /// The limit that passed.
         limit: Duration,
     },
+    /// The mirror does not hear the engine: what it shows may be so no longer.
+    #[error("the engine is not heard: {why}")]
+    NotHeard {
+        /// The cause.
+        why: String,
+    },
     /// An answer that is not what the API documents.
     #[error("{what}: the engine's answer makes no sense: {message}")]
     Nonsense {
@@ -81,6 +87,7 @@ impl EngineError {
             Self::Refused { .. } => "refused",
             Self::Unreachable { .. } => "unreachable",
             Self::Timeout { .. } => "timeout",
+            Self::NotHeard { .. } => "not_heard",
             Self::Nonsense { .. } => "nonsense",
         }
     }
@@ -206,6 +213,15 @@ impl ImageSummary {
         self.digests.get(repository).is_some_and(|digests| digests.contains(digest))
     }
 
+    /// Whether a reference, an ID or a name with its tag or digest, is to it.
+    pub fn is_named(&self, reference: &str) -> bool {
+        let named = ImageRef::parse(reference).map(|name| match (name.tag, name.digest) {
+            (_, Some(digest)) => self.is_at(&name.name, &digest),
+            (tag, None) => tag.is_some_and(|tag| self.tags.contains(&Track::new(name.name, tag))),
+        });
+        self.id == reference || named.unwrap_or(false)
+    }
+
     /// Whether a tag of a repository names it.
     pub fn is_tagged_in(&self, repository: &ImageName) -> bool {
         self.tags.iter().any(|tag| tag.name() == repository)
@@ -239,6 +255,8 @@ pub struct EngineEvent {
     pub kind: String,
     /// The action's first word, such as `die`, `tag`, `health_status`.
     pub action: String,
+    /// What the action says after that, such as `unhealthy`; mostly empty.
+    pub detail: String,
     /// ID of the container, or name or ID of the image.
     pub id: String,
     /// The engine's attributes: for containers their labels, `image` and `name`.
@@ -271,6 +289,8 @@ pub trait Engine: Send + Sync {
     async fn images(&self) -> Result<Vec<ImageSummary>, EngineError>;
     /// The raw inspection of one image, by ID, `name:tag` or `name@digest`.
     async fn image(&self, reference: &str) -> Result<Value, EngineError>;
+    /// The line that the list has for one image, by ID, `name:tag` or `name@digest`.
+    async fn image_summary(&self, reference: &str) -> Result<ImageSummary, EngineError>;
     /// Asks the registry, through the engine, what a track points to now.
     async fn resolve(&self, track: &Track) -> Result<Resolved, ResolveError>;
     /// Pulls exactly the digest that `image` names, telling of progress as it goes.

@@ -162,7 +162,7 @@ async fn try_claim(
         return Ok(Err(Stay::Moment));
     }
     // What only the one whose turn it is needs is asked for with the rest: mostly somebody's turn is why one looks.
-    let (service, signs, survey) = tokio::join!(Service::read(world, facts, line), signs(world), Survey::take(world));
+    let (service, signs, survey) = tokio::join!(Service::read(world, facts, line), signs(world), Survey::of(world));
     let (mut service, signs) = (service?, signs?);
     let slots = world.settings.scope.slots(facts.limit, service.standings.len());
     let place = line.place(&world.settings.node, &facts.container);

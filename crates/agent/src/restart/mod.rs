@@ -22,6 +22,7 @@ use deployer_core::dirty::Dirty;
 use deployer_core::plan::{Action, Answer};
 use deployer_core::replacement::{Act, Event, Failure, Phase, Replacement};
 use deployer_engine::EngineError;
+use deployer_engine::mirror::Thing;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
@@ -151,7 +152,7 @@ async fn work(world: &World, container: &str, left: Option<Replacement>, shutdow
 /// Decides again, and replaces the container if that is still what should be done.
 async fn replace(world: &World, container: &str, shutdown: &CancellationToken) -> Result<(), LookError> {
     // The look at the machine blocks, and comes second so that the engine works meanwhile.
-    let (survey, supervisors) = tokio::join!(Survey::take(world), async { Supervisors::look_here() });
+    let (survey, supervisors) = tokio::join!(Survey::of(world), async { Supervisors::look_here() });
     let survey = survey?;
     let found = survey.containers.iter().find(|seen| seen.summary.name == container);
     let Some(track) = found.and_then(crate::survey::Surveyed::track) else { return Ok(()) };
@@ -230,6 +231,9 @@ async fn take_steps(world: &World, mut replacement: Replacement, shutdown: &Canc
             Act::Claim if shutdown.is_cancelled() => Ok(Event::Failed(Failure::Superseded("shutting down".into()))),
             _ => fault::step(world, &mut replacement, act, shutdown).await,
         };
+        for id in [Some(&replacement.facts.predecessor), replacement.candidate.as_ref()].into_iter().flatten() {
+            world.mirror.acted_on(Thing::Container(id.clone()));
+        }
         match event {
             Ok(event) => {
                 failures = 0;

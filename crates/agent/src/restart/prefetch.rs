@@ -95,8 +95,7 @@ pub async fn prefetch(
         return Err(PrefetchError::NoTarget);
     };
     let summary = &decision.container.summary;
-    // Side by side: an old version runs meanwhile. State and restart policy change under one ID, so the survey's
-    // inspection is not enough here.
+    // Side by side: an old version runs meanwhile.
     let (container, new_image, old_image, changes, api) = tokio::join!(
         world.engine.container(&summary.id),
         world.engine.image(new_image_id),
@@ -111,15 +110,16 @@ pub async fn prefetch(
     }
     let owner = owner(&container, &supervisors.of(&container));
     if let Some(reason) = owner.reason() {
-        world.memory().owners.insert(summary.id.clone(), owner);
+        world.mirror.found_owner(&summary.id, owner);
         return Err(PrefetchError::Foreign(reason));
     }
     let policy = decision.container.policy.clone()?;
     let grace = policy.stop_timeout.map_or_else(|| grace_of(&container), Ok)?;
-    refuse_if_provider(&container, survey.containers.iter().map(|other| &*other.inspection))?;
+    let others = survey.containers.iter().map(|other| (other.summary.name.as_str(), &*other.summary.leans_on));
+    refuse_if_provider(&container, others)?;
     refuse_injected_files(world, &container, old_image.as_ref(), &changes).await?;
     let labels = BTreeMap::from([(DIGEST.to_owned(), target.digest.to_string())]);
-    let image = decision.container.config_image.as_str();
+    let image = decision.container.summary.config_image.as_str();
     let remembered = UserFields::remembered(&container, old_image.as_ref());
     let successor = successor(Input {
         container: &container,

@@ -63,6 +63,7 @@ async fn an_old_one_that_does_not_start_is_owed_and_holds_up_neither_others_nor_
 async fn a_journal_that_cannot_be_written_leaves_no_slot_taken() {
     let fixture = fixture().await;
     fixture.engine.state().containers = vec![container("old", "web", "running")];
+    fixture.see().await;
     let world = &fixture.world;
     let mut replacement = replacement();
     let shutdown = CancellationToken::new();
@@ -84,6 +85,7 @@ async fn stale() -> Fixture {
         state.containers[0]["HostConfig"]["NetworkMode"] = json!("host");
         state.images = vec![image("sha256:old", '1'), image("sha256:new", '2')];
     }
+    fixture.see().await;
     let world = &fixture.world;
     let record = Record::adopt(Some(&digest('1')), &digest('2'), Source::Hook, 0);
     let service = track().to_string();
@@ -186,7 +188,8 @@ async fn a_container_made_anew_under_the_same_name_is_tried_again() {
     fixture.engine.state().refused.insert("changes", refused());
     replace(world, "web", &CancellationToken::new()).await.expect("decided");
     fixture.engine.state().containers = vec![container("remade", "web", "running")];
-    let survey = Survey::take(world).await.expect("seen");
+    fixture.see().await;
+    let survey = Survey::of(world).await.expect("seen");
     let view = TrackView::of(world, &survey, &track(), Answer::NotAsked).await.expect("read");
     let actions: Vec<Action> = view.decisions.iter().map(|decision| decision.row.action).collect();
     assert_eq!(actions, [Action::Replace]);
@@ -208,8 +211,9 @@ async fn security_1_a_healthcheck_beyond_all_measure_does_not_end_the_daemon() {
 async fn prefetched(change: impl FnOnce(&mut Value)) -> (Fixture, Result<Facts, String>) {
     let fixture = stale().await;
     change(&mut fixture.engine.state().containers[0]);
+    fixture.see().await;
     let world = &fixture.world;
-    let survey = Survey::take(world).await.expect("seen");
+    let survey = Survey::of(world).await.expect("seen");
     let view = TrackView::of(world, &survey, &track(), Answer::NotAsked).await.expect("read");
     let supervisors = Supervisors::default();
     let facts = prefetch::prefetch(world, &survey, &supervisors, &view, &view.decisions[0]).await;

@@ -11,8 +11,10 @@
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
-use deployer_core::ownership::{Supervision, service_of_process};
+use deployer_core::ownership::{Supervision, owner, service_of_process};
+use deployer_engine::mirror::Judge;
 use serde_json::Value;
 
 mod command;
@@ -34,6 +36,12 @@ const UNIT_DIRECTORIES: [&str; 6] = [
     "usr/lib/systemd/system",
     "lib/systemd/system",
 ];
+
+/// Who says whose containers are. It looks at the machine once, when it is first asked.
+pub fn judge() -> Judge {
+    let supervisors = OnceLock::new();
+    Box::new(move |container| owner(container, &supervisors.get_or_init(Supervisors::look_here).of(container)))
+}
 
 /// What one look at the machine found.
 #[derive(Default)]

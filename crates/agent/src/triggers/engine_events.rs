@@ -1,39 +1,17 @@
-//! The engine's events as wakes: reconnects for ever, and wakes everything each time, since events in between
-//! are lost. Repeated events, and those of other people's containers, wake nobody.
+//! Changes of the engine's mirror as wakes. What is nothing new, and what other people's containers do, wakes nobody.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use deployer_core::backoff::Backoff;
-use deployer_core::image::{ImageRef, Track};
+use deployer_core::image::{ImageName, Track};
 use deployer_core::replacement::is_transitional;
-use deployer_engine::EngineEvent;
-use futures_util::StreamExt;
+use deployer_engine::ImageSummary;
+use deployer_engine::mirror::{Container, Snapshot};
 use tokio::sync::mpsc;
 
 use crate::keep;
 use crate::look::Wake;
 use crate::world::World;
-
-/// Events remembered to tell a repeated one.
-const SEEN_MAX: usize = 256;
-/// Actions after which a look can find something new.
-const ACTIONS: [&str; 14] = [
-    "tag",
-    "untag",
-    "pull",
-    "push",
-    "load",
-    "delete",
-    "create",
-    "start",
-    "die",
-    "stop",
-    "health_status",
-    "rename",
-    "update",
-    "destroy",
-];
 
 /// The trigger.
 pub struct EngineEvents {
@@ -44,80 +22,69 @@ pub struct EngineEvents {
 }
 
 impl EngineEvents {
-    /// Works until the update stage is gone.
+    /// Works until the update stage is gone. While a wake waits for its place, changes gather in the mirror.
     pub async fn run(self) {
-        let mut failures = 0;
-        let mut seen: VecDeque<(i64, String, String)> = VecDeque::new();
-        while !self.wakes.is_closed() {
-            match self.world.engine.events().await {
-                Ok(mut events) => {
-                    // Subscribed first, then everything looked at: nothing falls in between.
-                    let _ = self.wakes.send(Wake::All).await;
-                    while let Some(event) = events.next().await {
-                        match event {
-                            Ok(event) => {
-                                failures = 0;
-                                self.take(event, &mut seen).await;
-                            }
-                            Err(error) => {
-                                tracing::warn!(error = %error, "the engine's events broke off");
-                                break;
-                            }
-                        }
-                    }
-                }
-                Err(error) => tracing::warn!(error = %error, "the engine's events cannot be had"),
+        let mut shown = self.world.mirror.subscribe();
+        let mut before = self.world.mirror.snapshot();
+        loop {
+            tokio::select! {
+                biased;
+                () = self.wakes.closed() => return,
+                // The mirror lives as long as the world.
+                _ = shown.changed() => {}
             }
-            failures += 1;
-            tokio::time::sleep(Backoff::CONNECTION.wait(failures, self.world.ambient.random())).await;
-        }
-    }
-
-    async fn take(&self, event: EngineEvent, seen: &mut VecDeque<(i64, String, String)>) {
-        let mark = (event.time_nano, event.id.clone(), event.action.clone());
-        if seen.contains(&mark) {
-            return;
-        }
-        seen.push_back(mark);
-        if seen.len() > SEEN_MAX {
-            seen.pop_front();
-        }
-        if let Some(wake) = self.wake(&event) {
-            let _ = self.wakes.send(wake).await;
-        }
-    }
-
-    fn wake(&self, event: &EngineEvent) -> Option<Wake> {
-        if !ACTIONS.contains(&event.action.as_str()) {
-            return None;
-        }
-        if event.kind == "container" {
-            // What a replacement does to its own containers is nothing to look at before its end, which rings the bell.
-            if event.attributes.get("name").is_some_and(|name| is_transitional(name)) {
-                return None;
+            let now = Arc::clone(&shown.borrow_and_update());
+            for wake in self.woken(&before, &now) {
+                let _ = self.wakes.send(wake).await;
             }
-            let is_ours = self.world.settings.manage.includes(&event.attributes);
-            let track = event.attributes.get("image").and_then(|image| Track::of_container(image).ok());
-            // The set of instances may have changed, so it is not the track alone that needs a look.
-            return is_ours.then_some(match (event.action.as_str(), track) {
-                ("health_status", Some(track)) => Wake::Track(track),
-                _ => Wake::All,
-            });
-        }
-        // A pull and a push give the name with its tag as the ID, and without it as an attribute; a tag the other way.
-        let named = || event.attributes.get("name").into_iter().chain([&event.id]);
-        if named().any(|name| ImageRef::parse(name).is_ok_and(|image| keep::is_private(&image.name))) {
-            return None;
-        }
-        match named().find_map(|name| Track::parse(name).ok()) {
-            // The end of a pull under way rings the bell for its track.
-            Some(track) if self.world.memory().pulling.contains_key(&track) => None,
-            Some(track) => self.is_registered(&track).then_some(Wake::Track(track)),
-            None => (event.action == "load").then_some(Wake::All),
+            before = now;
         }
     }
 
-    fn is_registered(&self, track: &Track) -> bool {
-        self.world.registered.borrow().as_ref().is_some_and(|tracks| tracks.contains(track))
+    /// Whom a change of the mirror concerns. Nobody while the engine is not heard: everything is looked at when it is.
+    fn woken(&self, before: &Snapshot, now: &Snapshot) -> Vec<Wake> {
+        if before.hearing != now.hearing {
+            return vec![Wake::All];
+        }
+        if now.is_heard().is_err() {
+            return Vec::new();
+        }
+        // What a replacement does to its own containers is nothing to look at before its end, which rings the bell.
+        let is_ours = |container: &Arc<Container>| {
+            self.world.settings.manage.includes(&container.labels) && !is_transitional(&container.name)
+        };
+        // The set of instances, or who of them is up, may have changed, so it is not the track alone that needs a look.
+        if changes(&before.containers, &now.containers).any(|(was, is)| is.or(was).is_some_and(is_ours)) {
+            return vec![Wake::All];
+        }
+        let named = changes(&before.images, &now.images).flat_map(|(was, is)| self.renamed(was, is));
+        named.collect::<BTreeSet<Track>>().into_iter().map(Wake::Track).collect()
     }
+
+    /// The tracks whose image may have changed with the names of one.
+    fn renamed(&self, was: Option<&Arc<ImageSummary>>, is: Option<&Arc<ImageSummary>>) -> BTreeSet<Track> {
+        let none = ImageSummary::default();
+        let (was, is) = (was.map_or(&none, Arc::as_ref), is.map_or(&none, Arc::as_ref));
+        let is_changed = |name: &ImageName| was.digests.get(name) != is.digests.get(name);
+        let registered = self.world.registered.borrow();
+        let memory = self.world.memory();
+        let may_differ = |track: &&Track| {
+            let is_moved = was.tags.contains(*track) != is.tags.contains(*track);
+            (is_moved || is_changed(track.name())) && !keep::is_private(track.name())
+        };
+        // The end of a pull under way rings the bell for its track.
+        let tracks = registered.iter().flatten().filter(may_differ);
+        tracks.filter(|track| !memory.pulling.contains_key(*track)).cloned().collect()
+    }
+}
+
+/// What differs between two maps: what was there, and what is.
+fn changes<'a, T>(
+    before: &'a BTreeMap<String, Arc<T>>,
+    now: &'a BTreeMap<String, Arc<T>>,
+) -> impl Iterator<Item = (Option<&'a Arc<T>>, Option<&'a Arc<T>>)> {
+    let gone = before.iter().filter(|(id, _)| !now.contains_key(*id)).map(|(_, was)| (Some(was), None));
+    let new = now.iter().map(|(id, is)| (before.get(id), Some(is)));
+    let new = new.filter(|(was, is)| was.zip(*is).is_none_or(|(was, is)| !Arc::ptr_eq(was, is)));
+    gone.chain(new)
 }

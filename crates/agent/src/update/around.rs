@@ -22,7 +22,7 @@ pub async fn look_around(world: &World) -> Result<Vec<Track>, LookError> {
         // Registering rings the bell, which leads here again.
         return Ok(Vec::new());
     };
-    let survey = Survey::take(world).await?;
+    let survey = Survey::of(world).await?;
     let mut words = Words::default();
     let mut busy = Vec::new();
     let tracks: BTreeSet<Track> = survey.tracks(world).into_keys().collect();

@@ -9,7 +9,7 @@ use deployer_agent::journal::Journals;
 use deployer_agent::presence;
 use deployer_agent::pull::Pull;
 use deployer_agent::restart::{Restart, recover_with_engine};
-use deployer_agent::triggers::{self, StoreWatch};
+use deployer_agent::triggers::{self, EngineEvents, StoreWatch};
 use deployer_agent::update::Update;
 use deployer_agent::world::{Settings, World};
 use deployer_core::ambient::Ambient;
@@ -197,6 +197,9 @@ async fn daemon(world: Arc<World>, freezer: Freezer) {
     stages.spawn(freezer.hold(Restart { world: Arc::clone(&world), containers, left }.run(shutdown.clone())));
     let here = Arc::clone(&world);
     stages.spawn(freezer.hold(async move { presence::run(&here, shutdown).await }));
+    let here = Arc::clone(&world);
+    stages.spawn(freezer.hold(async move { here.mirror.run(&here.ambient).await }));
+    stages.spawn(freezer.hold(EngineEvents { world: Arc::clone(&world), wakes: wake.clone() }.run()));
     stages.spawn(freezer.hold(StoreWatch { world, wakes: wake.clone() }.run()));
     stages.spawn(freezer.hold(triggers::timer(INTERVAL, wake)));
     let ended = stages.join_next().await;

@@ -124,7 +124,7 @@ pub async fn retry(world: &World, ask: Ask) -> Result<String, ActionError> {
         if !lift.then.is_empty() {
             world.store.txn(lift).await?;
         }
-        let survey = Survey::take(world).await.map_err(LookError::from)?;
+        let survey = Survey::of(world).await.map_err(LookError::from)?;
         try_again(world, &TrackView::of(world, &survey, &track, Answer::NotAsked).await?);
         world.bell.notify_one();
         world.account.tell("retry", &track, format!("version {} is tried again", newest.seq));
@@ -190,6 +190,7 @@ mod tests {
         let fixture = fixture().await;
         let world = &fixture.world;
         fixture.engine.state().containers = vec![container("old", "web", "running")];
+        fixture.see().await;
         world.registered.send_replace(Some([track()].into()));
         let record = Record::adopt(Some(&digest('1')), &digest('2'), Source::Hook, 0);
         let pending = Pending { digest: None, at: 0 };

@@ -64,6 +64,14 @@ pub async fn list(client: &Client) -> Result<Vec<ImageSummary>, EngineError> {
     Ok(images.iter().map(|image| if is_containerds { from_containerd(image) } else { classic(image) }).collect())
 }
 
+/// One image as the list has it. An inspection shows every name, and so tells alone whose image store it is from.
+pub async fn summary(client: &Client, reference: &str) -> Result<ImageSummary, EngineError> {
+    let what = format!("inspect image {reference}");
+    let path = format!("/images/{}/json", encode_path(reference));
+    let image: Listed = client.read(Request::new(Method::GET, path, &what)).await?;
+    Ok(if image.is_its_digest() { from_containerd(&image) } else { classic(&image) })
+}
+
 fn classic(listed: &Listed) -> ImageSummary {
     ImageSummary::named(&listed.id, listed.names())
 }

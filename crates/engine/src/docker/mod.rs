@@ -75,6 +75,10 @@ impl Engine for Docker {
         images::inspect(&self.client, reference).await
     }
 
+    async fn image_summary(&self, reference: &str) -> Result<ImageSummary, EngineError> {
+        images::summary(&self.client, reference).await
+    }
+
     async fn resolve(&self, track: &Track) -> Result<Resolved, ResolveError> {
         images::resolve(&self.client, track).await
     }

@@ -11,7 +11,6 @@ use deployer_engine::{
     ContainerSummary, Engine, EngineError, EngineEvent, EngineInfo, HttpProbe, ImageSummary, PullError, PullProgress,
     ResolveError, Resolved,
 };
-use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
@@ -44,7 +43,7 @@ impl Engine for SimulatedEngine {
             name: container.name.clone(),
             image_id: container.image.clone(),
             labels: serde_json::from_value(container.body["Labels"].clone()).unwrap_or_default(),
-            state: if container.is_running() { "running" } else { "exited" }.into(),
+            state: container.word().into(),
             status: String::new(),
         };
         self.call("list containers", |state| Ok(state.containers.iter().map(summary).collect())).await
@@ -57,11 +56,16 @@ impl Engine for SimulatedEngine {
     async fn images(&self) -> Result<Vec<ImageSummary>, EngineError> {
         self.call("list images", |state| {
             let ids: BTreeSet<&String> = state.names.values().collect();
-            let summary = |id: &String| {
-                let names = state.names.iter().filter(|(_, image)| *image == id);
-                ImageSummary::named(id, names.map(|(name, _)| name.as_str()))
-            };
-            Ok(ids.into_iter().map(summary).collect())
+            Ok(ids.into_iter().map(|id| state.image_summary(id)).collect())
+        })
+        .await
+    }
+
+    async fn image_summary(&self, reference: &str) -> Result<ImageSummary, EngineError> {
+        self.call("inspect image", |state| {
+            let by_id = state.names.values().find(|id| *id == reference);
+            let id = state.names.get(reference).or(by_id).ok_or_else(|| not_found(&format!("image {reference}")))?;
+            Ok(state.image_summary(id))
         })
         .await
     }
@@ -95,7 +99,8 @@ impl Engine for SimulatedEngine {
             let found = state.registry.image_id(&digest);
             let is_here = found.is_some();
             if let (false, Some(id)) = (state.is_full, found) {
-                state.names.insert(name, id);
+                state.names.insert(name.clone(), id);
+                state.events.tell("image", "pull", &name);
             }
             Ok((is_here, state.is_full))
         });
@@ -113,6 +118,7 @@ impl Engine for SimulatedEngine {
                 return Err(not_found(&format!("image {image_id}")));
             }
             state.names.insert(format!("{repository}:{tag}"), image_id.to_owned());
+            state.events.tell("image", "tag", image_id);
             Ok(())
         })
         .await
@@ -120,7 +126,9 @@ impl Engine for SimulatedEngine {
 
     async fn untag(&self, reference: &str) -> Result<(), EngineError> {
         self.call("untag", |state| {
-            state.names.remove(reference);
+            if let Some(id) = state.names.remove(reference) {
+                state.events.tell("image", "untag", &id);
+            }
             Ok(())
         })
         .await
@@ -150,6 +158,7 @@ impl Engine for SimulatedEngine {
         self.call("rename", |state| {
             state.refuse_taken("rename", name)?;
             state.found(id)?.name = name.to_owned();
+            state.events.tell("container", "rename", id);
             Ok(())
         })
         .await
@@ -170,6 +179,7 @@ impl Engine for SimulatedEngine {
                 return Err(EngineError::Conflict { what: "remove".into(), message: "it runs".into() });
             }
             state.containers.remove(&id);
+            state.events.tell("container", "destroy", &id);
             Ok(())
         })
         .await
@@ -196,7 +206,7 @@ impl Engine for SimulatedEngine {
     }
 
     async fn events(&self) -> Result<BoxStream<'static, Result<EngineEvent, EngineError>>, EngineError> {
-        Ok(futures_util::stream::pending().boxed())
+        self.call("events", |state| Ok(state.events.listen())).await
     }
 
     async fn connects(&self, address: SocketAddr, _: Duration) -> bool {

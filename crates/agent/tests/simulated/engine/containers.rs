@@ -6,12 +6,13 @@ use std::ops::Range;
 use std::time::Duration;
 
 use deployer_core::ambient::Ambient;
-use deployer_engine::EngineError;
+use deployer_engine::{EngineError, ImageSummary};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::super::registry::{Behaviour, SimulatedRegistry};
 use super::Fault;
+use super::events::Events;
 
 /// A moment that no test reaches.
 const NEVER: Duration = Duration::from_secs(1_000_000);
@@ -43,6 +44,11 @@ impl Container {
         self.life.as_ref().is_some_and(|life| Instant::now() < life.ends)
     }
 
+    /// The word for its state.
+    pub fn word(&self) -> &'static str {
+        if self.is_running() { "running" } else { "exited" }
+    }
+
     pub fn serves(&self) -> bool {
         self.life.as_ref().is_some_and(|life| life.serves.contains(&Instant::now()))
     }
@@ -71,6 +77,7 @@ pub struct State {
     pub way_longest: Duration,
     pub life_longest: Duration,
     pub random: Ambient,
+    pub events: Events,
     /// Names of the containers whose attendance is taken.
     pub watched: BTreeSet<String>,
 }
@@ -92,6 +99,7 @@ impl State {
             way_longest: Duration::ZERO,
             life_longest: Duration::ZERO,
             random: Ambient::chosen(|| 0, seed),
+            events: Events::default(),
             watched: BTreeSet::new(),
         }
     }
@@ -130,6 +138,7 @@ impl State {
         let (name, body) = (name.to_owned(), body.clone());
         self.containers
             .insert(id.clone(), Container { name, image, body, policy, life: None, exit_code: 0, started: 0 });
+        self.events.tell("container", "create", &id);
         Ok(id)
     }
 
@@ -161,6 +170,9 @@ impl State {
             Behaviour::NeverListens => Some(Life { serves: now..now, ends: now + NEVER }),
             Behaviour::ExitsAtOnce => None,
         };
+        let (id, ends) = (self.find(id)?, container_end(self.found(id)?));
+        self.events.tell("container", "start", &id);
+        self.events.tell_at(ends, "container", "die", &id);
         Ok(())
     }
 
@@ -173,7 +185,16 @@ impl State {
         let Some(life) = container.life.as_mut().filter(|life| now < life.ends) else { return Ok(now) };
         container.exit_code = 0;
         *life = Life { serves: life.serves.start.min(now)..now, ends: life.ends.min(gone) };
-        Ok(life.ends)
+        let ends = life.ends;
+        let id = self.find(id)?;
+        self.events.tell("container", "kill", &id);
+        self.events.tell_at(ends, "container", "die", &id);
+        Ok(ends)
+    }
+
+    pub fn image_summary(&self, id: &str) -> ImageSummary {
+        let names = self.names.iter().filter(|(_, image)| *image == id);
+        ImageSummary::named(id, names.map(|(name, _)| name.as_str()))
     }
 
     pub fn inspect(&self, id: &str) -> Result<Value, EngineError> {
@@ -187,11 +208,16 @@ impl State {
         Ok(json!({
             "Id": id, "Name": format!("/{}", container.name), "Image": container.image, "Created": "2026-01-01T00:00:00Z",
             "Config": config, "HostConfig": host, "RestartCount": 0, "Mounts": [],
-            "State": {"Running": container.is_running(), "ExitCode": container.exit_code,
+            "State": {"Status": container.word(), "Running": container.is_running(), "ExitCode": container.exit_code,
                       "StartedAt": format!("2026-01-01T00:00:{:02}Z", container.started)},
             "NetworkSettings": {"Networks": {"bridge": {"IPAddress": address_of(&id).to_string()}}},
         }))
     }
+}
+
+/// When a container's process is gone, if it was ever there.
+fn container_end(container: &Container) -> Instant {
+    container.life.as_ref().map_or_else(Instant::now, |life| life.ends)
 }
 
 /// The address of the container of an ID.

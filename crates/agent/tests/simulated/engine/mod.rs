@@ -14,6 +14,7 @@ use super::registry::SimulatedRegistry;
 
 mod api;
 mod containers;
+mod events;
 
 use containers::State;
 
@@ -58,6 +59,7 @@ impl SimulatedEngine {
         let image = state.registry.image_id(&digest).expect("it was pushed");
         state.names.insert(track.familiar(), image.clone());
         state.names.insert(format!("{}@{digest}", track.name().familiar()), image);
+        state.events.tell("image", "pull", &track.familiar());
         let body = json!({
             "Image": track.familiar(),
             "ExposedPorts": {"80/tcp": {}},
@@ -74,6 +76,8 @@ impl SimulatedEngine {
     pub fn stop_by_hand(&self, name: &str) {
         let mut state = self.lock();
         state.found(name).expect("a container of this name").life = None;
+        let id = state.find(name).expect("a container of this name");
+        ["kill", "die", "stop"].into_iter().for_each(|action| state.events.tell("container", action, &id));
         self.take_attendance(&state);
     }
 
@@ -82,12 +86,15 @@ impl SimulatedEngine {
         let mut state = self.lock();
         let id = state.find(name).expect("a container of this name");
         state.containers.remove(&id);
+        state.events.tell("container", "destroy", &id);
         self.take_attendance(&state);
     }
 
     /// Answers nothing any more, or again.
     pub fn set_dead(&self, is_dead: bool) {
-        self.lock().is_dead = is_dead;
+        let mut state = self.lock();
+        state.is_dead = is_dead;
+        state.events.break_off();
     }
 
     /// Has no room for a further image any more, or again.
