@@ -88,3 +88,101 @@ fn changes<'a, T>(
     let new = new.filter(|(was, is)| was.zip(*is).is_none_or(|(was, is)| !Arc::ptr_eq(was, is)));
     gone.chain(new)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use deployer_core::replacement::is_transitional;
+    use deployer_engine::mirror::Thing;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::stand_in::{Fixture, container, digest, fixture, track};
+
+    /// Whom a change of the engine wakes that an event of one thing tells of.
+    async fn woken(fixture: &Fixture, thing: &str, change: impl FnOnce(&mut crate::stand_in::State)) -> Vec<Wake> {
+        let world = &fixture.world;
+        let trigger = EngineEvents { world: Arc::clone(world), wakes: mpsc::channel(1).0 };
+        let before = world.mirror.snapshot();
+        change(&mut fixture.engine.state());
+        let is_image = thing.contains(':');
+        let thing = if is_image { Thing::Image(thing.to_owned()) } else { Thing::Container(thing.to_owned()) };
+        world.mirror.look_again(&thing).await.expect("answered");
+        trigger.woken(&before, &world.mirror.snapshot())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_container_wakes_everything_unless_it_is_a_strangers_or_in_a_replacement() {
+        let all = || vec![Wake::All];
+        let set = |pointer: &'static str, value: Value| {
+            move |state: &mut crate::stand_in::State| {
+                *state.containers[0].pointer_mut(pointer).expect("it is there") = value;
+            }
+        };
+        for (name, enabled, expected) in
+            [("web", "true", all()), ("web", "false", vec![]), ("web.old-00c0ffee", "true", vec![])]
+        {
+            let fixture = fixture().await;
+            let mut made = container("a", name, "running");
+            made["Config"]["Labels"] = json!({"deployer.enable": enabled});
+            made["State"]["Health"] = json!({"Status": "healthy"});
+            let case = format!("{name} {enabled} {}", is_transitional(name));
+            assert_eq!(woken(&fixture, "a", |state| state.containers.push(made)).await, expected, "made: {case}");
+            assert_eq!(woken(&fixture, "a", |_| ()).await, [], "told again: {case}");
+            let unhealthy = set("/State/Health/Status", json!("unhealthy"));
+            assert_eq!(woken(&fixture, "a", unhealthy).await, expected, "unhealthy: {case}");
+            assert_eq!(woken(&fixture, "a", set("/State/Status", json!("exited"))).await, expected, "ended: {case}");
+            assert_eq!(woken(&fixture, "a", |state| state.containers.clear()).await, expected, "gone: {case}");
+        }
+        let fixture = fixture().await;
+        woken(&fixture, "a", |state| state.containers.push(container("a", "web.new-00c0ffee", "running"))).await;
+        assert_eq!(woken(&fixture, "a", set("/Name", json!("/web"))).await, all(), "it has its name now");
+        assert_eq!(woken(&fixture, "a", set("/Name", json!("/web.old-00c0ffee"))).await, [], "and is replaced");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_images_names_wake_the_tracks_that_somebody_runs() {
+        let fixture = fixture().await;
+        let other = Track::parse("registry.test/web:2").expect("a track");
+        let world = &fixture.world;
+        world.registered.send_replace(Some(BTreeSet::from([track(), other.clone()])));
+        let image = |names: &[&str]| ImageSummary::named("sha256:1", names.iter().copied());
+        let (by_digest, kept) = (track().at(&digest('1')).to_string(), "deployer.invalid/kept/x:1");
+        let both = [Wake::Track(track()), Wake::Track(other)];
+        for (names, expected, case) in [
+            (vec!["registry.test/web:1"], &both[..1], "a tag moves here"),
+            (vec!["registry.test/web:1"], &[], "told again"),
+            (vec!["registry.test/web:1", kept], &[], "a keep-tag"),
+            (vec!["registry.test/web:1", "registry.test/web:3", kept], &[], "a tag that nobody runs"),
+            (vec!["registry.test/web:1", &by_digest], &both, "a version is here"),
+            (vec![&by_digest], &both[..1], "a tag is taken away"),
+        ] {
+            let woken = woken(&fixture, "sha256:1", |state| state.images = vec![image(&names)]).await;
+            assert_eq!(woken, expected, "{case}");
+        }
+        world.memory().pulling.insert(track(), String::new());
+        let pulled =
+            woken(&fixture, "sha256:1", |state| state.images = vec![image(&["registry.test/web:1", &by_digest])]);
+        assert_eq!(pulled.await, [], "the end of the pull rings the bell");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn everything_is_looked_at_when_the_engine_is_heard_again() {
+        let fixture = fixture().await;
+        let world = &fixture.world;
+        let (wakes, mut woken) = mpsc::channel(9);
+        let trigger = EngineEvents { world: Arc::clone(world), wakes }.run();
+        let again = async {
+            tokio::task::yield_now().await;
+            tokio::time::advance(std::time::Duration::from_secs(1)).await;
+            fixture.see().await;
+            woken.recv().await
+        };
+        tokio::select! {
+            biased;
+            () = trigger => panic!("the trigger goes on"),
+            wake = again => assert_eq!(wake, Some(Wake::All)),
+        }
+    }
+}

@@ -10,10 +10,10 @@ use tokio::time::{Instant, sleep_until};
 /// What a stream brings.
 type Item = Result<EngineEvent, EngineError>;
 
-/// Everybody who listens.
+/// Everybody who listens, each with the events that happen or will happen.
 #[derive(Default)]
 pub struct Events {
-    listeners: Vec<mpsc::UnboundedSender<EngineEvent>>,
+    listeners: Vec<mpsc::UnboundedSender<(Instant, EngineEvent)>>,
     sent: i64,
 }
 
@@ -22,8 +22,7 @@ impl Events {
     pub fn listen(&mut self) -> BoxStream<'static, Item> {
         let (sender, receiver) = mpsc::unbounded_channel();
         self.listeners.push(sender);
-        let events = stream::unfold(receiver, |mut receiver| async { Some((Ok(receiver.recv().await?), receiver)) });
-        events.boxed()
+        stream::unfold((receiver, BTreeMap::new()), next).boxed()
     }
 
     /// Ends every stream.
@@ -33,26 +32,42 @@ impl Events {
 
     /// Tells of something that happens now.
     pub fn tell(&mut self, kind: &str, action: &str, id: &str) {
-        let event = self.event(kind, action, id);
-        self.listeners.retain(|listener| listener.send(event.clone()).is_ok());
+        self.tell_at(Instant::now(), kind, action, id);
     }
 
     /// Tells those who listen now of something that happens in its own time.
     pub fn tell_at(&mut self, moment: Instant, kind: &str, action: &str, id: &str) {
-        if moment <= Instant::now() {
-            return self.tell(kind, action, id);
-        }
-        let (event, listeners) = (self.event(kind, action, id), self.listeners.clone());
-        tokio::spawn(async move {
-            sleep_until(moment).await;
-            // Who does not listen any more does not hear it.
-            listeners.into_iter().for_each(|listener| drop(listener.send(event.clone())));
-        });
-    }
-
-    fn event(&mut self, kind: &str, action: &str, id: &str) -> EngineEvent {
         self.sent += 1;
         let (kind, action, id) = (kind.to_owned(), action.to_owned(), id.to_owned());
-        EngineEvent { kind, action, detail: String::new(), id, attributes: BTreeMap::new(), time_nano: self.sent }
+        let (detail, attributes) = (String::new(), BTreeMap::new());
+        let event = EngineEvent { kind, action, detail, id, attributes, time_nano: self.sent };
+        self.listeners.retain(|listener| listener.send((moment, event.clone())).is_ok());
+    }
+}
+
+/// What a listener waits with: its channel, and what it will hear at which moment.
+type Waiting = (mpsc::UnboundedReceiver<(Instant, EngineEvent)>, BTreeMap<(Instant, i64), EngineEvent>);
+
+async fn next((mut receiver, mut later): Waiting) -> Option<(Item, Waiting)> {
+    loop {
+        let first = later.first_key_value().map(|((moment, _), _)| *moment);
+        tokio::select! {
+            biased;
+            told = receiver.recv() => {
+                let (moment, event) = told?;
+                later.insert((moment, event.time_nano), event);
+            }
+            () = reached(first) => {
+                let (_, event) = later.pop_first()?;
+                return Some((Ok(event), (receiver, later)));
+            }
+        }
+    }
+}
+
+async fn reached(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
