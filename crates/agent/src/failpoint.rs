@@ -28,6 +28,25 @@ pub async fn reached(state_dir: &Path, phase: Phase) {
 #[cfg(not(feature = "failpoints"))]
 pub async fn reached(_: &Path, _: Phase) {}
 
+/// Fails as a full disk does, if a test has left a file `full` beside the folder that is to be written in.
+///
+/// # Errors
+/// What a system says that has no room.
+#[cfg(feature = "failpoints")]
+pub fn room_beside(folder: &Path) -> std::io::Result<()> {
+    let is_full = folder.with_file_name("full").exists();
+    if is_full { Err(std::io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+}
+
+/// Does nothing.
+///
+/// # Errors
+/// None.
+#[cfg(not(feature = "failpoints"))]
+pub fn room_beside(_: &Path) -> std::io::Result<()> {
+    Ok(())
+}
+
 /// Whether a test has switched slots off, to show that it would notice.
 pub fn are_slots_off() -> bool {
     cfg!(feature = "failpoints") && std::env::var_os("DEPLOYER_WITHOUT_SLOTS").is_some()

@@ -179,7 +179,6 @@ mod tests {
         {
             ledger::write_verdict(world, service, &digest(letter), opinion, "seen").await.expect("stored");
         }
-        fixture.see().await;
         tidy(world, &track()).await.expect("tidied");
         let calls = fixture.engine.state().calls.clone();
         let is_gone = |letter: &char| calls.iter().any(|call| call.contains(digest(*letter).as_str()));
@@ -206,7 +205,6 @@ mod tests {
             world.store.txn(Txn::new().put(world.keys.record(&track()), &record)).await.expect("stored");
             let names = further.iter().copied().chain([own.as_str(), &by_digest]);
             fixture.engine.state().images = vec![ImageSummary::named("sha256:1", names)];
-            fixture.see().await;
             tidy(world, &track()).await.expect("tidied");
             let calls = fixture.engine.state().calls.clone();
             let gone: Vec<_> = calls.iter().filter(|call| call.starts_with("untag")).collect();
@@ -230,7 +228,6 @@ mod tests {
             let record = Record::adopt(None, &digest(letter), Source::Hook, 0);
             world.store.txn(Txn::new().put(world.keys.record(&track), &record)).await.expect("stored");
         }
-        fixture.see().await;
         tidy(world, &track()).await.expect("tidied");
         let calls = fixture.engine.state().calls.clone();
         assert!(!calls.iter().any(|call| call.starts_with("untag")), "{calls:?}");

@@ -58,30 +58,46 @@ pub struct Ledger {
     pub is_paused: bool,
     /// The revision at which these facts were read.
     pub seen: Revision,
+    /// The revisions of facts that make no sense to this version, by their names: what is written over them, or rests on
+    /// them, must compare what is there.
+    pub unreadable: BTreeMap<String, Revision>,
 }
 
 impl Ledger {
     /// Reads a track's facts.
     ///
     /// # Errors
-    /// [`StoreError`] if the store does not answer, or holds a value of a form that is not known.
+    /// [`StoreError`] if the store does not answer.
     pub async fn read(world: &World, track: &Track) -> Result<Self, StoreError> {
-        let (facts, checked, pause) = (world.keys.image(track), world.keys.checked(track), world.keys.pause());
+        let (facts_of, checked, pause) = (world.keys.image(track), world.keys.checked(track), world.keys.pause());
         let store = &world.store;
-        let (facts, checked, pause) = tokio::try_join!(store.list(&facts), store.get(&checked), store.get(&pause))?;
+        let (facts, checked, pause) = tokio::try_join!(store.list(&facts_of), store.get(&checked), store.get(&pause))?;
         let (is_checked, is_paused) = (checked.is_some(), pause.is_some());
         let mut ledger = Self { is_checked, is_paused, seen: facts.1, ..Self::default() };
         for entry in facts.0 {
-            match world.keys.track_of(&entry.key).map(|(_, fact)| fact) {
-                Some("record") => ledger.record = Some(decode(entry)?),
-                Some("pending") => ledger.pending = Some(decode(entry)?),
-                Some("halt") => ledger.halt = Some(decode(entry)?),
-                Some("resolver") => ledger.resolver = Some(decode(entry)?),
-                Some(fact) if fact.starts_with("setback/") => ledger.setbacks.push(decode(entry)?.value),
-                _ => {}
+            let (fact, revision) = (entry.key[facts_of.len()..].to_owned(), entry.mod_revision);
+            let is_read = match fact.as_str() {
+                "record" => taken(readable(world, entry), &mut ledger.record),
+                "pending" => taken(readable(world, entry), &mut ledger.pending),
+                "halt" => taken(readable(world, entry), &mut ledger.halt),
+                "resolver" => taken(readable(world, entry), &mut ledger.resolver),
+                // Of several that others can do without, nothing is written over one and nothing rests on it.
+                fact if fact.starts_with("setback/") => {
+                    ledger.setbacks.extend(readable(world, entry).map(|read| read.value));
+                    true
+                }
+                _ => true,
+            };
+            if !is_read {
+                ledger.unreadable.insert(fact, revision);
             }
         }
         Ok(ledger)
+    }
+
+    /// Whether there is a record and it makes no sense: nothing is known of the track, and nothing is written over it.
+    pub fn has_unreadable_record(&self) -> bool {
+        self.unreadable.contains_key("record")
     }
 
     /// The halt of a version, if it stands. One of this node's own that it does not remember was left by the daemon
@@ -92,6 +108,13 @@ impl Ledger {
         (halt.node != world.settings.node || is_remembered).then_some(halt)
     }
 
+    /// Whether the registry is known to have had a digest: the record has it, or the notification that waits names it.
+    pub fn knows(&self, digest: &Digest) -> bool {
+        let mut recorded = self.record.iter().flat_map(|record| record.value.history());
+        let notified = self.pending.as_ref().and_then(|pending| pending.value.digest.as_ref());
+        notified == Some(digest) || recorded.any(|version| version.digest == *digest)
+    }
+
     /// The revision of the notification that waits; 0 without one.
     pub fn pending_revision(&self) -> Revision {
         self.pending.as_ref().map_or(0, |pending| pending.revision)
@@ -99,7 +122,21 @@ impl Ledger {
 
     /// The record's revision; 0 without a record.
     pub fn record_revision(&self) -> Revision {
-        self.record.as_ref().map_or(0, |record| record.revision)
+        self.record.as_ref().map_or_else(|| self.revision_of_unreadable("record"), |record| record.revision)
+    }
+
+    /// The halt's revision; 0 without a halt.
+    pub fn halt_revision(&self) -> Revision {
+        self.halt.as_ref().map_or_else(|| self.revision_of_unreadable("halt"), |halt| halt.revision)
+    }
+
+    /// The revision of the turn to ask the registry; 0 if there is none.
+    pub fn resolver_revision(&self) -> Revision {
+        self.resolver.as_ref().map_or_else(|| self.revision_of_unreadable("resolver"), |resolver| resolver.revision)
+    }
+
+    fn revision_of_unreadable(&self, fact: &str) -> Revision {
+        self.unreadable.get(fact).copied().unwrap_or_default()
     }
 
     /// Writes a record over the one that was read, and drops the very notification that was read with it.
@@ -163,9 +200,8 @@ pub async fn verdicts(world: &World, service: &str) -> Result<(Verdicts, Vec<(Di
     let mut revisions = Vec::new();
     for entry in entries {
         if let Some(digest) = entry.key.strip_prefix(&prefix).and_then(|digest| Digest::parse(digest).ok()) {
-            let read: Read<Verdict> = decode(entry)?;
-            revisions.push((digest.clone(), read.revision));
-            verdicts.0.insert(digest, read.value);
+            revisions.push((digest.clone(), entry.mod_revision));
+            verdicts.0.extend(readable::<Verdict>(world, entry).map(|read| (digest, read.value)));
         }
     }
     Ok((verdicts, revisions))
@@ -192,8 +228,7 @@ pub async fn verdicts_everywhere(world: &World, track: &Track) -> Result<BTreeMa
 /// What a decision to deploy a digest rests on.
 pub fn grounds(ledger: &Ledger, service: &str, digest: &Digest, revisions: &[(Digest, Revision)]) -> Grounds {
     let verdict = revisions.iter().find(|(known, _)| known == digest).map_or(0, |(_, revision)| *revision);
-    let halt = ledger.halt.as_ref().map_or(0, |halt| halt.revision);
-    Grounds { record: ledger.record_revision(), service: service.to_owned(), verdict, halt }
+    Grounds { record: ledger.record_revision(), service: service.to_owned(), verdict, halt: ledger.halt_revision() }
 }
 
 /// Writes an opinion, in a transaction of its own, where there is none, and gives back the one that stands. Neither does
@@ -211,13 +246,18 @@ pub async fn write_verdict(
     let key = world.keys.verdict(service, digest);
     let (node, reason) = (world.settings.node.clone(), reason.to_owned());
     let verdict = Verdict { verdict: opinion, node, reason, at: world.ambient.now() };
-    let txn = Txn::new().when(Compare::ModRevision(key.clone(), 0)).put(key.clone(), &verdict);
-    if world.store.txn(txn).await?.succeeded {
+    let over = |seen| Txn::new().when(Compare::ModRevision(key.clone(), seen)).put(key.clone(), &verdict);
+    if world.store.txn(over(0)).await?.succeeded {
         return Ok(opinion);
     }
-    match world.store.get(&key).await? {
-        Some(entry) => Ok(decode::<Verdict>(entry)?.value.verdict),
-        None => Err(StoreError::Away(format!("the verdict of {} changes at this moment", digest.short()))),
+    let changes = || StoreError::Away(format!("the verdict of {} changes at this moment", digest.short()));
+    let standing = world.store.get(&key).await?.ok_or_else(changes)?;
+    let revision = standing.mod_revision;
+    match readable::<Verdict>(world, standing) {
+        Some(standing) => Ok(standing.value.verdict),
+        // One that makes no sense is none: waited for, it would keep the slot taken for ever.
+        None if world.store.txn(over(revision)).await?.succeeded => Ok(opinion),
+        None => Err(changes()),
     }
 }
 
@@ -227,18 +267,49 @@ pub async fn write_verdict(
 /// [`StoreError`] if the store does not answer.
 pub async fn halt(world: &World, track: &Track, seq: u64, reason: &str) -> Result<(), StoreError> {
     let key = world.keys.halt(track);
-    let standing: Option<Read<Halt>> = world.store.get(&key).await?.map(decode).transpose()?;
-    if standing.as_ref().is_some_and(|standing| standing.value.seq >= seq) {
+    let standing = world.store.get(&key).await?;
+    let seen = standing.as_ref().map_or(0, |entry| entry.mod_revision);
+    let standing: Option<Read<Halt>> = standing.and_then(|entry| readable(world, entry));
+    if standing.is_some_and(|standing| standing.value.seq >= seq) {
         return Ok(());
     }
     let halt = Halt { seq, node: world.settings.node.clone(), reason: reason.to_owned(), at: world.ambient.now() };
-    let seen = standing.map_or(0, |standing| standing.revision);
     let txn = Txn::new().when(Compare::ModRevision(key.clone(), seen)).put(key, &halt);
     if world.store.txn(txn).await?.succeeded {
         world.memory().halted.insert(track.clone(), seq);
         world.account.tell("halt", track, format!("version {seq} goes no further anywhere: {reason}"));
     }
     Ok(())
+}
+
+/// Reads one of several values, or one that others can do without. One that makes no sense is passed over, and named in the
+/// log once and in `status` for as long as it is there.
+pub fn readable<T: DeserializeOwned>(world: &World, entry: Entry) -> Option<Read<T>> {
+    let (key, revision) = (entry.key.clone(), entry.mod_revision);
+    decode(entry).inspect_err(|error| world.name_nonsense(key, revision, &error.to_string())).ok()
+}
+
+/// Puts what was read in its place; whether anything was.
+fn taken<T>(read: Option<T>, place: &mut Option<T>) -> bool {
+    *place = read;
+    place.is_some()
+}
+
+/// The values that were found to make no sense and are still there, for people.
+///
+/// # Errors
+/// [`StoreError`] if the store does not answer.
+pub async fn nonsense(world: &World) -> Result<Vec<String>, StoreError> {
+    let named = world.memory().nonsense.clone();
+    let mut texts = Vec::new();
+    for (key, (revision, text)) in named {
+        if world.store.get(&key).await?.is_some_and(|entry| entry.mod_revision == revision) {
+            texts.push(text);
+        } else {
+            world.memory().nonsense.remove(&key);
+        }
+    }
+    Ok(texts)
 }
 
 /// Reads a value, its words made plain. One of a newer form has fields that this version does not know, which are ignored.

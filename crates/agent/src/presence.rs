@@ -9,7 +9,6 @@ use deployer_core::backoff::Backoff;
 use deployer_core::node::{Claimant, Sign, claimant};
 use deployer_core::store::{Compare, LeaseId, Txn};
 use deployer_store::StoreError;
-use tokio_util::sync::CancellationToken;
 
 use crate::claims;
 use crate::ledger::{Read, decode};
@@ -26,33 +25,23 @@ const TWIN: Duration = Duration::from_secs(1);
 /// How long the end of the daemon may take to tell the others. They find out by themselves, half a minute later.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// Registers this node and keeps it registered until shutdown, which is told to the others.
-pub async fn run(world: &World, shutdown: CancellationToken) {
+/// Registers this node and keeps it registered for as long as this is polled: beyond a shutdown's beginning, until what is
+/// past its fence has come to its end. With the lease would go the reports, and what says that the claim's holder lives.
+pub async fn run(world: &World) {
     let mut failures = 0;
-    while !shutdown.is_cancelled() {
+    loop {
         match register(world).await {
             Ok(Some(lease)) => {
                 failures = 0;
-                tokio::select! {
-                    () = keep(world, lease) => {}
-                    () = shutdown.cancelled() => {}
-                }
-                continue;
+                keep(world, lease).await;
             }
-            Ok(None) => pause(TWIN, &shutdown).await,
+            Ok(None) => tokio::time::sleep(TWIN).await,
             Err(error) => {
                 failures += 1;
                 absent(world, error.to_string());
-                pause(Backoff::CONNECTION.wait(failures, world.ambient.random()), &shutdown).await;
+                tokio::time::sleep(Backoff::CONNECTION.wait(failures, world.ambient.random())).await;
             }
         }
-    }
-}
-
-async fn pause(time: Duration, shutdown: &CancellationToken) {
-    tokio::select! {
-        () = tokio::time::sleep(time) => {}
-        () = shutdown.cancelled() => {}
     }
 }
 
@@ -141,13 +130,27 @@ fn trouble(world: &World, trouble: Option<String>) {
     });
 }
 
-/// Tells the others that this node is off: its instances are not counted until it returns.
-pub async fn leave(world: &World) {
+/// Why a daemon ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Farewell {
+    /// A person stopped it, and knows that nobody looks after its containers: they run on, and are not counted.
+    Daemon,
+    /// The whole machine goes down, and its containers with it: they stay counted, as down, until it is back or forgotten.
+    Machine,
+}
+
+/// Tells the others that this node is off.
+pub async fn leave(world: &World, why: Farewell) {
     let lease = world.presence.borrow().lease;
-    let Some((lease, _)) = lease else { return };
+    let Some((lease, _)) = lease else {
+        tracing::warn!("the others were not told that this node is off: it is not registered");
+        return;
+    };
     let farewell = async {
         turn::give_back(world, |_| false).await;
-        publish::off(world).await?;
+        if why == Farewell::Daemon {
+            publish::off(world).await?;
+        }
         world.store.revoke(lease).await
     };
     match tokio::time::timeout(FAREWELL, farewell).await {

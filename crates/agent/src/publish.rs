@@ -2,15 +2,18 @@
 //!
 //! Instances last until the node withdraws them; the rest ends with the node's lease. Only what has changed is written.
 
+use std::collections::BTreeSet;
+
 use deployer_core::availability::{Fetched, Instance, Report};
 use deployer_core::image::Track;
 use deployer_core::plan::Target;
+use deployer_core::replacement::transitional;
 use deployer_core::store::{LeaseId, Txn};
 use deployer_store::{StoreError, TXN_OPERATIONS_MAX};
 use serde_json::Value;
 
 use crate::claims;
-use crate::ledger::{Read, decode};
+use crate::ledger::{Read, readable};
 use crate::situation::{Decision, TrackView, state_of};
 use crate::survey::Survey;
 use crate::words::{Said, Words};
@@ -41,13 +44,27 @@ impl Words {
         self.0.iter().all(|(key, word)| memory.said.0.get(key) == Some(word))
     }
 
-    /// Says again of a container in the middle of its replacement what was said last: for a moment nothing has its name.
+    /// Says again of a container in the middle of its replacement what was said last, where nothing newer is to be said: for
+    /// a moment nothing has its name. What the engine shows of it always goes before.
     pub fn repeat(&mut self, world: &World, service: &str, container: &str) {
         let node = &world.settings.node;
         let memory = world.memory();
         for key in [world.keys.instance(service, node, container), world.keys.report(service, node, container)] {
             if let Some(said) = memory.said.0.get(&key) {
-                self.0.insert(key, said.clone());
+                self.0.entry(key).or_insert_with(|| said.clone());
+            }
+        }
+    }
+
+    /// Keeps an instance registered that only a replacement's containers stand for, though no journal tells of it: a state
+    /// directory that was lost. Without a report it counts as down, until a person has seen to it.
+    pub fn keep_unfinished(&mut self, world: &World, survey: &Survey) {
+        let names: BTreeSet<&str> =
+            survey.unfinished.iter().filter_map(|container| Some(transitional(&container.name)?.0)).collect();
+        let said = world.memory().said.0.clone();
+        for (key, word) in said.into_iter().filter(|(_, word)| matches!(word, Said::Lasting(_))) {
+            if world.keys.container_of(&key).is_some_and(|name| names.contains(name.as_str())) {
+                self.0.entry(key).or_insert(word);
             }
         }
     }
@@ -99,10 +116,8 @@ async fn own_instances(world: &World) -> Result<Vec<(String, Instance)>, StoreEr
     let mut own = Vec::new();
     for entry in world.store.list(&world.keys.all_instances()).await?.0 {
         let key = entry.key.clone();
-        let read: Read<Instance> = decode(entry)?;
-        if read.value.node == world.settings.node {
-            own.push((key, read.value));
-        }
+        let read: Option<Read<Instance>> = readable(world, entry);
+        own.extend(read.filter(|read| read.value.node == world.settings.node).map(|read| (key, read.value)));
     }
     Ok(own)
 }
@@ -141,9 +156,25 @@ pub async fn publish(world: &World, words: &Words, lease: LeaseId) -> Result<(),
 async fn ours(world: &World, mut gone: Vec<String>) -> Result<Vec<String>, StoreError> {
     if gone.iter().any(|key| key.starts_with(&world.keys.all_instances())) {
         let held = claims::held_by_twins(world).await?;
-        gone.retain(|key| world.keys.container_of(key).is_none_or(|container| !held.contains(&container)));
+        let is_held = |container: String| held.as_ref().is_none_or(|held| held.contains(&container));
+        gone.retain(|key| !world.keys.container_of(key).is_some_and(is_held));
     }
     Ok(gone)
+}
+
+/// Says of every instance here that it is not up: the engine is not heard, and nobody else can know what runs.
+///
+/// # Errors
+/// [`StoreError`] if the store does not answer.
+pub async fn engine_is_away(world: &World, lease: LeaseId) -> Result<(), StoreError> {
+    let mut words = world.memory().said.clone();
+    for (_, said) in words.0.iter_mut().filter(|(key, _)| key.starts_with(&world.keys.all_reports())) {
+        if let Said::Leased(report) = said {
+            report["up"] = Value::Bool(false);
+            report["reason"] = Value::String("its engine does not answer".to_owned());
+        }
+    }
+    publish(world, &words, lease).await
 }
 
 /// How an instance is after its replacement, for the transaction that gives the slot back: its place is not given on

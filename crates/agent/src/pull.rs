@@ -167,7 +167,6 @@ mod tests {
     async fn behind() -> Fixture {
         let fixture = fixture().await;
         fixture.engine.state().containers = vec![container("old", "web", "running")];
-        fixture.see().await;
         let record = Record::adopt(None, &digest('2'), Source::Hook, 0);
         let world = &fixture.world;
         world.store.txn(Txn::new().put(world.keys.record(&track()), &record)).await.expect("stored");
@@ -189,5 +188,27 @@ mod tests {
         let memory = fixture.world.memory();
         let retry = memory.pulls.values().next().expect("it is tried again");
         assert!(retry.reason.contains("does not show"), "{}", retry.reason);
+    }
+
+    /// On containerd's image store the removal of a name by digest takes every tag of that repository along.
+    #[tokio::test(start_paused = true)]
+    async fn an_image_for_another_platform_goes_without_the_tags_that_others_gave_it() {
+        for (tag, expected) in [(None, 1), (Some("registry.test/web:1"), 0), (Some("registry.test/blog:1"), 1)] {
+            let fixture = behind().await;
+            let name = format!("registry.test/web@{}", digest('2'));
+            {
+                let mut state = fixture.engine.state();
+                state.arrives = vec![ImageSummary::named("sha256:new", tag.into_iter().chain([name.as_str()]))];
+                state.images = vec![ImageSummary::named("sha256:old", [])];
+                state.architectures = [("sha256:new".into(), "arm64"), ("sha256:old".into(), "amd64")].into();
+            }
+            pull(&fixture.world, &track()).await.expect("looked");
+            let calls = fixture.engine.state().calls.clone();
+            let gone = calls.iter().filter(|call| call.starts_with("untag ")).count();
+            assert_eq!(gone, expected, "{tag:?}: {calls:?}");
+            assert!(!calls.iter().any(|call| call.starts_with("tag ")), "it is not kept: {calls:?}");
+            let memory = fixture.world.memory();
+            assert!(memory.pulls.values().any(|retry| retry.is_hopeless), "{tag:?}");
+        }
     }
 }

@@ -106,7 +106,8 @@ fn decision(
     let service = container.service(track);
     let target = ledger.record.as_ref().and_then(|record| record.value.target(&verdicts)).cloned();
     let target_image = target.as_ref().and_then(|target| survey.image_at(track, &target.digest)).map(|i| i.id.clone());
-    let (ownership, mut note) = ownership(world, container);
+    let (ownership, mut note) = ownership(world, container, track, ledger);
+    let (local_tag, tag_note) = local_tag(world, survey, track, ledger);
     let (target_state, target_note) = target_state(world, track, container, target.as_ref(), target_image.as_ref());
     // What runs already has nothing in its way.
     let wanted = target.as_ref().filter(|_| target_state != Target::Running);
@@ -114,14 +115,14 @@ fn decision(
     let situation = Situation {
         naming: Naming::Tag,
         ownership,
-        local_tag: local_tag(world, survey, track),
+        local_tag,
         trigger: trigger(world, ledger, track),
         answer: if answer == Answer::NotAsked { unasked(world, ledger, track) } else { answer },
         known: if ledger.record.is_some() { Known::Yes } else { Known::No },
         target: target_state,
         obstacle,
     };
-    for further in [obstacle_note, target_note] {
+    for further in [tag_note, obstacle_note, target_note] {
         if note.is_empty() {
             note = further;
         }
@@ -131,7 +132,7 @@ fn decision(
     Decision { container: container.clone(), service, situation, row, target, target_image, verdicts, grounds, note }
 }
 
-fn ownership(world: &World, container: &Surveyed) -> (Ownership, String) {
+fn ownership(world: &World, container: &Surveyed, track: &Track, ledger: &Ledger) -> (Ownership, String) {
     if !world.settings.manage.includes(&container.summary.labels) {
         return (Ownership::NotManaged, String::new());
     }
@@ -142,20 +143,33 @@ fn ownership(world: &World, container: &Surveyed) -> (Ownership, String) {
         return (Ownership::Foreign, reason);
     }
     match &container.policy {
+        Ok(_) if ledger.has_unreadable_record() => {
+            let key = world.keys.record(track);
+            (Ownership::Refused, format!("what the store holds as the image's record makes no sense ({key})"))
+        }
         Ok(_) => (Ownership::Managed, String::new()),
         Err(error) => (Ownership::Refused, error.to_string()),
     }
 }
 
-fn local_tag(world: &World, survey: &Survey, track: &Track) -> LocalTag {
+fn local_tag(world: &World, survey: &Survey, track: &Track, ledger: &Ledger) -> (LocalTag, String) {
     let image = survey.image_under(track);
     if image.is_some_and(|image| survey.digests_of(track, &image.id).is_empty()) {
-        return LocalTag::Build;
+        return (LocalTag::Build, String::new());
+    }
+    let memory = world.memory();
+    if let Some(digest) = survey.unverified(track).filter(|digest| !ledger.knows(digest)) {
+        let key = (track.name().clone(), digest.clone());
+        match memory.unverified.get(&key) {
+            _ if memory.verified.contains(&key) => {}
+            Some(retry) if retry.due > Instant::now() => return (LocalTag::Build, retry.reason.clone()),
+            _ => return (LocalTag::Unverified, String::new()),
+        }
     }
     let id = image.map(|image| image.id.clone());
-    match world.memory().local_tags.get(track) {
-        Some(known) if *known != id => LocalTag::Moved,
-        _ => LocalTag::Known,
+    match memory.local_tags.get(track) {
+        Some(known) if *known != id => (LocalTag::Moved, String::new()),
+        _ => (LocalTag::Known, String::new()),
     }
 }
 
@@ -253,7 +267,7 @@ pub fn state_of(world: &World, view: &TrackView, decision: &Decision) -> (&'stat
     let because = || if decision.note.is_empty() { decision.row.state.to_owned() } else { decision.note.clone() };
     match decision.row.name {
         "pinned" | "not_managed" | "foreign" => ("unmanaged", because()),
-        "refused" | "local_build" | "no_version" | "halted" => ("held_back", because()),
+        "refused" | "local_build" | "unverified" | "no_version" | "halted" => ("held_back", because()),
         "failed_here" => ("failed_here", because()),
         "unavailable" if decision.trouble(world, &view.track).is_some() => ("failed_here", because()),
         "absent" | "unavailable" => ("pulling", because()),

@@ -2,7 +2,7 @@
 //!
 //! It keeps just enough state for one act or one look to be tested alone; it is no simulation of an engine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use deployer_core::ambient::Ambient;
 use deployer_core::availability::{Instance, Limit};
 use deployer_core::image::{Digest, ImageRef, Track};
+use deployer_core::keys::Keys;
 use deployer_core::node::Identity;
 use deployer_core::policy::{GateSettings, Manage};
 use deployer_core::replacement::{Facts, Replacement};
@@ -36,13 +37,21 @@ pub struct State {
     /// Raw inspections.
     pub containers: Vec<Value>,
     pub images: Vec<ImageSummary>,
+    /// Digests that the registry has.
+    pub published: BTreeSet<Digest>,
     /// Images that an inspection finds and the list does not show.
     pub unlisted: Vec<ImageSummary>,
+    /// Images that a pull brings.
+    pub arrives: Vec<ImageSummary>,
+    /// Architectures of images, by ID.
+    pub architectures: BTreeMap<String, &'static str>,
+    /// What is in the images, by their IDs.
+    pub image_configs: BTreeMap<&'static str, Value>,
     /// Calls that are refused, by their method's name.
     pub refused: BTreeMap<&'static str, EngineError>,
     /// Beginnings of calls that make the caller panic, as a fault of our own would.
     pub panics: Vec<&'static str>,
-    /// Method and object of every call that could change something, and of every inspection that panics.
+    /// Method and object of every call that could change something, and `containers` of every listing.
     pub calls: Vec<String>,
 }
 
@@ -86,6 +95,7 @@ pub async fn fixture() -> Fixture {
         own_container: None,
         registry_check: None,
         state_dir: folder.path().to_owned(),
+        root: folder.path().to_owned(),
         prefix: "/deployer".to_owned(),
     };
     let journals = Journals::open(folder.path()).expect("journals");
@@ -99,17 +109,7 @@ pub async fn fixture() -> Fixture {
     let instance = Instance { node: "a".into(), image: track(), container: "web".into(), off: false };
     let txn = Txn::new().put(world.keys.instance("web", "a", "web"), &instance);
     world.store.txn(txn).await.expect("stored");
-    let fixture = Fixture { world: Arc::new(world), engine, folder };
-    fixture.see().await;
-    fixture
-}
-
-impl Fixture {
-    /// Has the mirror show what the engine has by now.
-    pub async fn see(&self) {
-        self.world.mirror.refresh().await.expect("nothing was refused");
-        self.engine.state().calls.clear();
-    }
+    Fixture { world: Arc::new(world), engine, folder }
 }
 
 /// An inspection of a container of the track.
@@ -120,6 +120,27 @@ pub fn container(id: &str, name: &str, state: &str) -> Value {
         "State": {"Status": state, "Running": is_running},
         "Config": {"Image": "registry.test/web:1"}, "HostConfig": {},
     })
+}
+
+/// Every place where a value may lie that makes no sense.
+pub fn places_of_nonsense(keys: &Keys) -> Vec<String> {
+    vec![
+        format!("{}x", keys.all_instances()),
+        keys.instance("web", "gone", "web"),
+        keys.instance("web", "a", "web"),
+        format!("{}x", keys.all_reports()),
+        keys.report("web", "gone", "web"),
+        keys.node("gone"),
+        keys.ticket("cluster", "gone", "web"),
+        keys.deferral("cluster", &track()),
+        keys.claim("cluster", 0),
+        keys.verdict(&track().to_string(), &digest('3')),
+        keys.fetched_by(&track(), "gone"),
+        keys.record(&track()),
+        keys.pending(&track()),
+        keys.halt(&track()),
+        keys.resolver(&track()),
+    ]
 }
 
 /// A replacement of the container `web`, with ID `old`, that has not begun.
@@ -211,9 +232,6 @@ impl Engine for StandIn {
     }
 
     async fn container(&self, id: &str) -> Result<Value, EngineError> {
-        if self.state().panics.contains(&"inspect web") {
-            self.call("inspect", id)?;
-        }
         let is_it = |c: &&Value| text(c, "/Id") == id || text(c, "/Name").trim_start_matches('/') == id;
         self.state().containers.iter().find(is_it).cloned().ok_or_else(|| absent(id))
     }
@@ -224,12 +242,15 @@ impl Engine for StandIn {
 
     async fn image(&self, reference: &str) -> Result<Value, EngineError> {
         let state = self.state();
-        let found = state
-            .images
-            .iter()
-            .chain(&state.unlisted)
-            .find(|image| image.is_named(reference))
-            .map(|image| json!({"Id": image.id}));
+        if let Some(error) = state.refused.get("image") {
+            return Err(error.clone());
+        }
+        let found = state.images.iter().chain(&state.unlisted).find(|image| image.is_named(reference));
+        let found = found.map(|image| {
+            let (architecture, config) =
+                (state.architectures.get(&image.id), state.image_configs.get(image.id.as_str()));
+            json!({"Id": image.id, "Architecture": architecture, "Config": config})
+        });
         found.ok_or_else(|| absent(reference))
     }
 
@@ -244,8 +265,17 @@ impl Engine for StandIn {
         Ok(Resolved { digest: digest('2'), platforms: Vec::new() })
     }
 
+    async fn has(&self, image: &ImageRef) -> Result<bool, ResolveError> {
+        self.call("has", &image.to_string())?;
+        Ok(image.digest.as_ref().is_some_and(|digest| self.state().published.contains(digest)))
+    }
+
     async fn pull(&self, image: &ImageRef, _: &(dyn Fn(PullProgress) + Send + Sync)) -> Result<(), PullError> {
-        Ok(self.call("pull", &image.to_string())?)
+        self.call("pull", &image.to_string())?;
+        let mut state = self.state();
+        let arrived = std::mem::take(&mut state.arrives);
+        state.images.extend(arrived);
+        Ok(())
     }
 
     async fn tag(&self, image_id: &str, repository: &str, tag: &str) -> Result<(), EngineError> {
@@ -293,11 +323,11 @@ impl Engine for StandIn {
     }
 
     async fn changes(&self, id: &str) -> Result<Vec<String>, EngineError> {
-        self.call("changes", id).map(|()| Vec::new())
+        self.call("changes", id).map(|()| vec!["/etc/changed".to_owned()])
     }
 
-    async fn file(&self, _: &str, _: &str) -> Result<Option<deployer_core::successor::ChangedFile>, EngineError> {
-        Ok(None)
+    async fn file(&self, _: &str, path: &str) -> Result<Option<deployer_core::successor::ChangedFile>, EngineError> {
+        self.call("file", path).map(|()| None)
     }
 
     async fn network_exists(&self, _: &str) -> Result<bool, EngineError> {

@@ -47,6 +47,8 @@ impl Surveyed {
 pub struct Survey {
     /// All containers but those in the middle of a replacement, by name.
     pub containers: Vec<Surveyed>,
+    /// Those in the middle of a replacement, or left by one.
+    pub unfinished: Vec<Arc<Container>>,
     /// All images.
     pub images: Vec<Arc<ImageSummary>>,
 }
@@ -58,12 +60,18 @@ impl Survey {
     /// [`EngineError`] if the engine is not heard.
     pub async fn of(world: &World) -> Result<Self, EngineError> {
         let snapshot = world.mirror.current().await?;
-        let lasting = snapshot.containers.values().filter(|container| !is_transitional(&container.name));
-        let mut containers: Vec<Surveyed> = lasting
-            .map(|summary| Surveyed { policy: Policy::of_labels(&summary.labels), summary: Arc::clone(summary) })
-            .collect();
+        let (unfinished, lasting): (Vec<_>, Vec<_>) =
+            snapshot.containers.values().cloned().partition(|container| is_transitional(&container.name));
+        let containers = lasting.into_iter();
+        let containers = containers.map(|summary| Surveyed { policy: Policy::of_labels(&summary.labels), summary });
+        let mut containers: Vec<Surveyed> = containers.collect();
         containers.sort_by(|a, b| a.summary.name.cmp(&b.summary.name));
-        Ok(Self { containers, images: snapshot.images.values().cloned().collect() })
+        Ok(Self { containers, unfinished, images: snapshot.images.values().cloned().collect() })
+    }
+
+    /// The container of a name.
+    pub fn named(&self, name: &str) -> Option<&Surveyed> {
+        self.containers.iter().find(|container| container.summary.name == name)
     }
 
     /// The managed containers that run a track.
@@ -93,6 +101,12 @@ impl Survey {
     /// The local image that a track's tag names.
     pub fn image_under(&self, track: &Track) -> Option<&ImageSummary> {
         self.images.iter().map(Arc::as_ref).find(|image| image.tags.contains(track))
+    }
+
+    /// The digest of the image that a track's tag names, if the engine does not tell whether the registry has it.
+    pub fn unverified(&self, track: &Track) -> Option<&Digest> {
+        let image = self.image_under(track).filter(|image| image.unverified.contains(track.name()))?;
+        image.digests.get(track.name())?.first()
     }
 
     /// The digests of a local image in a track's repository.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use deployer_core::ambient::Ambient;
 use deployer_core::availability::Instance;
 use deployer_core::backoff::Backoff;
-use deployer_core::image::{Digest, Track};
+use deployer_core::image::{Digest, ImageName, Track};
 use deployer_core::keys::Keys;
 use deployer_core::node::Identity;
 use deployer_core::policy::Manage;
@@ -31,6 +31,9 @@ use crate::words::Words;
 /// Changes of the store that wait for a slow listener; beyond it that one takes everything for changed.
 const CHANGES_MAX: usize = 1024;
 
+/// Values that make no sense and are named; further ones are passed over in silence.
+const NONSENSE_MAX: usize = 100;
+
 /// The settings that the stages need.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -50,6 +53,8 @@ pub struct Settings {
     pub registry_check: Option<Duration>,
     /// Where the journals lie.
     pub state_dir: PathBuf,
+    /// Where this machine's file system begins, for the look at who else runs containers here: `/` but in tests.
+    pub root: PathBuf,
     /// What every key in the store begins with.
     pub prefix: String,
 }
@@ -59,7 +64,7 @@ pub struct World {
     /// The container engine.
     pub engine: Arc<dyn Engine>,
     /// What the engine has; a task keeps it true.
-    pub mirror: Mirror,
+    pub mirror: Arc<Mirror>,
     /// The store.
     pub store: Arc<dyn Store>,
     /// Where facts lie in the store.
@@ -92,6 +97,17 @@ pub struct Presence {
     pub lease: Option<(LeaseId, Revision)>,
     /// Why the node is not registered, or the store not heard, for people.
     pub trouble: Option<String>,
+}
+
+impl Presence {
+    /// The trouble in fixed words: anybody may ask, and the store's own name addresses, keys and nodes.
+    pub fn public_trouble(&self) -> Option<&'static str> {
+        match (&self.trouble, self.lease) {
+            (Some(_), None) => Some("this node is not registered in the store"),
+            (Some(_), Some(_)) => Some("the store does not answer"),
+            (None, _) => None,
+        }
+    }
 }
 
 /// Why a version cannot be deployed to a container of this machine.
@@ -139,8 +155,14 @@ pub struct Memory {
     pub local_tags: BTreeMap<Track, Option<String>>,
     /// Digests that could not be brought here, and when it is tried again.
     pub pulls: BTreeMap<(Track, Digest), Retry>,
+    /// Images under a local tag that the registry has, by its own word.
+    pub verified: BTreeSet<(ImageName, Digest)>,
+    /// Images under a local tag that the registry is not known to have, and when it is asked again.
+    pub unverified: BTreeMap<(ImageName, Digest), Retry>,
     /// Looks and pulls that panicked, by track or for everything, and when it is tried again.
     pub faults: BTreeMap<Option<Track>, Retry>,
+    /// Values in the store that make no sense, by key, with the revision at which that was seen, and the words for it.
+    pub nonsense: BTreeMap<String, (Revision, String)>,
     /// How far the pulls under way have come, for people.
     pub pulling: BTreeMap<Track, String>,
     /// Versions, by place in their record, that failed on this node through no fault of their own, by container ID. A
@@ -148,6 +170,8 @@ pub struct Memory {
     pub failed_here: BTreeMap<(String, u64), Trouble>,
     /// Versions for whose sake this node halted a rollout. A halt that is gone was lifted by a person.
     pub halted: BTreeMap<Track, u64>,
+    /// Containers whose replacement could not begin, and when it is tried again.
+    pub unready: BTreeMap<String, Retry>,
     /// Containers being replaced or waiting for it, with what is going on, for people.
     pub replacing: BTreeMap<String, String>,
     /// Replacements under way, by container name: for a moment no container has it.
@@ -178,9 +202,11 @@ pub struct Retry {
 }
 
 impl Memory {
-    /// When something that failed is due again.
+    /// When something that failed is due again. A registry that has said several times that it does not have an image is
+    /// asked again when something happens, and not before.
     pub fn dues(&self) -> impl Iterator<Item = Instant> {
-        let failed = self.pulls.values().chain(self.faults.values());
+        let unverified = self.unverified.values().filter(|retry| !retry.is_hopeless);
+        let failed = self.pulls.values().chain(self.faults.values()).chain(unverified);
         self.asking.dues().chain(failed.map(|retry| retry.due))
     }
 }
@@ -195,7 +221,7 @@ impl World {
         journals: Journals,
     ) -> Self {
         Self {
-            mirror: Mirror::new(Arc::clone(&engine), supervision::judge),
+            mirror: Arc::new(Mirror::new(Arc::clone(&engine), supervision::judge(&settings.root))),
             engine,
             store,
             keys: Keys::new(&settings.prefix),
@@ -229,6 +255,18 @@ impl World {
         drop(memory);
         let of = key.as_ref().map_or_else(|| "everything".to_owned(), ToString::to_string);
         self.account.tell("trouble", &of, format!("{fault}; looking again in {} s", wait.as_secs()));
+    }
+
+    /// Names a value in the store that makes no sense: once in the log.
+    pub fn name_nonsense(&self, key: String, revision: Revision, text: &str) {
+        let mut memory = self.memory();
+        let is_known = memory.nonsense.get(&key).is_some_and(|(known, _)| *known == revision);
+        if is_known || memory.nonsense.len() >= NONSENSE_MAX {
+            return;
+        }
+        memory.nonsense.insert(key, (revision, text.to_owned()));
+        drop(memory);
+        tracing::error!("passed over: {text}");
     }
 
     /// The memory. Never held across a wait.

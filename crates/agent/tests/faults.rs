@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use deployer_core::ambient::Ambient;
 use deployer_core::image::{Digest, Track};
+use deployer_core::slot::Scope;
 use deployer_store::embedded::Embedded;
-use simulated::attendance::Attendance;
+use simulated::attendance;
 use simulated::engine::{Fault, SimulatedEngine};
+use simulated::history::History;
 use simulated::node::{self, Node};
 use simulated::registry::{Behaviour, SimulatedRegistry, digest};
 
@@ -21,23 +23,24 @@ const AN_HOUR: Duration = Duration::from_secs(3600);
 struct Machine {
     node: Node,
     registry: SimulatedRegistry,
-    attendance: Attendance,
+    history: History,
     track: Track,
 }
 
 impl Machine {
     fn start(names: &[&str], seed: u64) -> Self {
-        let (registry, attendance) = (SimulatedRegistry::default(), Attendance::default());
-        let engine = SimulatedEngine::new("node", &registry, &attendance, seed);
+        let history = History::default();
+        let registry = SimulatedRegistry::new(&history);
+        let engine = SimulatedEngine::new("node", &registry, &history, seed);
         let track = Track::parse("registry.example.com/acme/web:1").expect("a track");
         registry.push(&track, 1, Behaviour::Serves);
         for name in names {
             engine.run(&track, name);
         }
-        attendance.begin();
         let folder = node::folder();
         let store = Arc::new(Embedded::open(&folder.path().join("store.redb")).expect("a store"));
-        Self { node: Node::start("node", engine, folder, store, seed), registry, attendance, track }
+        let node = Node::start(["node"; 2], Scope::Cluster, engine, &history, folder, store, seed);
+        Self { node, registry, history, track }
     }
 
     /// Tells of a push, as a hook does.
@@ -48,12 +51,14 @@ impl Machine {
     /// Lets simulated time pass until nothing is under way, an hour at most.
     async fn settle(&mut self) {
         let settled = async {
-            let mut quiet = 0;
+            let (mut quiet, mut length) = (0, 0);
             while quiet < 20 {
                 tokio::time::sleep(Duration::from_secs(1)).await;
-                let pending =
-                    self.node.world.store.get(&self.node.world.keys.pending(&self.track)).await.expect("the store");
-                quiet = if self.node.is_quiet() && pending.is_none() { quiet + 1 } else { 0 };
+                let world = &self.node.world;
+                let pending = world.store.get(&world.keys.pending(&self.track)).await.expect("the store");
+                let is_idle = self.node.is_quiet() && pending.is_none();
+                quiet = if is_idle && self.history.length() == length { quiet + 1 } else { 0 };
+                length = self.history.length();
             }
         };
         let is_settled = tokio::time::timeout(AN_HOUR, settled).await.is_ok();
@@ -147,7 +152,7 @@ async fn random_pushes_and_faults_never_take_two_down() {
         machine.settle().await;
         let allowed: Vec<&Digest> = good.iter().collect();
         machine.node.assert_whole(&names, &allowed, &format!("seed {seed}"));
-        let fewest = machine.attendance.fewest();
+        let fewest = attendance::fewest(&machine.history.entries(), Duration::from_secs(10));
         assert!(fewest.as_ref().is_some_and(|(fewest, _)| *fewest >= 2), "seed {seed}: only {fewest:?} served");
         machine.node.kill().await;
     }

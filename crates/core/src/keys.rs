@@ -84,8 +84,7 @@ impl Keys {
     /// The track that a key below [`Keys::images`] speaks of, and the fact's name.
     pub fn track_of<'a>(&self, key: &'a str) -> Option<(Track, &'a str)> {
         let (encoded, fact) = key.strip_prefix(&self.images())?.split_once('/')?;
-        let name = String::from_utf8(URL_SAFE_NO_PAD.decode(encoded).ok()?).ok()?;
-        Some((Track::parse(&name).ok()?, fact))
+        Some((Track::parse(&name(encoded)?).ok()?, fact))
     }
 
     /// The verdicts of every service.
@@ -126,8 +125,7 @@ impl Keys {
     /// Scope and slot of a claim's key; `None` for any other key.
     pub fn slot_of(&self, key: &str) -> Option<(String, u32)> {
         let (scope, slot) = key.strip_prefix(&self.locks())?.split_once("/claim/")?;
-        let scope = String::from_utf8(URL_SAFE_NO_PAD.decode(scope).ok()?).ok()?;
-        Some((scope, slot.parse().ok()?))
+        Some((name(scope)?, slot.parse().ok()?))
     }
 
     /// The leased sign that a claim's holder lives.
@@ -183,13 +181,19 @@ impl Keys {
     /// The service that a key of an instance speaks of; `None` for any other key.
     pub fn service_of(&self, key: &str) -> Option<String> {
         let (service, _) = key.strip_prefix(&self.all_instances())?.split_once('/')?;
-        String::from_utf8(URL_SAFE_NO_PAD.decode(service).ok()?).ok()
+        name(service)
+    }
+
+    /// Node and container of an instance's key; `None` for any other key.
+    pub fn instance_of(&self, key: &str) -> Option<(String, String)> {
+        let (_, place) = key.strip_prefix(&self.all_instances())?.split_once('/')?;
+        let (node, container) = place.split_once('/')?;
+        Some((name(node)?, name(container)?))
     }
 
     /// The container that a key of an instance speaks of; `None` for any other key.
     pub fn container_of(&self, key: &str) -> Option<String> {
-        let (_, container) = key.strip_prefix(&self.all_instances())?.rsplit_once('/')?;
-        String::from_utf8(URL_SAFE_NO_PAD.decode(container).ok()?).ok()
+        self.instance_of(key).map(|(_, container)| container)
     }
 
     /// What the nodes say of every service's instances.
@@ -242,6 +246,10 @@ fn text(name: &str) -> String {
     URL_SAFE_NO_PAD.encode(name)
 }
 
+fn name(text: &str) -> Option<String> {
+    String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -270,5 +278,9 @@ mod tests {
         assert!(key.starts_with(&keys.all_instances()) && key.matches('/').count() == 5, "{key}");
         assert_eq!(keys.service_of(&key).as_deref(), Some("a/../b"));
         assert_eq!(keys.container_of(&key).as_deref(), Some("web"));
+        assert_eq!(keys.instance_of(&key), Some(("../node".to_owned(), "web".to_owned())));
+        for key in ["/deployer/instances/x", "/deployer/instances/d2Vi/x/y", "/deployer/reports/d2Vi/bm9kZQ/d2Vi"] {
+            assert_eq!(keys.instance_of(key), None, "{key}");
+        }
     }
 }

@@ -11,7 +11,7 @@ use axum::body::Body;
 use axum::http::{Request, Response, header};
 use deployer_agent::intake::Intake;
 use deployer_agent::journal::Journals;
-use deployer_agent::world::{Settings, World};
+use deployer_agent::world::{Presence, Settings, World};
 use deployer_core::ambient::Ambient;
 use deployer_core::image::{Registry, Track};
 use deployer_core::node::Identity;
@@ -107,6 +107,7 @@ impl Listener {
             own_container: None,
             registry_check: None,
             state_dir: folder.path().to_owned(),
+            root: folder.path().to_owned(),
             prefix: "/deployer".to_owned(),
         };
         let docker = Docker::new(Endpoint::parse("unix:///nobody/is/here").expect("an address"));
@@ -115,7 +116,8 @@ impl Listener {
         let shared = Arc::clone(&store) as Arc<dyn Store>;
         let world = Arc::new(World::new(Arc::new(docker), shared, settings, Arc::clone(&ambient), journals));
         let (waiting, intake) = Intake::new(Arc::clone(&world));
-        let sink = Sink::new(waiting, world.registered.subscribe(), || None);
+        let presence = world.presence.subscribe();
+        let sink = Sink::new(waiting, world.registered.subscribe(), move || presence.borrow().public_trouble());
         let hook = |path: &str, source, registry_host| Hook {
             path: path.to_owned(),
             source,
@@ -281,6 +283,31 @@ async fn nobody_waits_for_those_that_are_to_be_called_back() {
     assert!(listener.callbacks.try_recv().is_ok() && listener.callbacks.try_recv().is_err(), "one place, one waits");
     listener.callbacks.close();
     assert_eq!(listener.send("POST", &format!("/hub/{PATH_SECRET}"), "", push(WAITS)).await.status(), 202);
+}
+
+/// An empty secret is a wrong one, answered and counted like any other.
+#[tokio::test]
+async fn security_head_an_empty_secret_in_the_path_is_a_wrong_one() {
+    let listener = Listener::ready();
+    assert_eq!(listener.send("POST", "/hub/", SECRET, push("")).await.status(), 401);
+}
+
+/// Addresses inside, names of keys and of nodes are in the store's own words; `status` and the log have them.
+#[tokio::test]
+async fn security_14_health_tells_strangers_fixed_words() {
+    let listener = Listener::ready();
+    let trouble = Some("the store does not answer: http://10.0.0.7:2379: tcp connect error on node-7".to_owned());
+    for (lease, expected) in [
+        (None, r#"{"error":"this node is not registered in the store","status":"degraded"}"#),
+        (Some((LeaseId(1), 1)), r#"{"error":"the store does not answer","status":"degraded"}"#),
+    ] {
+        listener.world.presence.send_replace(Presence { lease, trouble: trouble.clone() });
+        let answer = listener.send("GET", "/healthz", "", "").await;
+        assert_eq!((answer.status().as_u16(), text(answer).await.as_str()), (503, expected));
+    }
+    let unheard = Listener::new();
+    let answer = unheard.send("GET", "/healthz", "", "").await;
+    assert_eq!(text(answer).await, r#"{"error":"the engine or the store was not heard yet","status":"degraded"}"#);
 }
 
 #[tokio::test]

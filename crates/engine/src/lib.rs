@@ -5,6 +5,8 @@
 
 pub mod docker;
 mod engine;
+mod image;
 pub mod mirror;
 
 pub use engine::*;
+pub use image::ImageSummary;

@@ -37,10 +37,17 @@ const UNIT_DIRECTORIES: [&str; 6] = [
     "lib/systemd/system",
 ];
 
-/// Who says whose containers are. It looks at the machine once, when it is first asked.
-pub fn judge() -> Judge {
-    let supervisors = OnceLock::new();
-    Box::new(move |container| owner(container, &supervisors.get_or_init(Supervisors::look_here).of(container)))
+/// Who says whose containers are on the machine whose file system begins at `root`. Each looks at the machine once, when
+/// it is first asked.
+pub fn judge(root: &Path) -> impl Fn() -> Judge + Send + Sync + 'static {
+    let root = root.to_owned();
+    move || {
+        let (root, supervisors) = (root.clone(), OnceLock::new());
+        Box::new(move |container| {
+            let supervisors = supervisors.get_or_init(|| Supervisors::look(&root));
+            owner(container, &supervisors.of(container))
+        })
+    }
 }
 
 /// What one look at the machine found.
@@ -58,13 +65,8 @@ struct Found {
 }
 
 impl Supervisors {
-    /// Looks at this machine. Takes a few milliseconds.
-    pub fn look_here() -> Self {
-        Self::look(Path::new("/"))
-    }
-
-    /// Looks at the machine whose file system begins at `root`. What cannot be read is passed
-    /// over: a process ends, or belongs to somebody whose processes are hidden.
+    /// Looks at the machine whose file system begins at `root`, which takes a few milliseconds. What cannot be read is
+    /// passed over: a process ends, or belongs to somebody whose processes are hidden.
     pub fn look(root: &Path) -> Self {
         Self { root: root.to_owned(), clients: clients(root), units: units(root) }
     }

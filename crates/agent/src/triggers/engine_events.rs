@@ -104,6 +104,9 @@ mod tests {
     async fn woken(fixture: &Fixture, thing: &str, change: impl FnOnce(&mut crate::stand_in::State)) -> Vec<Wake> {
         let world = &fixture.world;
         let trigger = EngineEvents { world: Arc::clone(world), wakes: mpsc::channel(1).0 };
+        if world.mirror.snapshot().is_heard().is_err() {
+            world.mirror.refresh().await.expect("answered");
+        }
         let before = world.mirror.snapshot();
         change(&mut fixture.engine.state());
         let is_image = thing.contains(':');
@@ -176,7 +179,7 @@ mod tests {
         let again = async {
             tokio::task::yield_now().await;
             tokio::time::advance(std::time::Duration::from_secs(1)).await;
-            fixture.see().await;
+            world.mirror.refresh().await.expect("answered");
             woken.recv().await
         };
         tokio::select! {

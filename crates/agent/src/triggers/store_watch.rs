@@ -11,6 +11,7 @@ use deployer_store::StoreError;
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
 
+use crate::ledger::readable;
 use crate::look::Wake;
 use crate::publish;
 use crate::world::{Changed, World};
@@ -47,7 +48,9 @@ impl StoreWatch {
         let keys = &self.world.keys;
         let (entries, revision) = self.world.store.list(&keys.all_instances()).await?;
         let mut changes = self.world.store.watch(&keys.all(), revision).await?;
-        self.world.instances.send_replace(Some(entries.into_iter().filter_map(instance).collect()));
+        self.world
+            .instances
+            .send_replace(Some(entries.into_iter().filter_map(|entry| instance(&self.world, entry)).collect()));
         self.all_may_have_changed().await;
         let list_again = tokio::time::sleep(LIST_AGAIN);
         tokio::pin!(list_again);
@@ -74,7 +77,9 @@ impl StoreWatch {
         let key = match change {
             Change::Put(entry) => {
                 let key = entry.key.clone();
-                self.mirror(&key, instance(entry));
+                if key.starts_with(&self.world.keys.all_instances()) {
+                    self.mirror(&key, instance(&self.world, entry));
+                }
                 key
             }
             Change::Delete(key, _) => {
@@ -135,7 +140,7 @@ impl StoreWatch {
 }
 
 /// An entry below the instances' prefix. One that makes no sense is nobody's.
-fn instance(entry: Entry) -> Option<(String, Instance)> {
-    let instance = serde_json::from_slice(&entry.value).ok()?;
-    Some((entry.key, instance))
+fn instance(world: &World, entry: Entry) -> Option<(String, Instance)> {
+    let key = entry.key.clone();
+    readable(world, entry).map(|instance| (key, instance.value))
 }

@@ -7,6 +7,7 @@ use deployer_core::plan::{Action, Answer};
 use deployer_core::store::{Compare, Txn};
 use deployer_store::StoreError;
 
+use super::verify;
 use crate::ledger;
 use crate::look::LookError;
 use crate::publish;
@@ -23,6 +24,7 @@ pub async fn look_around(world: &World) -> Result<Vec<Track>, LookError> {
         return Ok(Vec::new());
     };
     let survey = Survey::of(world).await?;
+    verify::forget(world, &survey);
     let mut words = Words::default();
     let mut busy = Vec::new();
     let tracks: BTreeSet<Track> = survey.tracks(world).into_keys().collect();
@@ -39,6 +41,7 @@ pub async fn look_around(world: &World) -> Result<Vec<Track>, LookError> {
     for (container, transition) in &transitions {
         words.repeat(world, &transition.service, container);
     }
+    words.keep_unfinished(world, &survey);
     publish::publish(world, &words, lease).await?;
     // Where the last container of a track is gone others ask for it.
     turn::give_back(world, |track| tracks.contains(track)).await;
@@ -84,9 +87,12 @@ async fn mind_halt(world: &World, view: &TrackView) -> Result<bool, StoreError> 
 /// Forgets what failed here, so that it is tried again.
 pub fn try_again(world: &World, view: &TrackView) {
     let ids: BTreeSet<&String> = view.decisions.iter().map(|decision| &decision.container.summary.id).collect();
+    let names: BTreeSet<&String> = view.decisions.iter().map(|decision| &decision.container.summary.name).collect();
     let mut memory = world.memory();
+    memory.unready.retain(|name, _| !names.contains(name));
     memory.failed_here.retain(|(id, _), _| !ids.contains(id));
     memory.pulls.retain(|(pulled, _), _| *pulled != view.track);
+    memory.unverified.retain(|(name, _), _| name != view.track.name());
     memory.asking.wait_no_more(&view.track);
     memory.halted.remove(&view.track);
 }

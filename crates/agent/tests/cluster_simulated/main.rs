@@ -1,6 +1,7 @@
 //! Several machines in one simulated world: the real stages over one store, with every machine's engine watched.
 
 mod asking;
+mod checking;
 mod scenarios;
 mod storms;
 mod twins;

@@ -57,7 +57,7 @@ impl<'a> Storm<'a> {
 
     async fn step(&mut self) {
         let machine = self.below(self.daemons.len() as u64) as usize;
-        let name = self.cluster.members[machine].node.name.clone();
+        let name = self.cluster.members[machine].node.host.clone();
         match self.below(12) {
             0..3 => self.push().await,
             3..5 => self.fail_engine(machine),
@@ -71,7 +71,7 @@ impl<'a> Storm<'a> {
             10 if self.daemons[machine] != Daemon::Frozen => self.switch_daemon(machine).await,
             _ if self.daemons[machine] == Daemon::Runs => {
                 self.tell(&format!("{name} is frozen"));
-                self.cluster.members[machine].node.freezer.freeze();
+                self.cluster.members[machine].node.freeze(true);
                 self.daemons[machine] = Daemon::Frozen;
             }
             _ => self.thaw(machine),
@@ -100,7 +100,7 @@ impl<'a> Storm<'a> {
         let fault = [engine::Fault::Refused, engine::Fault::Down, engine::Fault::Lost][self.below(3) as usize];
         let call = 1 + self.below(60);
         let node = &self.cluster.members[machine].node;
-        self.tell(&format!("engine of {}: {fault:?} in {call} calls", node.name));
+        self.tell(&format!("engine of {}: {fault:?} in {call} calls", node.host));
         node.engine.fail(call, fault);
     }
 
@@ -109,13 +109,13 @@ impl<'a> Storm<'a> {
         let fault = [store::Fault::Unsent, store::Fault::Lost, store::Fault::Late(late)][self.below(3) as usize];
         let call = 1 + self.below(40);
         let member = &self.cluster.members[machine];
-        self.tell(&format!("line of {}: {fault:?} in {call} calls", member.node.name));
+        self.tell(&format!("line of {}: {fault:?} in {call} calls", member.node.host));
         member.line.fail(call, fault);
     }
 
     fn switch_line(&mut self, machine: usize) {
         let member = &self.cluster.members[machine];
-        let name = &member.node.name;
+        let name = &member.node.host;
         self.tell(&format!("{name} is {}", if self.cut[machine] { "joined again" } else { "cut off" }));
         if self.cut[machine] {
             member.line.heal()
@@ -137,7 +137,7 @@ impl<'a> Storm<'a> {
 
     async fn switch_daemon(&mut self, machine: usize) {
         let is_killed = self.daemons[machine] == Daemon::Killed;
-        let name = self.cluster.members[machine].node.name.clone();
+        let name = self.cluster.members[machine].node.host.clone();
         self.tell(&format!("{name} is {}", if is_killed { "started again" } else { "killed" }));
         let node = &mut self.cluster.members[machine].node;
         if is_killed {
@@ -151,8 +151,8 @@ impl<'a> Storm<'a> {
     fn thaw(&mut self, machine: usize) {
         if self.daemons[machine] == Daemon::Frozen {
             let node = &self.cluster.members[machine].node;
-            self.tell(&format!("{} goes on", node.name));
-            node.freezer.thaw();
+            self.tell(&format!("{} goes on", node.host));
+            node.freeze(false);
             self.daemons[machine] = Daemon::Runs;
         }
     }

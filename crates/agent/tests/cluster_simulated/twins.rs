@@ -1,7 +1,6 @@
 //! Two machines whose daemons bear one name, such as a cloned host: the second waits, and ends nothing of the first.
 #![cfg(feature = "failpoints")]
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use deployer_core::availability::Instance;
@@ -9,24 +8,19 @@ use deployer_core::replacement::Phase;
 use deployer_core::slot::{Claim, ClaimPhase};
 use tokio::time::{sleep, timeout};
 
-use crate::simulated::attendance::Attendance;
 use crate::simulated::cluster::Cluster;
-use crate::simulated::engine::SimulatedEngine;
-use crate::simulated::node::{Node, folder};
+use crate::simulated::engine::Spec;
 use crate::simulated::registry::Behaviour;
 
 /// Longer than a lease lasts.
 const LONG: Duration = Duration::from_secs(90);
 
-/// A cluster, and a second machine whose daemon bears the first one's name and has a container of the track, too.
-async fn with_twin(seed: u64) -> (Cluster, Node) {
-    let cluster = Cluster::start(3, &["web"], seed).await;
-    // Nobody counts on what runs there.
-    let engine = SimulatedEngine::new("twin", &cluster.registry, &Attendance::default(), seed);
-    engine.run(&cluster.track, "web-too");
-    let store = Arc::new(cluster.store.handle("twin"));
-    let twin = Node::start_on("twin", "a", engine, folder(), store, seed);
-    (cluster, twin)
+/// A cluster, and at its end a second machine whose daemon bears the first one's name and has a container of the track, too.
+async fn with_twin(seed: u64) -> Cluster {
+    let mut cluster = Cluster::start(3, &["web"], seed).await;
+    let spec = Spec::new("web-too", &cluster.track);
+    cluster.add_twin(0, &[spec], seed);
+    cluster
 }
 
 /// Pushes, and waits until the first machine has stopped its container and goes no further.
@@ -57,21 +51,23 @@ fn first_past_its_fence() -> Vec<(String, String, ClaimPhase)> {
 
 #[tokio::test(start_paused = true)]
 async fn a_twin_that_is_not_registered_ends_no_claim_past_its_fence() {
-    let (mut cluster, _twin) = with_twin(1).await;
+    let mut cluster = with_twin(1).await;
     let digest = hold_first(&mut cluster).await;
     sleep(LONG).await;
     assert_eq!(claims(&cluster), first_past_its_fence(), "{}", cluster.describe());
     cluster.members[0].node.let_go();
+    cluster.remove_last().await;
     cluster.settle("let go").await;
     cluster.assert_converged(&digest, "let go");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_twin_that_took_the_name_ends_no_claim_past_its_fence_and_withdraws_nothing_that_is_claimed() {
-    let (mut cluster, twin) = with_twin(2).await;
+    let mut cluster = with_twin(2).await;
     let digest = hold_first(&mut cluster).await;
     cluster.members[0].node.freezer.freeze();
     sleep(LONG).await;
+    let twin = &cluster.members[3].node;
     assert!(twin.world.presence.borrow().lease.is_some(), "the name is free");
     assert_eq!(claims(&cluster), first_past_its_fence(), "{}", cluster.describe());
     let keys = &twin.world.keys;
@@ -79,7 +75,7 @@ async fn a_twin_that_took_the_name_ends_no_claim_past_its_fence_and_withdraws_no
     let instances = cluster.store.entries(&keys.all_instances());
     let instances = instances.iter().filter_map(|entry| serde_json::from_slice::<Instance>(&entry.value).ok());
     assert_eq!(instances.filter(is_first).count(), 1, "it counts as down until its claim ends");
-    drop(twin);
+    cluster.remove_last().await;
     cluster.members[0].node.freezer.thaw();
     cluster.members[0].node.let_go();
     cluster.settle("let go").await;

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use deployer_core::image::{Digest, Track};
 
+use super::history::{Befalling, History, What};
+
 /// What containers of an image do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Behaviour {
@@ -15,6 +17,8 @@ pub enum Behaviour {
     DiesAfter(Duration),
     NeverListens,
     StartRefused,
+    /// Never passes its HEALTHCHECK, where it has one.
+    Sickens,
 }
 
 /// Why a node gets no answer when it asks for a tag.
@@ -34,24 +38,34 @@ pub struct SimulatedRegistry {
 
 #[derive(Default)]
 struct State {
-    tags: BTreeMap<String, Digest>,
+    /// What each tag points to, and pointed to before, the last at the end.
+    tags: BTreeMap<String, Vec<Digest>>,
     images: BTreeMap<Digest, Image>,
     resolves: u64,
     resolve_time: Duration,
-    /// Nodes that are not answered.
+    /// Hosts that are not answered.
     obstructed: BTreeMap<String, Obstruction>,
-    /// What a replica that is behind says to those who ask next.
-    behind: VecDeque<Digest>,
+    /// What a replica that is behind says to those who ask next for a tag.
+    behind: BTreeMap<String, VecDeque<Digest>>,
+    history: Option<History>,
 }
 
 struct Image {
     id: String,
+    track: String,
     behaviour: Behaviour,
     /// Nodes on which a container of it was started.
     touched: BTreeSet<String>,
 }
 
 impl SimulatedRegistry {
+    /// An empty registry that notes pushes.
+    pub fn new(history: &History) -> Self {
+        let registry = Self::default();
+        registry.lock().history = Some(history.clone());
+        registry
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no test panics with the lock")
     }
@@ -59,41 +73,83 @@ impl SimulatedRegistry {
     /// Pushes a version and gives back its digest.
     pub fn push(&self, track: &Track, number: u32, behaviour: Behaviour) -> Digest {
         let digest = digest(number);
-        let mut state = self.lock();
         let id = format!("sha256:{:064x}", number + 0x1000);
-        state.images.insert(digest.clone(), Image { id, behaviour, touched: BTreeSet::new() });
-        state.tags.insert(track.to_string(), digest.clone());
+        let image = Image { id, track: track.to_string(), behaviour, touched: BTreeSet::new() };
+        self.lock().images.insert(digest.clone(), image);
+        self.point(track, &digest);
         digest
+    }
+
+    /// Pushes an index that has another digest and the very image of an earlier version.
+    pub fn push_again(&self, track: &Track, number: u32, earlier: &Digest) -> Digest {
+        let digest = digest(number);
+        let mut state = self.lock();
+        let Image { id, behaviour, .. } = &state.images[earlier];
+        let (id, behaviour, track_name) = (id.clone(), *behaviour, track.to_string());
+        state.images.insert(digest.clone(), Image { id, track: track_name, behaviour, touched: BTreeSet::new() });
+        drop(state);
+        self.point(track, &digest);
+        digest
+    }
+
+    /// Points a tag to what was pushed before.
+    pub fn point(&self, track: &Track, digest: &Digest) {
+        let mut state = self.lock();
+        state.tags.entry(track.to_string()).or_default().push(digest.clone());
+        if let (Some(history), Some(image)) = (&state.history, state.images.get(digest)) {
+            history.note("", What::Pushed(track.familiar(), digest.clone(), image.behaviour));
+        }
     }
 
     /// What a tag points to.
     pub fn tag(&self, track: &Track) -> Option<Digest> {
-        self.lock().tags.get(&track.to_string()).cloned()
+        self.lock().tags.get(&track.to_string())?.last().cloned()
     }
 
-    /// The same, asked by the engine of a node.
-    pub fn resolve(&self, track: &Track, node: &str) -> Result<Option<Digest>, Obstruction> {
+    /// What a tag points to and pointed to before.
+    pub fn tags(&self, track: &Track) -> Vec<Digest> {
+        self.lock().tags.get(&track.to_string()).cloned().unwrap_or_default()
+    }
+
+    /// The same, asked by the engine of a host.
+    pub fn resolve(&self, track: &Track, host: &str) -> Result<Option<Digest>, Obstruction> {
         let mut state = self.lock();
         state.resolves += 1;
-        if let Some(obstruction) = state.obstructed.get(node) {
+        if let Some(obstruction) = state.obstructed.get(host) {
             return Err(*obstruction);
         }
-        let behind = state.behind.pop_front();
-        Ok(behind.or_else(|| state.tags.get(&track.to_string()).cloned()))
+        let track = track.to_string();
+        let behind = state.behind.get_mut(&track).and_then(VecDeque::pop_front);
+        Ok(behind.or_else(|| state.tags.get(&track)?.last().cloned()))
     }
 
-    /// Does not answer a node any more, or `None`: does again.
-    pub fn obstruct(&self, node: &str, obstruction: Option<Obstruction>) {
+    /// Does not answer a host any more, or `None`: does again.
+    pub fn obstruct(&self, host: &str, obstruction: Option<Obstruction>) {
         let mut state = self.lock();
-        match obstruction {
-            Some(obstruction) => drop(state.obstructed.insert(node.to_owned(), obstruction)),
-            None => drop(state.obstructed.remove(node)),
+        let before = match obstruction {
+            Some(obstruction) => state.obstructed.insert(host.to_owned(), obstruction),
+            None => state.obstructed.remove(host),
+        };
+        if let Some(history) = state.history.as_ref().filter(|_| before != obstruction) {
+            history.befell(host, Befalling::Registry(obstruction));
         }
+    }
+
+    /// Whether a host can reach it, though it may be refused there.
+    pub fn is_reached_by(&self, host: &str) -> bool {
+        self.lock().obstructed.get(host) != Some(&Obstruction::Unreachable)
     }
 
     /// Lets so many who ask next be answered by a replica that still shows this digest.
     pub fn fall_behind(&self, digest: &Digest, answers: usize) {
-        self.lock().behind.extend(std::iter::repeat_n(digest.clone(), answers));
+        let mut state = self.lock();
+        let track = state.images[digest].track.clone();
+        state.behind.entry(track).or_default().extend(std::iter::repeat_n(digest.clone(), answers));
+    }
+
+    /// The replica has caught up.
+    pub fn catch_up(&self) {
+        self.lock().behind.clear();
     }
 
     /// Takes a tag away.

@@ -44,6 +44,8 @@ pub enum LocalTag {
     Moved,
     /// An image that no registry knows: built here.
     Build,
+    /// An image of which is not known whether it was built here or the registry has it.
+    Unverified,
 }
 
 /// Why the registry should be asked.
@@ -160,6 +162,8 @@ pub struct Situation {
 pub enum Action {
     /// Nothing, and say why.
     Leave,
+    /// Ask the registry whether it has what the tag names here.
+    Verify,
     /// Ask the registry.
     Resolve,
     /// Write a new entry, and drop the notification that was served.

@@ -22,7 +22,7 @@ fn is_stale(situation: &Situation) -> bool {
 }
 
 /// All rows. The last fits everything, so exactly one row decides.
-pub static ROWS: [Row; 28] = [
+pub static ROWS: [Row; 29] = [
     Row {
         name: "pinned",
         state: "the container names its image by digest or by a bare ID",
@@ -57,6 +57,13 @@ pub static ROWS: [Row; 28] = [
         consequence: "held back on this node until a push gives the image a digest",
         action: Action::Leave,
         fits: |s| s.local_tag == LocalTag::Build,
+    },
+    Row {
+        name: "unverified",
+        state: "the engine does not tell whether the image that the local tag names was built here",
+        consequence: "the registry is asked whether it has it; if not, held back like a local build",
+        action: Action::Verify,
+        fits: |s| s.local_tag == LocalTag::Unverified,
     },
     Row {
         name: "new_version",

@@ -4,7 +4,7 @@ use super::*;
 
 const NAMING: [Naming; 2] = [Naming::Tag, Naming::Pinned];
 const OWNERSHIP: [Ownership; 4] = [Ownership::Managed, Ownership::NotManaged, Ownership::Foreign, Ownership::Refused];
-const LOCAL_TAG: [LocalTag; 3] = [LocalTag::Known, LocalTag::Moved, LocalTag::Build];
+const LOCAL_TAG: [LocalTag; 4] = [LocalTag::Known, LocalTag::Moved, LocalTag::Build, LocalTag::Unverified];
 const TRIGGER: [Trigger; 4] = [Trigger::None, Trigger::Hook, Trigger::Lost, Trigger::Check];
 const ANSWER: [Answer; 11] = [
     Answer::NotAsked,
@@ -64,7 +64,7 @@ fn every_situation() -> Vec<Situation> {
 /// Each row's meaning written a second time, without the order: the rows' conditions here exclude each other.
 fn oracle(s: &Situation) -> Vec<&'static str> {
     let ours = s.naming == Naming::Tag && s.ownership == Ownership::Managed;
-    let pushed = ours && s.local_tag != LocalTag::Build;
+    let pushed = ours && !matches!(s.local_tag, LocalTag::Build | LocalTag::Unverified);
     let hook = s.trigger == Trigger::Hook;
     let first = s.known == Known::No;
     let is_said = |answers: &[Answer]| answers.contains(&s.answer);
@@ -82,6 +82,7 @@ fn oracle(s: &Situation) -> Vec<&'static str> {
         ("foreign", s.naming == Naming::Tag && s.ownership == Ownership::Foreign),
         ("refused", s.naming == Naming::Tag && s.ownership == Ownership::Refused),
         ("local_build", ours && s.local_tag == LocalTag::Build),
+        ("unverified", ours && s.local_tag == LocalTag::Unverified),
         ("new_version", pushed && is_new),
         ("not_there_yet", pushed && hook && (s.answer == Answer::Absent || !first && s.answer == Answer::NotYet)),
         ("older", pushed && !first && s.answer == Answer::Older),
@@ -116,7 +117,7 @@ fn oracle(s: &Situation) -> Vec<&'static str> {
 #[test]
 fn exactly_one_row_fits_every_situation() {
     let situations = every_situation();
-    assert_eq!(situations.len(), 2 * 4 * 3 * 4 * 11 * 2 * 5 * 6);
+    assert_eq!(situations.len(), 2 * 4 * 4 * 4 * 11 * 2 * 5 * 6);
     for situation in situations {
         assert_eq!(oracle(&situation), [decide(&situation).name], "{situation:?}");
     }
@@ -144,7 +145,7 @@ fn nothing_is_done_to_what_is_not_ours() {
 fn a_replacement_needs_the_target_here_and_nothing_in_its_way() {
     for situation in every_situation().into_iter().filter(|s| decide(s).action == Action::Replace) {
         assert_eq!((situation.target, situation.obstacle), (Target::Present, Obstacle::None), "{situation:?}");
-        assert_ne!(situation.local_tag, LocalTag::Build);
+        assert!(!matches!(situation.local_tag, LocalTag::Build | LocalTag::Unverified), "{situation:?}");
     }
 }
 

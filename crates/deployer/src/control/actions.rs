@@ -190,7 +190,6 @@ mod tests {
         let fixture = fixture().await;
         let world = &fixture.world;
         fixture.engine.state().containers = vec![container("old", "web", "running")];
-        fixture.see().await;
         world.registered.send_replace(Some([track()].into()));
         let record = Record::adopt(Some(&digest('1')), &digest('2'), Source::Hook, 0);
         let pending = Pending { digest: None, at: 0 };

@@ -1,6 +1,6 @@
 //! What a person can do to the cluster as a whole: pause it, resume it, forget a node that is gone for good.
 
-use deployer_agent::ledger::{Read, decode};
+use deployer_agent::ledger::{Read, readable};
 use deployer_agent::world::World;
 use deployer_core::availability::Instance;
 use deployer_core::store::Txn;
@@ -36,8 +36,9 @@ pub async fn forget_node(world: &World, ask: Ask) -> Result<String, ActionError>
     let mut gone = Vec::new();
     for entry in world.store.list(&world.keys.all_instances()).await?.0 {
         let key = entry.key.clone();
-        let instance: Read<Instance> = decode(entry)?;
-        if instance.value.node == *node {
+        let instance: Option<Read<Instance>> = readable(world, entry);
+        let named = instance.map(|read| read.value.node).or_else(|| Some(world.keys.instance_of(&key)?.0));
+        if named.as_ref() == Some(node) {
             gone.push(key);
         }
     }

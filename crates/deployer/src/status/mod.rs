@@ -6,7 +6,7 @@ mod here;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use deployer_agent::ledger::{Ledger, verdicts_everywhere};
+use deployer_agent::ledger::{self, Ledger, verdicts_everywhere};
 use deployer_agent::look::LookError;
 use deployer_agent::situation::TrackView;
 use deployer_agent::survey::Survey;
@@ -17,6 +17,9 @@ use deployer_core::record::{Opinion, Record, Verdicts, Version};
 use serde::{Deserialize, Serialize};
 
 use elsewhere::Elsewhere;
+
+/// The phase of a claim that makes no sense: nobody knows what is down because of it.
+pub const UNREADABLE: &str = "unreadable";
 
 /// Everything that this node knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -154,7 +157,7 @@ pub struct ClaimStatus {
     pub container: String,
     /// The track being deployed.
     pub image: String,
-    /// `acquired` or `stopping`.
+    /// `acquired`, `stopping`, or [`UNREADABLE`].
     pub phase: String,
     /// Unix seconds of the claim.
     pub at: i64,
@@ -180,11 +183,18 @@ pub async fn status(world: &World) -> Result<Status, LookError> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         node: world.settings.node.clone(),
         paused: world.store.get(&world.keys.pause()).await?.is_some(),
-        troubles: world.memory().faults.get(&None).map(|fault| fault.reason.clone()).into_iter().collect(),
+        troubles: troubles(world).await?,
         nodes: elsewhere.nodes(),
         tracks,
         claims: elsewhere.claims(),
     })
+}
+
+/// What concerns more than one track: the store away, a look at everything that fails, values that make no sense.
+async fn troubles(world: &World) -> Result<Vec<String>, LookError> {
+    let store = world.presence.borrow().trouble.clone();
+    let fault = world.memory().faults.get(&None).map(|fault| fault.reason.clone());
+    Ok(store.into_iter().chain(fault).chain(ledger::nonsense(world).await?).collect())
 }
 
 /// Reads what became of each version of a track.
@@ -284,3 +294,6 @@ fn verdict_lines(verdicts: &BTreeMap<String, Verdicts>, record: Option<&Record>)
     }
     lines
 }
+
+#[cfg(test)]
+mod tests;

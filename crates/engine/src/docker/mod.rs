@@ -4,6 +4,7 @@
 //! the program speaks to an engine.
 
 mod about;
+mod changes;
 mod client;
 mod containers;
 mod credentials;
@@ -22,9 +23,10 @@ use futures_util::stream::BoxStream;
 use serde_json::Value;
 
 use crate::engine::{
-    ContainerSummary, Engine, EngineError, EngineEvent, EngineInfo, HttpProbe, ImageSummary, PullError, PullProgress,
-    ResolveError, Resolved,
+    ContainerSummary, Engine, EngineError, EngineEvent, EngineInfo, HttpProbe, PullError, PullProgress, ResolveError,
+    Resolved,
 };
+use crate::image::ImageSummary;
 pub use about::About;
 use client::Client;
 pub use credentials::{CredentialsError, Logins, logins};
@@ -83,6 +85,10 @@ impl Engine for Docker {
         images::resolve(&self.client, track).await
     }
 
+    async fn has(&self, image: &ImageRef) -> Result<bool, ResolveError> {
+        images::has(&self.client, image).await
+    }
+
     async fn pull(&self, image: &ImageRef, progress: &(dyn Fn(PullProgress) + Send + Sync)) -> Result<(), PullError> {
         images::pull(&self.client, image, progress).await
     }
@@ -128,7 +134,7 @@ impl Engine for Docker {
     }
 
     async fn changes(&self, id: &str) -> Result<Vec<String>, EngineError> {
-        containers::changes(&self.client, id).await
+        changes::list(&self.client, id).await
     }
 
     async fn file(&self, id: &str, path: &str) -> Result<Option<ChangedFile>, EngineError> {

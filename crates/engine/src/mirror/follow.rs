@@ -1,5 +1,7 @@
 //! What keeps the mirror true: the engine's events, and a list of everything after each gap and now and then.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use deployer_core::ambient::Ambient;
@@ -29,8 +31,14 @@ enum Look {
 }
 
 impl Mirror {
-    /// Follows the engine for ever, and listens anew whenever it broke off.
-    pub async fn run(&self, ambient: &Ambient) {
+    /// Follows the engine for ever, and listens anew whenever it broke off. From this call on readers wait for what it
+    /// hears.
+    pub fn run(self: Arc<Self>, ambient: Arc<Ambient>) -> impl Future<Output = ()> {
+        self.is_followed.store(true, Ordering::Relaxed);
+        async move { self.listen(&ambient).await }
+    }
+
+    async fn listen(&self, ambient: &Ambient) {
         let mut failures = 0;
         loop {
             let begun = Instant::now();

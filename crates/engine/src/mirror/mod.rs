@@ -11,6 +11,7 @@ mod follow;
 mod notes;
 mod snapshot;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -52,6 +53,7 @@ pub struct Mirror {
     /// Whoever asks for images waits here for the others: a tag moves from image to image, so that answers which overtake
     /// each other would be mixed up.
     images: tokio::sync::Mutex<()>,
+    is_followed: AtomicBool,
 }
 
 /// Which containers of a list are inspected.
@@ -67,7 +69,8 @@ impl Mirror {
     /// A mirror that shows nothing yet. A judge is made for each round of inspections, since it looks at the machine.
     pub fn new(engine: Arc<dyn Engine>, judge: impl Fn() -> Judge + Send + Sync + 'static) -> Self {
         let shown = watch::Sender::new(Arc::new(Snapshot::empty()));
-        Self { engine, judge: Box::new(judge), shown, notes: Mutex::default(), images: tokio::sync::Mutex::default() }
+        let (judge, is_followed) = (Box::new(judge), AtomicBool::new(false));
+        Self { engine, judge, shown, notes: Mutex::default(), images: tokio::sync::Mutex::default(), is_followed }
     }
 
     /// What is shown now, be the engine heard or not.
@@ -80,11 +83,16 @@ impl Mirror {
         self.shown.subscribe()
     }
 
-    /// What is so now, after every act that was told of.
+    /// What is so now, after every act that was told of. While nobody follows the engine, as in a recovery, everything is
+    /// looked at.
     ///
     /// # Errors
     /// [`EngineError`] if the engine is not heard.
     pub async fn current(&self) -> Result<Arc<Snapshot>, EngineError> {
+        if !self.is_followed.load(Ordering::Relaxed) {
+            self.list(Depth::All).await?;
+            return Ok(self.snapshot());
+        }
         let mut shown = self.subscribe();
         let is_listed = shown.wait_for(|snapshot| snapshot.hearing != Hearing::NotYet);
         // The sender lives as long as this mirror; one that is not heard in time says so below.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::facts::Container;
-use crate::engine::{EngineError, ImageSummary};
+use crate::engine::EngineError;
+use crate::image::ImageSummary;
 
 /// Whether the engine is heard.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,10 @@
 //! What the mirror looks at, and what that costs.
 
+use std::sync::Arc;
+
+use deployer_core::ownership::Owner;
 use deployer_engine::ImageSummary;
-use deployer_engine::mirror::{Deed, DeedKind, Health, Thing};
+use deployer_engine::mirror::{Deed, DeedKind, Health, Mirror, Thing};
 use serde_json::json;
 
 use crate::scripted::{Scripted, container, refused};
@@ -177,6 +180,19 @@ async fn a_decision_never_rests_on_what_was_before_an_act() {
     settled().await;
     mirror.current().await.expect("heard");
     assert_eq!(engine.asked(), ["container b"], "the event has shown it");
+}
+
+/// As in a recovery, which begins before anything else.
+#[tokio::test(start_paused = true)]
+async fn a_mirror_that_nobody_follows_looks_at_everything_each_time() {
+    let engine = Scripted::with(&[("a", "web")]);
+    let mirror = Mirror::new(Arc::new(engine.clone()), || Box::new(|_| Owner::User));
+    for word in ["running", "exited"] {
+        engine.state().containers.get_mut("a").expect("just made")["State"]["Status"] = json!(word);
+        assert_eq!(state(&mirror.current().await.expect("answered"), "a"), word);
+    }
+    engine.die();
+    assert!(mirror.current().await.is_err());
 }
 
 #[tokio::test(start_paused = true)]

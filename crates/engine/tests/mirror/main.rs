@@ -25,9 +25,8 @@ pub(crate) struct Following {
 impl Following {
     pub(crate) fn begin(engine: impl Engine + 'static) -> Self {
         let mirror = Arc::new(Mirror::new(Arc::new(engine), || Box::new(|_| Owner::User)));
-        let (followed, ambient) = (Arc::clone(&mirror), Ambient::chosen(|| 0, 7));
         let mut task = JoinSet::new();
-        task.spawn(async move { followed.run(&ambient).await });
+        task.spawn(Arc::clone(&mirror).run(Arc::new(Ambient::chosen(|| 0, 7))));
         Self { mirror, _task: task }
     }
 

@@ -200,6 +200,10 @@ impl Engine for Scripted {
         unreachable!("a mirror asks no registry")
     }
 
+    async fn has(&self, _: &ImageRef) -> Result<bool, ResolveError> {
+        unreachable!("a mirror asks no registry")
+    }
+
     async fn pull(&self, _: &ImageRef, _: &(dyn Fn(PullProgress) + Send + Sync)) -> Result<(), PullError> {
         unreachable!("a mirror does nothing")
     }

@@ -14,7 +14,7 @@ pub type Waiting = (Vec<(Track, Pending)>, oneshot::Sender<()>);
 pub struct Sink {
     queue: mpsc::Sender<Waiting>,
     registered: watch::Receiver<Option<BTreeSet<Track>>>,
-    trouble: Box<dyn Fn() -> Option<String> + Send + Sync>,
+    trouble: Box<dyn Fn() -> Option<&'static str> + Send + Sync>,
 }
 
 /// What became of a request's notices.
@@ -33,18 +33,16 @@ impl Sink {
     pub fn new(
         queue: mpsc::Sender<Waiting>,
         registered: watch::Receiver<Option<BTreeSet<Track>>>,
-        trouble: impl Fn() -> Option<String> + Send + Sync + 'static,
+        trouble: impl Fn() -> Option<&'static str> + Send + Sync + 'static,
     ) -> Self {
         Self { queue, registered, trouble: Box::new(trouble) }
     }
 
-    /// Why hooks cannot be taken now, if so.
-    pub fn trouble(&self) -> Option<String> {
-        if let Some(trouble) = (self.trouble)() {
-            return Some(trouble);
-        }
-        let is_unheard = self.registered.borrow().is_none();
-        is_unheard.then(|| "the engine or the store was not heard yet".to_owned())
+    /// Why hooks cannot be taken now, if so, in fixed words: anybody may ask, and the store's own words name addresses,
+    /// keys and nodes.
+    pub fn trouble(&self) -> Option<&'static str> {
+        let is_unheard = || self.registered.borrow().is_none();
+        (self.trouble)().or_else(|| is_unheard().then_some("the engine or the store was not heard yet"))
     }
 
     /// Makes the notices that concern this cluster durable.

@@ -1,6 +1,5 @@
 //! The engine as the stages see it.
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -13,12 +12,16 @@ use deployer_engine::{
 };
 use futures_util::stream::BoxStream;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, timeout_at};
 
+use super::super::history::By;
 use super::super::pause;
 use super::super::registry::Obstruction;
-use super::SimulatedEngine;
-use super::containers::{Container, State, address_of, not_found};
+use super::container::{Container, address_of};
+use super::containers::not_found;
+use super::images::PullRefusal;
+use super::power::Power;
+use super::{CALL_LIMIT, SimulatedEngine, timed_out, unreachable};
 
 #[async_trait]
 impl Engine for SimulatedEngine {
@@ -38,53 +41,45 @@ impl Engine for SimulatedEngine {
     }
 
     async fn containers(&self) -> Result<Vec<ContainerSummary>, EngineError> {
-        let summary = |(id, container): (&String, &Container)| ContainerSummary {
-            id: id.clone(),
-            name: container.name.clone(),
-            image_id: container.image.clone(),
-            labels: serde_json::from_value(container.body["Labels"].clone()).unwrap_or_default(),
-            state: container.word().into(),
-            status: String::new(),
-        };
         self.call("list containers", |state| Ok(state.containers.iter().map(summary).collect())).await
     }
 
     async fn container(&self, id: &str) -> Result<Value, EngineError> {
-        self.call("inspect container", |state| state.inspect(id)).await
+        let id = id.to_owned();
+        self.call("inspect container", move |state| state.inspect(&id)).await
     }
 
     async fn images(&self) -> Result<Vec<ImageSummary>, EngineError> {
-        self.call("list images", |state| {
-            let ids: BTreeSet<&String> = state.names.values().collect();
-            Ok(ids.into_iter().map(|id| state.image_summary(id)).collect())
-        })
-        .await
-    }
-
-    async fn image_summary(&self, reference: &str) -> Result<ImageSummary, EngineError> {
-        self.call("inspect image", |state| {
-            let by_id = state.names.values().find(|id| *id == reference);
-            let id = state.names.get(reference).or(by_id).ok_or_else(|| not_found(&format!("image {reference}")))?;
-            Ok(state.image_summary(id))
-        })
-        .await
+        self.call("list images", |state| Ok(state.list_images())).await
     }
 
     async fn image(&self, reference: &str) -> Result<Value, EngineError> {
-        self.call("inspect image", |state| {
-            let by_id = state.names.values().find(|id| *id == reference);
-            let id = state.names.get(reference).or(by_id).ok_or_else(|| not_found(&format!("image {reference}")))?;
+        let reference = reference.to_owned();
+        self.call("inspect image", move |state| {
+            let id = state.image_of(&reference).ok_or_else(|| not_found(&format!("image {reference}")))?;
             Ok(json!({"Id": id, "Os": "linux", "Architecture": "amd64", "Config": {"ExposedPorts": {"80/tcp": {}}}}))
         })
         .await
     }
 
+    async fn image_summary(&self, reference: &str) -> Result<ImageSummary, EngineError> {
+        let reference = reference.to_owned();
+        self.call("inspect image", move |state| {
+            let id = state.image_of(&reference).ok_or_else(|| not_found(&format!("image {reference}")))?;
+            Ok(state.summary(&id))
+        })
+        .await
+    }
+
     async fn resolve(&self, track: &Track) -> Result<Resolved, ResolveError> {
-        let ask = |state: &mut State| (state.registry.resolve(track, &state.node), state.registry.resolve_time());
-        let (answer, time) = self.call("resolve", |state| Ok(ask(state))).await?;
+        let asked = track.clone();
+        let answer = self.call("resolve", move |state| {
+            Ok((state.registry.resolve(&asked, &state.host), state.registry.resolve_time()))
+        });
+        let (found, time) = answer.await?;
         pause(time).await;
         let (image, message) = (track.to_string(), "simulated".to_owned());
-        match answer {
+        match found {
             Ok(Some(digest)) => Ok(Resolved { digest, platforms: Vec::new() }),
             Ok(None) => Err(ResolveError::Absent { image, message }),
             Err(Obstruction::Denied) => Err(ResolveError::Denied { image, message }),
@@ -92,50 +87,36 @@ impl Engine for SimulatedEngine {
         }
     }
 
+    async fn has(&self, image: &ImageRef) -> Result<bool, ResolveError> {
+        let digest = image.digest.clone().expect("asked by digest");
+        let digest = digest.clone();
+        Ok(self.call("has", move |state| Ok(state.registry.image_id(&digest).is_some())).await?)
+    }
+
     async fn pull(&self, image: &ImageRef, _: &(dyn Fn(PullProgress) + Send + Sync)) -> Result<(), PullError> {
-        let digest = image.digest.clone().expect("pulled by digest");
-        let name = format!("{}@{digest}", image.name.familiar());
-        let pulled = self.call("pull", |state| {
-            let found = state.registry.image_id(&digest);
-            let is_here = found.is_some();
-            if let (false, Some(id)) = (state.is_full, found) {
-                state.names.insert(name.clone(), id);
-                state.events.tell("image", "pull", &name);
-            }
-            Ok((is_here, state.is_full))
-        });
+        let wanted = image.clone();
+        let pulled = self.call("pull", move |state| Ok(state.pull(&wanted))).await?;
         let (image, message) = (image.to_string(), "simulated".to_owned());
-        match pulled.await? {
-            (_, true) => Err(PullError::Full { image, message }),
-            (false, _) => Err(PullError::Absent { image, message }),
-            (true, _) => Ok(()),
-        }
+        pulled.map_err(|refusal| match refusal {
+            PullRefusal::Unreachable => PullError::Failed { image, message },
+            PullRefusal::Absent => PullError::Absent { image, message },
+            PullRefusal::Full => PullError::Full { image, message },
+        })
     }
 
     async fn tag(&self, image_id: &str, repository: &str, tag: &str) -> Result<(), EngineError> {
-        self.call("tag", |state| {
-            if !state.names.values().any(|id| id == image_id) {
-                return Err(not_found(&format!("image {image_id}")));
-            }
-            state.names.insert(format!("{repository}:{tag}"), image_id.to_owned());
-            state.events.tell("image", "tag", image_id);
-            Ok(())
-        })
-        .await
+        let (image, name) = (image_id.to_owned(), format!("{repository}:{tag}"));
+        self.call("tag", move |state| state.tag(&image, &name)).await
     }
 
     async fn untag(&self, reference: &str) -> Result<(), EngineError> {
-        self.call("untag", |state| {
-            if let Some(id) = state.names.remove(reference) {
-                state.events.tell("image", "untag", &id);
-            }
-            Ok(())
-        })
-        .await
+        let reference = reference.to_owned();
+        self.call("untag", move |state| state.untag(&reference)).await
     }
 
     async fn create(&self, name: &str, body: &Value) -> Result<String, EngineError> {
-        self.call("create", |state| state.create(name, body)).await
+        let (name, body) = (name.to_owned(), body.clone());
+        self.call("create", move |state| state.create(By::Us, &name, &body)).await
     }
 
     async fn connect(&self, _: &str, _: &str, _: &Value) -> Result<(), EngineError> {
@@ -143,46 +124,47 @@ impl Engine for SimulatedEngine {
     }
 
     async fn start(&self, id: &str) -> Result<(), EngineError> {
-        self.call("start", |state| state.start(id)).await
+        let id = id.to_owned();
+        self.call("start", move |state| state.start(By::Us, &id)).await
     }
 
-    async fn stop(&self, id: &str, _: Duration) -> Result<(), EngineError> {
-        let gone = self.call("stop", |state| state.stop(id)).await?;
-        if Instant::now() < gone {
-            sleep_until(gone).await;
-        }
-        Ok(())
+    async fn stop(&self, id: &str, grace: Duration) -> Result<(), EngineError> {
+        let id = id.to_owned();
+        let asked = self.call("stop", move |state| state.stop(By::Us, &id)).await;
+        let (id, life) = match asked {
+            Ok(Some(asked)) => asked,
+            Ok(None) | Err(EngineError::NotFound { .. }) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let mut news = self.shared.news.subscribe();
+        let ended = timeout_at(Instant::now() + grace + CALL_LIMIT / 2, async {
+            loop {
+                let power = self.shared.lock().power;
+                match power {
+                    Power::Gone => return Err(unreachable("stop")),
+                    Power::Runs if self.shared.lock().has_ended(&id, life) => return Ok(()),
+                    Power::Runs | Power::Hung => {}
+                }
+                // The sender lives as long as the engine.
+                let _ = news.changed().await;
+            }
+        });
+        ended.await.unwrap_or_else(|_| Err(timed_out("stop")))
     }
 
     async fn rename(&self, id: &str, name: &str) -> Result<(), EngineError> {
-        self.call("rename", |state| {
-            state.refuse_taken("rename", name)?;
-            state.found(id)?.name = name.to_owned();
-            state.events.tell("container", "rename", id);
-            Ok(())
-        })
-        .await
+        let (id, name) = (id.to_owned(), name.to_owned());
+        self.call("rename", move |state| state.rename(By::Us, &id, &name)).await
     }
 
     async fn set_restart_policy(&self, id: &str, policy: &Value) -> Result<(), EngineError> {
-        self.call("update", |state| {
-            state.found(id)?.policy = policy.clone();
-            Ok(())
-        })
-        .await
+        let (id, policy) = (id.to_owned(), policy.clone());
+        self.call("update", move |state| state.set_policy(&id, &policy)).await
     }
 
     async fn remove(&self, id: &str) -> Result<(), EngineError> {
-        self.call("remove", |state| {
-            let Ok(id) = state.find(id) else { return Ok(()) };
-            if state.containers[&id].is_running() {
-                return Err(EngineError::Conflict { what: "remove".into(), message: "it runs".into() });
-            }
-            state.containers.remove(&id);
-            state.events.tell("container", "destroy", &id);
-            Ok(())
-        })
-        .await
+        let id = id.to_owned();
+        self.call("remove", move |state| state.remove(By::Us, &id, false)).await
     }
 
     async fn log_tail(&self, _: &str, _: u32) -> Result<String, EngineError> {
@@ -197,8 +179,9 @@ impl Engine for SimulatedEngine {
         self.call("file", |_| Ok(None)).await
     }
 
-    async fn network_exists(&self, _: &str) -> Result<bool, EngineError> {
-        self.call("network", |state| Ok(!state.has_no_networks)).await
+    async fn network_exists(&self, network: &str) -> Result<bool, EngineError> {
+        let is_built_in = ["default", "bridge", "host", "none"].contains(&network);
+        self.call("network", move |state| Ok(is_built_in || !state.has_no_networks)).await
     }
 
     async fn volume_exists(&self, _: &str) -> Result<bool, EngineError> {
@@ -206,15 +189,29 @@ impl Engine for SimulatedEngine {
     }
 
     async fn events(&self) -> Result<BoxStream<'static, Result<EngineEvent, EngineError>>, EngineError> {
-        self.call("events", |state| Ok(state.events.listen())).await
+        self.call("events", |state| Ok(state.streams.listen())).await
     }
 
     async fn connects(&self, address: SocketAddr, _: Duration) -> bool {
-        let state = self.lock();
-        state.containers.iter().any(|(id, c)| IpAddr::V4(address_of(id)) == address.ip() && c.serves())
+        self.shared.with(|state| {
+            let mut containers = state.containers.iter();
+            containers.any(|(id, container)| IpAddr::V4(address_of(id)) == address.ip() && container.serves())
+        })
     }
 
     async fn http_get(&self, _: SocketAddr, _: &str, _: Duration) -> HttpProbe {
         HttpProbe::NoAnswer("simulated".into())
+    }
+}
+
+fn summary((id, container): (&String, &Container)) -> ContainerSummary {
+    let health = container.health.filter(|_| container.lives());
+    ContainerSummary {
+        id: id.clone(),
+        name: container.name.clone(),
+        image_id: container.image.clone(),
+        labels: serde_json::from_value(container.body["Labels"].clone()).unwrap_or_default(),
+        state: container.word().to_owned(),
+        status: health.map(|health| format!("Up 2 seconds ({health})")).unwrap_or_default(),
     }
 }

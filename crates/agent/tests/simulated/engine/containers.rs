@@ -1,106 +1,84 @@
-//! What a simulated engine holds: names of images, and containers with their life.
+//! What a simulated engine holds, and what is done to containers by whomever.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
-use std::ops::Range;
 use std::time::Duration;
 
 use deployer_core::ambient::Ambient;
-use deployer_engine::{EngineError, ImageSummary};
-use serde_json::{Value, json};
+use deployer_engine::EngineError;
+use serde_json::Value;
 use tokio::time::Instant;
 
+use super::super::history::{By, Deed, History, Purpose, What};
 use super::super::registry::{Behaviour, SimulatedRegistry};
 use super::Fault;
-use super::events::Events;
-
-/// A moment that no test reaches.
-const NEVER: Duration = Duration::from_secs(1_000_000);
-
-/// A container.
-#[derive(Clone, Debug)]
-pub struct Container {
-    pub name: String,
-    pub image: String,
-    pub body: Value,
-    pub policy: Value,
-    /// While its process lives, and from its readiness on serves; `None` if it was never started or its end is past.
-    pub life: Option<Life>,
-    pub exit_code: i64,
-    pub started: u32,
-}
-
-/// The life of a container's process.
-#[derive(Clone, Debug)]
-pub struct Life {
-    /// When it answers.
-    pub serves: Range<Instant>,
-    /// When its process is gone.
-    pub ends: Instant,
-}
-
-impl Container {
-    pub fn is_running(&self) -> bool {
-        self.life.as_ref().is_some_and(|life| Instant::now() < life.ends)
-    }
-
-    /// The word for its state.
-    pub fn word(&self) -> &'static str {
-        if self.is_running() { "running" } else { "exited" }
-    }
-
-    pub fn serves(&self) -> bool {
-        self.life.as_ref().is_some_and(|life| life.serves.contains(&Instant::now()))
-    }
-}
+use super::container::{Container, Process, number_of};
+use super::events::Streams;
+use super::life::{Coming, Due, Letter};
+use super::power::Power;
 
 /// The engine's state.
 pub struct State {
-    pub node: String,
+    pub host: String,
     pub registry: SimulatedRegistry,
-    /// Names (tags and digests) to image IDs.
+    pub history: History,
+    pub power: Power,
+    /// How often the engine has hung.
+    pub hangs: u64,
+    /// Images on the disk, and names (tags and digests) to image IDs.
+    pub images: BTreeSet<String>,
     pub names: BTreeMap<String, String>,
     pub containers: BTreeMap<String, Container>,
+    /// Whether there is no room for a further image.
+    pub is_full: bool,
+    /// Whether the networks that people make are gone.
+    pub has_no_networks: bool,
+    /// Calls that are refused for as long as they are in here.
+    pub refused: BTreeSet<&'static str>,
     pub made: u32,
     pub calls: u64,
     /// Faults to come, by number of the call.
     pub faults: BTreeMap<u64, Fault>,
-    /// Whether nothing is answered.
-    pub is_dead: bool,
-    /// Whether there is no room for a further image.
-    pub is_full: bool,
-    /// Whether the networks that containers ask for are gone.
-    pub has_no_networks: bool,
-    /// Calls that are refused for as long as they are in here.
-    pub refused: BTreeSet<&'static str>,
+    /// Names of calls that are kept waiting, and of those that wait.
+    pub held: BTreeSet<&'static str>,
+    pub waiting: BTreeSet<&'static str>,
+    /// What time will bring, by its moment and the order of planning.
+    pub agenda: BTreeMap<(Instant, u64), Due>,
+    pub planned: u64,
+    /// Calls whose callers have given up, for when the engine goes on.
+    pub backlog: Vec<Letter>,
+    pub streams: Streams,
     /// The longest that a request or an answer is on its way, and that a process takes to begin or to end.
     pub way_longest: Duration,
     pub life_longest: Duration,
     pub random: Ambient,
-    pub events: Events,
-    /// Names of the containers whose attendance is taken.
-    pub watched: BTreeSet<String>,
 }
 
 impl State {
-    pub fn new(node: &str, registry: SimulatedRegistry, seed: u64) -> Self {
+    pub fn new(host: &str, registry: SimulatedRegistry, history: History, seed: u64) -> Self {
         Self {
-            node: node.to_owned(),
+            host: host.to_owned(),
             registry,
+            history,
+            power: Power::Runs,
+            hangs: 0,
+            images: BTreeSet::new(),
             names: BTreeMap::new(),
             containers: BTreeMap::new(),
-            made: 0,
-            calls: 0,
-            faults: BTreeMap::new(),
-            is_dead: false,
             is_full: false,
             has_no_networks: false,
             refused: BTreeSet::new(),
+            made: 0,
+            calls: 0,
+            faults: BTreeMap::new(),
+            held: BTreeSet::new(),
+            waiting: BTreeSet::new(),
+            agenda: BTreeMap::new(),
+            planned: 0,
+            backlog: Vec::new(),
+            streams: Streams::default(),
             way_longest: Duration::ZERO,
             life_longest: Duration::ZERO,
             random: Ambient::chosen(|| 0, seed),
-            events: Events::default(),
-            watched: BTreeSet::new(),
         }
     }
 
@@ -110,11 +88,22 @@ impl State {
         Duration::from_millis(self.random.random() % (longest + 1))
     }
 
-    /// From when until when a watched container's instance serves: it, or its predecessor under its other name.
-    pub fn attendance(&self, name: &str) -> Option<Range<Instant>> {
-        let old = format!("{name}.old-");
-        let bodies = self.containers.values().filter(|c| c.name == name || c.name.starts_with(&old));
-        bodies.filter_map(|c| c.life.as_ref()).map(|life| life.serves.clone()).max_by_key(|serves| serves.end)
+    /// Notes what somebody does to a container.
+    pub fn did(&self, by: By, id: &str, deed: Deed) {
+        self.history.note(&self.host, What::Done(by, number_of(id), deed));
+    }
+
+    /// Notes how every container is that is not as it was. Whether there is one.
+    pub fn show(&mut self) -> bool {
+        let mut has_changed = false;
+        for (id, container) in &mut self.containers {
+            let now = (container.shown(), container.serves());
+            if container.noted.replace(now) != Some(now) {
+                has_changed = true;
+                self.history.note(&self.host, What::Is(number_of(id), now.0, now.1));
+            }
+        }
+        has_changed
     }
 
     pub fn find(&self, id: &str) -> Result<String, EngineError> {
@@ -128,104 +117,158 @@ impl State {
         Ok(self.containers.get_mut(&id).expect("just found"))
     }
 
-    pub fn create(&mut self, name: &str, body: &Value) -> Result<String, EngineError> {
+    pub fn create(&mut self, by: By, name: &str, body: &Value) -> Result<String, EngineError> {
         self.refuse_taken("create", name)?;
         let reference = body["Image"].as_str().unwrap_or_default();
-        let image = self.names.get(reference).cloned().ok_or_else(|| not_found(&format!("image {reference}")))?;
+        let image = self.image_of(reference).ok_or_else(|| not_found(&format!("image {reference}")))?;
         self.made += 1;
-        let id = format!("{:064x}", self.made);
-        let policy = body["HostConfig"]["RestartPolicy"].clone();
-        let (name, body) = (name.to_owned(), body.clone());
-        self.containers
-            .insert(id.clone(), Container { name, image, body, policy, life: None, exit_code: 0, started: 0 });
-        self.events.tell("container", "create", &id);
+        // No two engines give the same.
+        let id = format!("{:0<56}{:08x}", hex::encode(&self.host), self.made);
+        let container = Container {
+            name: name.to_owned(),
+            policy: body["HostConfig"]["RestartPolicy"].clone(),
+            body: body.clone(),
+            image,
+            process: Process::Never,
+            life: 0,
+            begun: Instant::now(),
+            is_paused: false,
+            health: None,
+            exit_code: 0,
+            starts: 0,
+            restarts: 0,
+            is_stopped_by_hand: false,
+            unseen: None,
+            again: None,
+            noted: None,
+        };
+        self.did(by, &id, Deed::Create(self.purpose(&container)));
+        self.containers.insert(id.clone(), container);
+        self.tell_of(&id, "create", &[]);
         Ok(id)
+    }
+
+    fn purpose(&self, container: &Container) -> Purpose {
+        Purpose {
+            name: container.name.clone(),
+            track: container.reference().to_owned(),
+            service: container.label("deployer.service").unwrap_or(container.reference()).to_owned(),
+            limit: container.label("deployer.max_unavailable").unwrap_or_default().to_owned(),
+            is_managed: container.label("deployer.enable") == Some("true"),
+            digest: self.registry.digest_of(&container.image),
+        }
     }
 
     pub fn refuse_taken(&self, what: &str, name: &str) -> Result<(), EngineError> {
         if self.containers.values().any(|container| container.name == name) {
-            return Err(EngineError::Conflict { what: format!("{what} {name}"), message: "name in use".into() });
+            return Err(conflict(&format!("{what} {name}"), "name in use"));
         }
         Ok(())
     }
 
-    pub fn start(&mut self, id: &str) -> Result<(), EngineError> {
-        let now = Instant::now();
-        let ready = now + self.some(self.life_longest);
-        let image = self.found(id)?.image.clone();
-        let behaviour = self.registry.behaviour(&image, &self.node);
-        let container = self.found(id)?;
-        if behaviour == Behaviour::StartRefused {
-            return Err(EngineError::Refused { what: "start".into(), status: 400, message: "no such file".into() });
+    pub fn start(&mut self, by: By, id: &str) -> Result<(), EngineError> {
+        let id = self.find(id)?;
+        let container = &self.containers[&id];
+        if container.is_paused {
+            return Err(conflict("start", "cannot start a paused container, try unpause instead"));
         }
-        if container.is_running() {
+        if container.lives() {
             return Ok(());
         }
-        container.started += 1;
-        container.exit_code = i64::from(matches!(behaviour, Behaviour::ExitsAtOnce | Behaviour::DiesAfter(_)));
-        let serves_until = |ends| Some(Life { serves: ready..ends, ends });
-        container.life = match behaviour {
-            Behaviour::Serves | Behaviour::StartRefused => serves_until(now + NEVER),
-            Behaviour::DiesAfter(time) => serves_until(now + time),
-            Behaviour::NeverListens => Some(Life { serves: now..now, ends: now + NEVER }),
-            Behaviour::ExitsAtOnce => None,
-        };
-        let (id, ends) = (self.find(id)?, container_end(self.found(id)?));
-        self.events.tell("container", "start", &id);
-        self.events.tell_at(ends, "container", "die", &id);
+        let network = container.body["HostConfig"]["NetworkMode"].as_str().unwrap_or("default");
+        if network != "default" && self.has_no_networks {
+            return Err(not_found(&format!("network {network}")));
+        }
+        if self.registry.behaviour(&container.image, &self.host) == Behaviour::StartRefused {
+            return Err(EngineError::Refused { what: "start".into(), status: 400, message: "no such file".into() });
+        }
+        let container = self.containers.get_mut(&id).expect("just found");
+        container.is_stopped_by_hand = false;
+        container.restarts = 0;
+        self.begin(by, &id);
         Ok(())
     }
 
     /// Asks a process to end, which it does in its own time, whoever waits for it. Until then it runs and no longer
-    /// serves. Gives back when it is gone.
-    pub fn stop(&mut self, id: &str) -> Result<Instant, EngineError> {
-        let now = Instant::now();
-        let gone = now + self.some(self.life_longest);
-        let container = self.found(id)?;
-        let Some(life) = container.life.as_mut().filter(|life| now < life.ends) else { return Ok(now) };
-        container.exit_code = 0;
-        *life = Life { serves: life.serves.start.min(now)..now, ends: life.ends.min(gone) };
-        let ends = life.ends;
+    /// serves. Gives back which life of which container is to end, if one is.
+    pub fn stop(&mut self, by: By, id: &str) -> Result<Option<(String, u64)>, EngineError> {
         let id = self.find(id)?;
-        self.events.tell("container", "kill", &id);
-        self.events.tell_at(ends, "container", "die", &id);
-        Ok(ends)
+        let gone = self.some(self.life_longest);
+        let container = self.containers.get_mut(&id).expect("just found");
+        container.is_stopped_by_hand |= by != By::Engine;
+        match container.process {
+            Process::Lives { .. } => {
+                container.process = Process::Lives { serves: false, ending: Some(by) };
+                container.is_paused = false;
+            }
+            Process::Restarting => {
+                container.life += 1;
+                container.process = Process::Gone;
+                self.did(by, &id, Deed::Stop);
+                return Ok(None);
+            }
+            Process::Never | Process::Gone => return Ok(None),
+        }
+        let life = container.life;
+        self.did(by, &id, Deed::Stop);
+        self.tell_of(&id, "kill", &[("signal", "15")]);
+        self.plan(gone, Due::Of { id: id.clone(), life, what: Coming::Ends(by, 0) });
+        Ok(Some((id, life)))
     }
 
-    pub fn image_summary(&self, id: &str) -> ImageSummary {
-        let names = self.names.iter().filter(|(_, image)| *image == id);
-        ImageSummary::named(id, names.map(|(name, _)| name.as_str()))
+    /// Whether a life that was to end has.
+    pub fn has_ended(&self, id: &str, life: u64) -> bool {
+        self.containers.get(id).is_none_or(|container| container.life != life || !container.lives())
+    }
+
+    pub fn rename(&mut self, by: By, id: &str, name: &str) -> Result<(), EngineError> {
+        let id = self.find(id)?;
+        if self.containers[&id].name == name {
+            let message = "a container is not renamed to its own name".to_owned();
+            return Err(EngineError::Refused { what: "rename".into(), status: 400, message });
+        }
+        self.refuse_taken("rename", name)?;
+        let container = self.containers.get_mut(&id).expect("just found");
+        let old = format!("/{}", std::mem::replace(&mut container.name, name.to_owned()));
+        self.did(by, &id, Deed::Rename(name.to_owned()));
+        self.tell_of(&id, "rename", &[("oldName", &old)]);
+        Ok(())
+    }
+
+    pub fn set_policy(&mut self, id: &str, policy: &Value) -> Result<(), EngineError> {
+        let id = self.find(id)?;
+        self.found(&id)?.policy = policy.clone();
+        self.tell_of(&id, "update", &[]);
+        Ok(())
+    }
+
+    /// Removes what does not run; by force, whatever it does.
+    pub fn remove(&mut self, by: By, id: &str, by_force: bool) -> Result<(), EngineError> {
+        let Ok(id) = self.find(id) else { return Ok(()) };
+        let is_idle = matches!(self.containers[&id].process, Process::Never | Process::Gone);
+        if !is_idle && !by_force {
+            return Err(conflict("remove", "it runs"));
+        }
+        if self.containers[&id].lives() {
+            self.tell_of(&id, "kill", &[("signal", "9")]);
+            self.end(by, &id, 137);
+        }
+        self.tell_of(&id, "destroy", &[]);
+        self.did(by, &id, Deed::Remove);
+        self.containers.remove(&id);
+        Ok(())
     }
 
     pub fn inspect(&self, id: &str) -> Result<Value, EngineError> {
         let id = self.find(id)?;
-        let container = &self.containers[&id];
-        let mut config = container.body.clone();
-        // As an engine shows it: merged with the image's defaults.
-        config["ExposedPorts"]["80/tcp"] = json!({});
-        let mut host = config.as_object_mut().and_then(|config| config.remove("HostConfig")).unwrap_or_default();
-        host["RestartPolicy"] = container.policy.clone();
-        Ok(json!({
-            "Id": id, "Name": format!("/{}", container.name), "Image": container.image, "Created": "2026-01-01T00:00:00Z",
-            "Config": config, "HostConfig": host, "RestartCount": 0, "Mounts": [],
-            "State": {"Status": container.word(), "Running": container.is_running(), "ExitCode": container.exit_code,
-                      "StartedAt": format!("2026-01-01T00:00:{:02}Z", container.started)},
-            "NetworkSettings": {"Networks": {"bridge": {"IPAddress": address_of(&id).to_string()}}},
-        }))
+        Ok(self.containers[&id].inspection(&id))
     }
-}
-
-/// When a container's process is gone, if it was ever there.
-fn container_end(container: &Container) -> Instant {
-    container.life.as_ref().map_or_else(Instant::now, |life| life.ends)
-}
-
-/// The address of the container of an ID.
-pub fn address_of(id: &str) -> Ipv4Addr {
-    let number = u16::from_str_radix(&id[56..], 16).unwrap_or_default();
-    Ipv4Addr::new(10, 0, (number >> 8) as u8, (number & 255) as u8)
 }
 
 pub fn not_found(what: &str) -> EngineError {
     EngineError::NotFound { what: what.to_owned(), message: format!("No such {what}") }
+}
+
+pub fn conflict(what: &str, message: &str) -> EngineError {
+    EngineError::Conflict { what: what.to_owned(), message: message.to_owned() }
 }

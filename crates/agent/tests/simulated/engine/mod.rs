@@ -1,22 +1,35 @@
-//! A simulated engine: images and names, containers and their life, name conflicts, exits, and calls that fail, or
-//! succeed although their answer is lost.
+//! A simulated engine: images and names, containers and their life as Docker Engine 20.10 leads it, events, and all that can
+//! go wrong with it. Calls fail, or succeed although their answer is lost; the engine dies, hangs and comes back (`power`);
+//! people use it (`person`). What time brings, it brings at its moment, whoever looks (`life`).
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use deployer_core::image::{Digest, Track};
 use deployer_engine::EngineError;
-use serde_json::{Value, json};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 
-use super::attendance::Attendance;
+use super::history::{Befalling, History};
 use super::pause;
 use super::registry::SimulatedRegistry;
 
 mod api;
+mod container;
 mod containers;
 mod events;
+mod images;
+mod life;
+mod person;
+mod power;
 
 use containers::State;
+use life::Due;
+pub use person::{Move, Spec};
+use power::Power;
+
+/// After this long without an answer a call has failed, whatever becomes of it.
+const CALL_LIMIT: Duration = Duration::from_secs(60);
 
 /// How a call goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,145 +40,119 @@ pub enum Fault {
     Down,
     /// Done, and the answer lost.
     Lost,
+    /// Done this long after the caller was told that there is no answer.
+    Late(Duration),
 }
 
-/// The engine of one node.
+/// The engine of one host.
 #[derive(Clone)]
 pub struct SimulatedEngine {
-    attendance: Attendance,
-    state: Arc<Mutex<State>>,
+    shared: Arc<Shared>,
+    _clock: Arc<JoinSet<()>>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    /// Changes with everything that a call may wait for.
+    news: watch::Sender<u64>,
+    /// Rings when something became due at a moment that the clock does not know of.
+    due: Notify,
 }
 
 impl SimulatedEngine {
-    /// An engine without images or containers.
-    pub fn new(node: &str, registry: &SimulatedRegistry, attendance: &Attendance, seed: u64) -> Self {
-        let state = Arc::new(Mutex::new(State::new(node, registry.clone(), seed)));
-        Self { attendance: attendance.clone(), state }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no test panics with the lock")
-    }
-
-    /// Runs a container of what the registry has, as a person would. Its attendance is taken from now on.
-    pub fn run(&self, track: &Track, name: &str) {
-        self.run_labeled(track, name, json!({"deployer.enable": "true", "deployer.health.timeout": "5s"}));
-    }
-
-    /// The same, with labels of one's own.
-    pub fn run_labeled(&self, track: &Track, name: &str, labels: Value) {
-        let mut state = self.lock();
-        let digest = state.registry.tag(track).expect("it was pushed");
-        let image = state.registry.image_id(&digest).expect("it was pushed");
-        state.names.insert(track.familiar(), image.clone());
-        state.names.insert(format!("{}@{digest}", track.name().familiar()), image);
-        state.events.tell("image", "pull", &track.familiar());
-        let body = json!({
-            "Image": track.familiar(),
-            "ExposedPorts": {"80/tcp": {}},
-            "Labels": labels,
-            "HostConfig": {"RestartPolicy": {"Name": "always"}, "NetworkMode": "default"},
-        });
-        let id = state.create(name, &body).expect("a new container");
-        state.start(&id).expect("it starts");
-        state.watched.insert(name.to_owned());
-        self.take_attendance(&state);
-    }
-
-    /// Stops a container, as a person would.
-    pub fn stop_by_hand(&self, name: &str) {
-        let mut state = self.lock();
-        state.found(name).expect("a container of this name").life = None;
-        let id = state.find(name).expect("a container of this name");
-        ["kill", "die", "stop"].into_iter().for_each(|action| state.events.tell("container", action, &id));
-        self.take_attendance(&state);
-    }
-
-    /// Removes a container, as a person would.
-    pub fn remove_by_hand(&self, name: &str) {
-        let mut state = self.lock();
-        let id = state.find(name).expect("a container of this name");
-        state.containers.remove(&id);
-        state.events.tell("container", "destroy", &id);
-        self.take_attendance(&state);
-    }
-
-    /// Answers nothing any more, or again.
-    pub fn set_dead(&self, is_dead: bool) {
-        let mut state = self.lock();
-        state.is_dead = is_dead;
-        state.events.break_off();
-    }
-
-    /// Has no room for a further image any more, or again.
-    pub fn set_full(&self, is_full: bool) {
-        self.lock().is_full = is_full;
-    }
-
-    /// Has lost the networks that containers ask for, or has them again.
-    pub fn set_without_networks(&self, has_no_networks: bool) {
-        self.lock().has_no_networks = has_no_networks;
-    }
-
-    /// Refuses a call, or does not any more.
-    pub fn set_refused(&self, call: &'static str, is_refused: bool) {
-        let refused = &mut self.lock().refused;
-        let _ = if is_refused { refused.insert(call) } else { refused.remove(call) };
-    }
-
-    /// Every name of an image.
-    pub fn names(&self) -> Vec<String> {
-        self.lock().names.keys().cloned().collect()
+    /// An engine without images or containers. Needs a runtime, for the task that lets time do its work.
+    pub fn new(host: &str, registry: &SimulatedRegistry, history: &History, seed: u64) -> Self {
+        let state = Mutex::new(State::new(host, registry.clone(), history.clone(), seed));
+        let shared = Arc::new(Shared { state, news: watch::Sender::new(0), due: Notify::new() });
+        let mut clock = JoinSet::new();
+        clock.spawn(keep_time(Arc::clone(&shared)));
+        Self { shared, _clock: Arc::new(clock) }
     }
 
     /// Lets each request and answer take up to `way`, and processes up to `life` to begin and to end.
     pub fn slow(&self, way: Duration, life: Duration) {
-        let mut state = self.lock();
+        let mut state = self.shared.lock();
         (state.way_longest, state.life_longest) = (way, life);
     }
 
     /// Lets the call of this number go wrong, counted from now.
     pub fn fail(&self, call: u64, fault: Fault) {
-        let mut state = self.lock();
+        let mut state = self.shared.lock();
         let number = state.calls + call;
         state.faults.insert(number, fault);
     }
 
     /// Faults that are still to come are not.
     pub fn forgive(&self) {
-        self.lock().faults.clear();
+        self.shared.lock().faults.clear();
+    }
+
+    /// Refuses a call, or does not any more.
+    pub fn set_refused(&self, what: &'static str, is_refused: bool) {
+        let refused = &mut self.shared.lock().refused;
+        let _ = if is_refused { refused.insert(what) } else { refused.remove(what) };
+    }
+
+    /// Has no room for a further image any more, or again.
+    pub fn set_full(&self, is_full: bool) {
+        self.shared.lock().is_full = is_full;
+    }
+
+    /// Keeps every call of this name waiting until it is let go.
+    pub fn hold(&self, what: &'static str) {
+        self.shared.lock().held.insert(what);
+    }
+
+    /// Lets calls of this name go on.
+    pub fn let_go(&self, what: &'static str) {
+        self.shared.with(|state| state.held.remove(what));
+        self.shared.tell();
+    }
+
+    /// Whether a call of this name is kept waiting.
+    pub fn is_waited_for(&self, what: &'static str) -> bool {
+        self.shared.lock().waiting.contains(what)
+    }
+
+    /// The host that it is the engine of.
+    pub fn node(&self) -> String {
+        self.shared.lock().host.clone()
     }
 
     /// Calls so far.
     pub fn calls(&self) -> u64 {
-        self.lock().calls
-    }
-
-    /// Every container: name, the digest of its image, and whether it runs.
-    pub fn containers(&self) -> Vec<(String, Option<Digest>, bool)> {
-        let state = self.lock();
-        let line = |c: &containers::Container| (c.name.clone(), state.registry.digest_of(&c.image), c.is_running());
-        state.containers.values().map(line).collect()
+        self.shared.lock().calls
     }
 
     /// One call: counted, and failed if its number says so.
-    async fn call<T: Send>(
+    async fn call<T: Send + 'static>(
         &self,
-        what: &str,
-        act: impl FnOnce(&mut State) -> Result<T, EngineError> + Send,
+        what: &'static str,
+        act: impl FnOnce(&mut State) -> Result<T, EngineError> + Send + 'static,
     ) -> Result<T, EngineError> {
         let (fault, [there, back]) = self.begin(what);
         pause(there).await;
-        let what = what.to_owned();
+        let limit = Instant::now() + CALL_LIMIT;
+        if timeout_at(limit, self.heard(what)).await.is_err() {
+            // It lies in the engine's own queue, and is mostly done when that goes on.
+            self.shared.with(|state| state.leave_waiting(Box::new(|state| drop(act(state)))));
+            return Err(timed_out(what));
+        }
         let outcome = match fault {
-            None => self.carry_out(act),
-            Some(Fault::Refused) => Err(EngineError::Refused { what, status: 500, message: "simulated".into() }),
-            Some(Fault::Down) => {
-                Err(EngineError::Unreachable { what, address: "simulated".into(), message: "simulated".into() })
+            _ if self.shared.lock().power == Power::Gone => Err(unreachable(what)),
+            None => self.shared.with(act),
+            Some(Fault::Refused) => {
+                Err(EngineError::Refused { what: what.to_owned(), status: 500, message: "simulated".into() })
             }
+            Some(Fault::Down) => Err(unreachable(what)),
             Some(Fault::Lost) => {
-                let _ = self.carry_out(act);
-                Err(EngineError::Timeout { what, limit: Duration::from_secs(1) })
+                let _ = self.shared.with(act);
+                Err(timed_out(what))
+            }
+            Some(Fault::Late(late)) => {
+                pause(CALL_LIMIT).await;
+                self.shared.with(|state| state.plan(late, Due::Late(Box::new(|state| drop(act(state))))));
+                Err(timed_out(what))
             }
         };
         pause(back).await;
@@ -173,25 +160,88 @@ impl SimulatedEngine {
     }
 
     /// What becomes of the next call, and how long it and its answer are on their way.
-    fn begin(&self, what: &str) -> (Option<Fault>, [Duration; 2]) {
-        let mut state = self.lock();
+    fn begin(&self, what: &'static str) -> (Option<Fault>, [Duration; 2]) {
+        let mut state = self.shared.lock();
         state.calls += 1;
         let number = state.calls;
         let ways = [state.some(state.way_longest), state.some(state.way_longest)];
-        let fault = state.faults.remove(&number).or(state.refused.contains(what).then_some(Fault::Refused));
-        (if state.is_dead { Some(Fault::Down) } else { fault }, ways)
+        let fault = state.faults.remove(&number);
+        if let Some(fault) = fault {
+            state.history.befell(&state.host, Befalling::Fault(format!("{what}: {fault:?}")));
+        }
+        (fault.or(state.refused.contains(what).then_some(Fault::Refused)), ways)
     }
 
-    fn carry_out<T>(&self, act: impl FnOnce(&mut State) -> Result<T, EngineError>) -> Result<T, EngineError> {
+    /// Waits until the engine takes up a call, or is gone.
+    async fn heard(&self, what: &'static str) {
+        let mut news = self.shared.news.subscribe();
+        loop {
+            {
+                let mut state = self.shared.lock();
+                let is_held = state.power == Power::Hung || state.held.contains(what);
+                if !is_held {
+                    state.waiting.remove(what);
+                    return;
+                }
+                state.waiting.insert(what);
+            }
+            // The sender lives as long as the engine.
+            let _ = news.changed().await;
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no test panics with the lock")
+    }
+
+    /// Does something now, after everything that was due before, and notes what came of it.
+    fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.lock();
+        let before = state.next_due();
+        state.settle();
         let outcome = act(&mut state);
-        self.take_attendance(&state);
+        let has_changed = state.show();
+        let is_sooner = state.next_due() != before;
+        drop(state);
+        if has_changed {
+            self.tell();
+        }
+        if is_sooner {
+            self.due.notify_one();
+        }
         outcome
     }
 
-    fn take_attendance(&self, state: &State) {
-        for name in &state.watched {
-            self.attendance.note(&state.node, name, state.attendance(name));
+    /// Wakes every call that waits for something.
+    fn tell(&self) {
+        self.news.send_modify(|count| *count += 1);
+    }
+}
+
+/// Does what is due when it is due, until dropped.
+async fn keep_time(shared: Arc<Shared>) {
+    loop {
+        let next = shared.with(|state| state.next_due());
+        tokio::select! {
+            () = shared.due.notified() => {}
+            () = reached(next) => {}
         }
     }
+}
+
+async fn reached(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn unreachable(what: &str) -> EngineError {
+    EngineError::Unreachable { what: what.to_owned(), address: "simulated".into(), message: "simulated".into() }
+}
+
+fn timed_out(what: &str) -> EngineError {
+    EngineError::Timeout { what: what.to_owned(), limit: CALL_LIMIT }
 }

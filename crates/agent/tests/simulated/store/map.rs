@@ -12,11 +12,24 @@ use tokio::time::Instant;
 /// The shortest lease that a server of default settings grants; a shorter one is made this long.
 const TTL_MIN: Duration = Duration::from_secs(2);
 
+/// Is told who made a change, and which.
+pub type Listener = Box<dyn Fn(&str, &Change) + Send>;
+
+/// What the store was at a moment.
+#[derive(Clone)]
+pub struct Snapshot {
+    revision: Revision,
+    items: BTreeMap<String, Item>,
+    leases: BTreeMap<LeaseId, Lease>,
+}
+
+#[derive(Clone)]
 struct Item {
     entry: Entry,
     lease: Option<LeaseId>,
 }
 
+#[derive(Clone)]
 struct Lease {
     ttl: Duration,
     ends: Instant,
@@ -31,13 +44,15 @@ pub struct Map {
     /// Changes by revision and moment, above `forgotten`.
     history: Vec<(Revision, Instant, Vec<Change>)>,
     forgotten: Revision,
+    /// Whoever is told of every change and its writer.
+    pub listener: Option<Listener>,
 }
 
 impl Map {
     /// Holds nothing. A new server's revision is 1.
     pub fn new() -> Self {
         let (items, leases) = (BTreeMap::new(), BTreeMap::new());
-        Self { revision: 1, items, leases, last_lease: 0, history: Vec::new(), forgotten: 0 }
+        Self { revision: 1, items, leases, last_lease: 0, history: Vec::new(), forgotten: 0, listener: None }
     }
 
     pub fn get(&self, key: &str) -> Option<Entry> {
@@ -48,7 +63,8 @@ impl Map {
         self.below(prefix).map(|item| item.entry.clone()).collect()
     }
 
-    pub fn txn(&mut self, txn: Txn, now: Instant) -> Result<Outcome, StoreError> {
+    /// A transaction of a host.
+    pub fn txn(&mut self, writer: &str, txn: Txn, now: Instant) -> Result<Outcome, StoreError> {
         if let Some(message) = flaw(&txn) {
             return Err(StoreError::Broken(format!("simulated: {message}")));
         }
@@ -58,7 +74,7 @@ impl Map {
             if txn.then.iter().any(|write| matches!(write, Write::Put(_, _, Some(lease)) if is_gone(lease))) {
                 return Err(StoreError::LeaseGone);
             }
-            self.write(txn.then, now);
+            self.write(writer, txn.then, now);
         }
         Ok(Outcome { succeeded, revision: self.revision })
     }
@@ -79,11 +95,11 @@ impl Map {
     }
 
     /// Ends a lease, by request or because its time is over.
-    pub fn end(&mut self, lease: LeaseId, now: Instant) {
+    pub fn end(&mut self, writer: &str, lease: LeaseId, now: Instant) {
         self.leases.remove(&lease);
         let held = self.items.values().filter(|item| item.lease == Some(lease));
         let writes = held.map(|item| Write::Delete(item.entry.key.clone())).collect();
-        self.write(writes, now);
+        self.write(writer, writes, now);
     }
 
     /// The lease that ends first, and when.
@@ -94,6 +110,20 @@ impl Map {
     /// Gives every lease its whole time again, as a new leader does.
     pub fn renew_leases(&mut self, now: Instant) {
         self.leases.values_mut().for_each(|lease| lease.ends = now + lease.ttl);
+    }
+
+    /// What a snapshot holds.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot { revision: self.revision, items: self.items.clone(), leases: self.leases.clone() }
+    }
+
+    /// Is again what it was at a snapshot: its keys, its revision, and its leases with their whole time. What was granted
+    /// since is not known, and no number is granted a second time, since they are random.
+    pub fn restore(&mut self, snapshot: &Snapshot, now: Instant) {
+        let Snapshot { revision, items, leases } = snapshot.clone();
+        (self.revision, self.items, self.leases) = (revision, items, leases);
+        self.compact();
+        self.renew_leases(now);
     }
 
     /// Forgets all changes up to now.
@@ -111,11 +141,10 @@ impl Map {
     pub fn changes(&self, prefix: &str, after: Revision) -> Vec<(Instant, Change)> {
         let start = self.history.partition_point(|(revision, ..)| *revision <= after);
         let changes = self.history[start..].iter().flat_map(|(_, at, changes)| changes.iter().map(|c| (*at, c)));
-        let is_below = |change: &Change| match change {
-            Change::Put(entry) => entry.key.starts_with(prefix),
-            Change::Delete(key, _) => key.starts_with(prefix),
-        };
-        changes.filter(|(_, change)| is_below(change)).map(|(at, change)| (at, change.clone())).collect()
+        changes
+            .filter(|(_, change)| key_of(change).starts_with(prefix))
+            .map(|(at, change)| (at, change.clone()))
+            .collect()
     }
 
     fn holds(&self, compare: &Compare) -> bool {
@@ -133,9 +162,12 @@ impl Map {
         self.items.range(prefix.to_owned()..).map(|(_, item)| item).take_while(move |i| i.entry.key.starts_with(prefix))
     }
 
-    fn write(&mut self, writes: Vec<Write>, now: Instant) {
+    fn write(&mut self, writer: &str, writes: Vec<Write>, now: Instant) {
         let revision = self.revision + 1;
         let changes: Vec<Change> = writes.into_iter().filter_map(|write| self.write_one(write, revision)).collect();
+        if let Some(listener) = &self.listener {
+            changes.iter().for_each(|change| listener(writer, change));
+        }
         if !changes.is_empty() {
             self.revision = revision;
             self.history.push((revision, now, changes));
@@ -152,5 +184,12 @@ impl Map {
             }
             Write::Delete(key) => self.items.remove(&key).map(|_| Change::Delete(key, revision)),
         }
+    }
+}
+
+fn key_of(change: &Change) -> &str {
+    match change {
+        Change::Put(entry) => &entry.key,
+        Change::Delete(key, _) => key,
     }
 }

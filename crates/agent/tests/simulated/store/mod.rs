@@ -21,6 +21,7 @@ mod network;
 mod watching;
 
 use map::Map;
+pub use map::Snapshot;
 use network::{Kind, Letter, Shared, State, keep_time};
 use watching::Reader;
 
@@ -94,7 +95,27 @@ impl SimulatedStore {
     pub fn put(&self, key: &str, value: &[u8]) {
         let write = Write::Put(key.to_owned(), value.to_vec(), None);
         let txn = Txn { when: Vec::new(), then: vec![write] };
-        self.shared.change(|state, now| drop(state.map.txn(txn, now)));
+        self.shared.change(|state, now| drop(state.map.txn("", txn, now)));
+    }
+
+    /// Tells of every change as it is made, and of the node that made it; of none where a lease ended.
+    pub fn on_change(&self, listener: impl Fn(&str, &Change) + Send + 'static) {
+        self.shared.change(|state, _| state.map.listener = Some(Box::new(listener)));
+    }
+
+    /// What the store holds now, for later.
+    pub fn snapshot(&self) -> Snapshot {
+        self.shared.settle();
+        self.shared.lock().map.snapshot()
+    }
+
+    /// Puts new servers in the place of the old ones, with what a snapshot holds. What was on its way to the old ones is
+    /// lost with its answers, and so is every watch.
+    pub fn restore(&self, snapshot: &Snapshot) {
+        self.shared.change(|state, now| {
+            state.map.restore(snapshot, now);
+            state.lose_everything_underway();
+        });
     }
 
     /// What the store holds, seen from behind.
@@ -187,7 +208,8 @@ impl Store for Handle {
 
     async fn txn(&self, txn: Txn) -> Result<Outcome, StoreError> {
         let kind = if txn.then.is_empty() { Kind::Read } else { Kind::Write };
-        self.call(kind, move |map, now| map.txn(txn, now)).await?
+        let writer = self.node.clone();
+        self.call(kind, move |map, now| map.txn(&writer, txn, now)).await?
     }
 
     async fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError> {
@@ -199,7 +221,8 @@ impl Store for Handle {
     }
 
     async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
-        self.call(Kind::Write, move |map, now| map.end(lease, now)).await
+        let writer = self.node.clone();
+        self.call(Kind::Write, move |map, now| map.end(&writer, lease, now)).await
     }
 
     async fn watch(
@@ -208,6 +231,7 @@ impl Store for Handle {
         after: Revision,
     ) -> Result<BoxStream<'static, Result<Change, StoreError>>, StoreError> {
         let reader = Reader {
+            servers: self.shared.lock().servers,
             shared: Arc::clone(&self.shared),
             node: self.node.clone(),
             prefix: prefix.to_owned(),

@@ -29,6 +29,8 @@ pub struct State {
     pub away_since: Option<Instant>,
     /// Proposals that the next leader will find in its log.
     pub logged: Vec<Letter>,
+    /// How often new servers were put in the place of others.
+    pub servers: u32,
     random: Ambient,
 }
 
@@ -62,6 +64,7 @@ impl Shared {
             lines: BTreeMap::new(),
             away_since: None,
             logged: Vec::new(),
+            servers: 0,
             random: Ambient::chosen(|| 0, seed),
         };
         Self { state: Mutex::new(state), news: watch::Sender::new(0), due: Notify::new() }
@@ -114,7 +117,7 @@ impl Shared {
             let letter = state.inbox.first_key_value().map(|(key, _)| *key);
             match (lease, letter) {
                 (Some((end, lease)), letter) if end <= now && letter.is_none_or(|(at, _)| end <= at) => {
-                    state.map.end(lease, end);
+                    state.map.end("", lease, end);
                 }
                 (_, Some(key)) if key.0 <= now => state.deliver(key),
                 (lease, letter) => break lease.map(|(end, _)| end).into_iter().chain(letter.map(|(at, _)| at)).min(),
@@ -151,6 +154,13 @@ impl State {
     pub fn way(&mut self, node: &str) -> Duration {
         let longest = u64::try_from(self.line(node).way_longest.as_millis()).expect("a short time");
         Duration::from_millis(self.random.random() % (longest + 1))
+    }
+
+    /// The servers are others from now on: what was sent to those before arrives nowhere.
+    pub fn lose_everything_underway(&mut self) {
+        self.inbox.clear();
+        self.logged.clear();
+        self.servers += 1;
     }
 
     /// Without a quorum a proposal is lost, or lies in the log of the next leader.

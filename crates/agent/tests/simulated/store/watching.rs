@@ -14,6 +14,8 @@ use super::network::{Shared, reached};
 
 /// A watch of one node.
 pub struct Reader {
+    /// Which servers it listens to.
+    pub servers: u32,
     pub shared: Arc<Shared>,
     pub node: String,
     pub prefix: String,
@@ -40,6 +42,9 @@ impl Reader {
         loop {
             self.news.borrow_and_update();
             let now = Instant::now();
+            if self.shared.lock().servers != self.servers {
+                return Err(away("the servers are others now"));
+            }
             let given_up = self.shared.given_up_at(&self.node);
             let until = match (given_up, self.underway.pop_front()) {
                 (Some(end), _) if end <= now => return Err(away("the watch was silent")),

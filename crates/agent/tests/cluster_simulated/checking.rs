@@ -1,0 +1,285 @@
+//! The checker under test: histories in short lines, and what it must find in each.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use deployer_core::store::{Change, Entry as Stored};
+use serde_json::json;
+
+use crate::simulated::checker::{End, EndOfContainer, EndOfHost, Kind, check};
+use crate::simulated::cluster::track;
+use crate::simulated::history::{Befalling, By, Deed, Entry, Purpose, Shown, What};
+use crate::simulated::registry::{Behaviour, digest};
+
+/// Three hosts with one container each, all up since the beginning, and a version to come.
+const BEGINNING: &str =
+    "0 - push 1 Serves; 0 a person create 1 web 1; 0 a is 1 Running serves; 0 b person create 1 web 1;
+    0 b is 1 Running serves; 0 c person create 1 web 1; 0 c is 1 Running serves; 9 - push 2 Serves";
+
+/// A replacement as it should be: what happens, and how many seconds after its beginning.
+const REPLACEMENT: [(u64, &str); 15] = [
+    (0, "claims web acquired"),
+    (1, "claims web stopping"),
+    (2, "us create 2 web.new-00c0ffee 2"),
+    (3, "us stop 1"),
+    (3, "is 1 Running"),
+    (4, "us end 1"),
+    (4, "is 1 Exited"),
+    (5, "us rename 1 web.old-00c0ffee"),
+    (5, "us rename 2 web"),
+    (6, "us start 2"),
+    (6, "is 2 Running"),
+    (7, "is 2 Running serves"),
+    (40, "finds 2 good"),
+    (41, "releases web"),
+    (42, "us remove 1"),
+];
+
+/// The first steps of it, on host `a`, from a second on.
+fn begun(from: u64, steps: usize) -> String {
+    let lines = REPLACEMENT.iter().take(steps).map(|(after, what)| format!("{} a {what}", from + after));
+    lines.collect::<Vec<_>>().join(";")
+}
+
+/// All of it.
+fn replaced(from: u64) -> String {
+    begun(from, REPLACEMENT.len())
+}
+
+fn entries(lines: &str) -> Vec<Entry> {
+    let lines = lines.split(';').map(str::trim).filter(|line| !line.is_empty());
+    lines.map(|line| entry(line).unwrap_or_else(|| panic!("not understood: {line}"))).collect()
+}
+
+fn entry(line: &str) -> Option<Entry> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let (at, host) = (words[0].parse().ok()?, words[1].trim_matches('-').to_owned());
+    let what = match words[2..] {
+        ["push", version, behaviour] => What::Pushed(track(1).familiar(), digest(number(version)), behaves(behaviour)?),
+        ["is", id, shown, ..] => What::Is(number(id), shows(shown)?, words.last() == Some(&"serves")),
+        ["befell", what] => What::Befell(befalls(what)?),
+        ["claims", name, phase] => What::Stored(Change::Put(stored(claim_key(&host, name), claim(&host, name, phase)))),
+        ["releases", name] => What::Stored(Change::Delete(claim_key(&host, name), 1)),
+        ["releases", name, "of", other] => What::Stored(Change::Delete(claim_key(other, name), 1)),
+        ["finds", version, opinion] => {
+            let key =
+                format!("/t/verdicts/{}/{}", URL_SAFE_NO_PAD.encode(track(1).familiar()), digest(number(version)));
+            What::Stored(Change::Put(stored(key, json!({"verdict": opinion, "node": host, "reason": "", "at": 0}))))
+        }
+        [by, deed, id, ..] => What::Done(does(by)?, number(id), deed_of(deed, &words[5..])?),
+        _ => return None,
+    };
+    Some(Entry { at: Duration::from_secs(at), host, what })
+}
+
+fn number(word: &str) -> u32 {
+    word.parse().expect("a number")
+}
+
+fn does(word: &str) -> Option<By> {
+    [("us", By::Us), ("person", By::Person), ("engine", By::Engine), ("itself", By::Itself)]
+        .into_iter()
+        .find_map(|(name, by)| (name == word).then_some(by))
+}
+
+fn deed_of(word: &str, more: &[&str]) -> Option<Deed> {
+    Some(match (word, more) {
+        ("create", [name, version, flags @ ..]) => Deed::Create(Purpose {
+            name: (*name).to_owned(),
+            track: track(1).familiar(),
+            service: track(1).familiar(),
+            limit: String::new(),
+            is_managed: !flags.contains(&"unmanaged"),
+            digest: Some(digest(number(version))),
+        }),
+        ("rename", [name]) => Deed::Rename((*name).to_owned()),
+        ("start", []) => Deed::Start,
+        ("stop", []) => Deed::Stop,
+        ("end", []) => Deed::End(1),
+        ("remove", []) => Deed::Remove,
+        _ => return None,
+    })
+}
+
+fn shows(word: &str) -> Option<Shown> {
+    let all = [Shown::Created, Shown::Running, Shown::Unhealthy, Shown::Restarting, Shown::Paused, Shown::Exited];
+    all.into_iter().find(|shown| format!("{shown:?}") == word)
+}
+
+fn behaves(word: &str) -> Option<Behaviour> {
+    [Behaviour::Serves, Behaviour::ExitsAtOnce].into_iter().find(|behaviour| format!("{behaviour:?}") == word)
+}
+
+fn befalls(word: &str) -> Option<Befalling> {
+    let all = [
+        Befalling::EngineGone,
+        Befalling::EngineBack,
+        Befalling::DaemonLeft,
+        Befalling::Reboots,
+        Befalling::LineCut,
+        Befalling::Restored,
+    ];
+    all.into_iter().find(|what| format!("{what:?}") == word)
+}
+
+fn claim_key(host: &str, name: &str) -> String {
+    format!("/t/locks/x/claim/{host}-{name}")
+}
+
+fn claim(host: &str, name: &str, phase: &str) -> serde_json::Value {
+    json!({"node": host, "boot": "1", "txn": "00c0ffee", "image": track(1), "digest": digest(2), "container": name,
+           "phase": phase, "at": 0})
+}
+
+fn stored(key: String, value: serde_json::Value) -> Stored {
+    Stored { key, value: serde_json::to_vec(&value).expect("plain"), create_revision: 1, mod_revision: 1 }
+}
+
+#[track_caller]
+fn finds(history: &[&str], end: &End, expected: &[Kind]) {
+    let mut entries: Vec<Entry> = history.iter().flat_map(|lines| entries(lines)).collect();
+    entries.sort_by_key(|entry| entry.at);
+    let found = check(&entries, end);
+    let kinds: Vec<Kind> = found.iter().map(|violation| violation.kind).collect();
+    assert_eq!(kinds, expected, "{found:#?}");
+}
+
+#[track_caller]
+fn finds_in(history: &[&str], expected: &[Kind]) {
+    finds(&[&[BEGINNING], history].concat(), &End::default(), expected);
+}
+
+#[test]
+fn a_replacement_as_it_should_be_is_nothing_to_speak_of() {
+    finds_in(&[&replaced(10)], &[]);
+}
+
+#[test]
+fn no_stop_while_another_is_down_that_everybody_could_know_of() {
+    finds_in(&["4 b is 1 Unhealthy", &replaced(10)], &[Kind::TwoDown]);
+    finds_in(&["4 b is 1 Restarting", &replaced(10)], &[Kind::TwoDown]);
+    finds_in(&["7 b is 1 Unhealthy", &replaced(10)], &[]);
+    finds_in(&["4 b is 1 Unhealthy; 12 b is 1 Running serves", &replaced(10)], &[]);
+}
+
+#[test]
+fn news_of_a_host_that_was_struck_takes_longer() {
+    let late = &replaced(90);
+    finds_in(&["4 b befell LineCut; 4 b is 1 Unhealthy", &replaced(10)], &[]);
+    finds_in(&["4 b befell LineCut; 4 b is 1 Unhealthy", late], &[Kind::TwoDown]);
+    finds_in(&["4 b befell EngineGone; 4 b engine end 1; 4 b is 1 Exited", late], &[Kind::TwoDown]);
+}
+
+#[test]
+fn what_is_stopped_or_left_to_itself_is_not_counted() {
+    finds_in(&["4 b person stop 1; 4 b is 1 Exited", &replaced(10)], &[]);
+    finds_in(&["4 b itself end 1; 4 b is 1 Exited", &replaced(10)], &[]);
+    finds_in(&["3 b befell DaemonLeft; 4 b is 1 Unhealthy", &replaced(10)], &[]);
+}
+
+#[test]
+fn what_another_replacement_has_stopped_is_down_at_once() {
+    let other = "11 b claims web acquired; 12 b claims web stopping; 13 b us stop 1; 13 b is 1 Running";
+    finds_in(&[&replaced(10), other], &[Kind::TwoDown]);
+}
+
+#[test]
+fn a_machine_that_reboots_is_down() {
+    let reboot = "1 b befell Reboots; 1 b befell DaemonLeft; 1 b befell EngineGone; 1 b engine end 1; 1 b is 1 Exited";
+    let late = "90 a claims web acquired; 91 a claims web stopping; 92 a us stop 1; 92 a is 1 Running";
+    finds_in(&[reboot, late], &[Kind::DownAtReboot]);
+}
+
+#[test]
+fn no_stop_without_a_claim_past_its_fence() {
+    finds_in(&["10 a us stop 1"], &[Kind::Unfenced]);
+    finds_in(&["9 a claims web acquired; 10 a us stop 1"], &[Kind::Unfenced]);
+    finds_in(&["9 - befell Restored; 10 a us stop 1"], &[]);
+}
+
+#[test]
+fn a_claim_past_its_fence_is_its_own_hosts() {
+    finds_in(&["10 a claims web acquired; 11 b releases web of a"], &[]);
+    finds_in(&["10 a claims web stopping; 11 b releases web of a"], &[Kind::ClaimStolen]);
+}
+
+#[test]
+fn nobody_but_a_person_removes_the_last_of_a_name() {
+    finds_in(&["10 a us remove 1"], &[Kind::Vanished]);
+    finds_in(&["10 a person remove 1"], &[]);
+}
+
+#[test]
+fn what_a_person_stopped_stays_stopped() {
+    let stopped = "10 a person stop 1; 10 a is 1 Exited";
+    finds_in(&[stopped, "11 a us start 1"], &[]);
+    finds_in(&[stopped, "13 a us start 1"], &[Kind::Resurrected]);
+    finds_in(&[stopped, "12 a person start 1; 13 a us stop 1; 14 a us start 1"], &[]);
+    finds_in(&[stopped, "12 a engine start 1; 14 a us start 1"], &[]);
+    let candidate = "20 a person stop 2; 20 a is 2 Exited; 30 a us start 1";
+    finds_in(&[&begun(10, 12), candidate], &[Kind::Resurrected]);
+}
+
+#[test]
+fn bad_is_what_failed_by_itself() {
+    let candidate = "10 a us create 2 web.new-00c0ffee 2; 10 a us start 2; 10 a is 2 Running";
+    finds_in(&[candidate, "11 a is 2 Running serves; 20 a finds 2 bad"], &[Kind::FalseBad]);
+    finds_in(&[candidate, "11 a person end 2; 20 a finds 2 bad"], &[Kind::FalseBad]);
+    finds_in(&[candidate, "11 a engine end 2; 20 a finds 2 bad"], &[Kind::FalseBad]);
+    finds_in(&[candidate, "11 a itself end 2; 20 a finds 2 bad"], &[]);
+    finds_in(&[candidate, "11 a is 2 Running serves; 12 a is 2 Unhealthy; 20 a finds 2 bad"], &[]);
+    finds_in(&[candidate, "20 a finds 2 bad"], &[]);
+    finds_in(&[candidate, "13 a finds 2 bad"], &[Kind::FalseBad]);
+    finds_in(&[candidate, "11 a itself end 2; 20 b finds 2 bad"], &[Kind::FalseBad]);
+}
+
+#[test]
+fn a_verdict_has_a_ground_and_stands() {
+    finds_in(&["5 - push 3 ExitsAtOnce; 10 a finds 3 good"], &[Kind::FalseGood]);
+    let candidate = "10 a us create 2 web.new-00c0ffee 2; 10 a us start 2; 11 a itself end 2";
+    finds_in(&[candidate, "12 a finds 2 bad; 13 b finds 2 good"], &[Kind::VerdictChanged]);
+}
+
+#[test]
+fn nothing_goes_back_without_a_ground() {
+    finds_in(&[&replaced(10), "60 a us create 3 web.new-00c0ffe1 1"], &[Kind::Downgraded]);
+    finds_in(&[&replaced(10), "59 - push 1 Serves; 60 a us create 3 web.new-00c0ffe1 1"], &[]);
+}
+
+#[test]
+fn what_is_not_opted_in_is_not_touched() {
+    finds_in(&["5 a person create 9 theirs 1 unmanaged; 6 a us rename 9 web-9"], &[Kind::Trespass]);
+}
+
+fn ends_with(name: &str, version: u32, shown: Shown, id: u32) -> End {
+    let (id, number, name) = (id.to_string(), id, name.to_owned());
+    let containers = vec![EndOfContainer { id, number, name, digest: Some(digest(version)), shown }];
+    End { hosts: vec![EndOfHost { host: "a".into(), journals: Vec::new(), containers }], ..End::default() }
+}
+
+#[test]
+fn in_the_end_everything_is_as_somebody_wants_it() {
+    let history = replaced(10);
+    let all = [BEGINNING, history.as_str()];
+    finds(&all, &ends_with("web", 2, Shown::Running, 2), &[]);
+    finds(&all, &ends_with("web", 1, Shown::Running, 1), &[Kind::NotConverged]);
+    finds(&all, &ends_with("web.new-00c0ffee", 2, Shown::Created, 2), &[Kind::LeftOver]);
+    let mut end = ends_with("web", 2, Shown::Running, 2);
+    end.left.push("/t/locks/x/claim/0".to_owned());
+    end.hosts[0].journals.push("00c0ffee".to_owned());
+    finds(&all, &end, &[Kind::LeftOver, Kind::LeftOver]);
+    let mut end = ends_with("web", 1, Shown::Running, 1);
+    end.said.insert("1".to_owned(), ("failed_here".to_owned(), "no room".to_owned()));
+    finds(&all, &end, &[]);
+}
+
+/// An engine that died while the replacement was under way leaves nothing that runs; that is ours to mend.
+#[test]
+fn what_a_replacement_stopped_runs_in_the_end() {
+    let dies = "20 a befell EngineGone; 21 a engine end 2; 21 a is 2 Exited; 22 a befell EngineBack; 60 a releases web";
+    let end = ends_with("web", 2, Shown::Exited, 2);
+    finds(&[BEGINNING, &begun(10, 12), dies], &end, &[Kind::Lost]);
+    let later = dies.replace("20", "70").replace("21", "71").replace("22", "72").replace("60 a releases web", "");
+    finds(&[BEGINNING, &replaced(10), &later], &end, &[]);
+}

@@ -1,0 +1,76 @@
+//! The rules of what is thought of versions: a verdict has its ground and stands, and nothing goes back without one. And
+//! that of claims: past the fence nobody else ends them.
+
+use std::time::Duration;
+
+use deployer_core::image::Digest;
+use deployer_core::record::{Opinion, Verdict};
+use deployer_core::store::Change;
+
+use super::super::history::{By, Deed, Entry, Purpose, What, instance_of, transition_of};
+use super::super::registry::Behaviour;
+use super::Kind;
+use super::replay::{Replay, verdict_of};
+
+/// After so long a container that never served has missed its gate: the label of all simulated containers.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Looks at what is written or made before it has any effect.
+pub fn check(replay: &Replay, entry: &Entry, report: &mut impl FnMut(Kind, String)) {
+    match &entry.what {
+        What::Stored(Change::Put(written)) => {
+            let verdict = serde_json::from_slice::<Verdict>(&written.value);
+            if let (Some((service, digest)), Ok(verdict)) = (verdict_of(&written.key), verdict) {
+                judge(replay, entry, &service, &digest, &verdict, report);
+            }
+        }
+        What::Stored(Change::Delete(key, _)) => {
+            if let Some(claim) = replay.claims.get(key).filter(|claim| claim.is_past_fence && claim.host != entry.host)
+            {
+                report(Kind::ClaimStolen, format!("the claim of {} on {}", claim.container, claim.host));
+            }
+        }
+        What::Done(By::Us, _, Deed::Create(purpose)) => look_back(replay, &entry.host, purpose, report),
+        _ => {}
+    }
+}
+
+fn judge(
+    replay: &Replay,
+    entry: &Entry,
+    service: &str,
+    digest: &Digest,
+    verdict: &Verdict,
+    report: &mut impl FnMut(Kind, String),
+) {
+    let text = || format!("{digest} is {:?} for {service}: {}", verdict.verdict, verdict.reason);
+    let before = replay.verdicts.get(&(service.to_owned(), digest.clone()));
+    if before.is_some_and(|before| *before != verdict.verdict) {
+        report(Kind::VerdictChanged, text());
+    }
+    let own = replay.containers.iter().filter(|((host, _), _)| *host == entry.host).map(|(_, container)| container);
+    let mut candidates = own.filter(|c| c.made_by == By::Us && c.purpose.digest.as_ref() == Some(digest));
+    let has_failed = candidates.any(|c| c.has_failed || c.never_served(entry.at, PATIENCE));
+    let behaviour = replay.behaviours.get(digest);
+    let cannot_serve =
+        |b: &Behaviour| matches!(b, Behaviour::ExitsAtOnce | Behaviour::NeverListens | Behaviour::StartRefused);
+    match verdict.verdict {
+        Opinion::Bad if !has_failed => report(Kind::FalseBad, text()),
+        Opinion::Good if behaviour.is_some_and(cannot_serve) => report(Kind::FalseGood, text()),
+        _ => {}
+    }
+}
+
+/// Whether a candidate is older than what it is to take the place of.
+fn look_back(replay: &Replay, host: &str, purpose: &Purpose, report: &mut impl FnMut(Kind, String)) {
+    let name = instance_of(&purpose.name);
+    let predecessor = replay.bodies(host, name).map(|(_, body)| body).find(|body| transition_of(&body.name).is_none());
+    let runs = predecessor.and_then(|body| body.purpose.digest.as_ref());
+    let (Some(runs), Some(candidate)) = (runs, &purpose.digest) else { return };
+    let is_bad = replay.verdicts.get(&(purpose.service.clone(), runs.clone())) == Some(&Opinion::Bad);
+    let tags = replay.tags.get(&purpose.track).map(Vec::as_slice).unwrap_or_default();
+    let last = |digest: &Digest| tags.iter().rposition(|tag| tag == digest);
+    if !is_bad && last(candidate) < last(runs) {
+        report(Kind::Downgraded, format!("{name} from {runs} to {candidate}"));
+    }
+}

@@ -1,0 +1,159 @@
+//! The state of a cluster at a moment of its history.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use deployer_core::availability::Limit;
+use deployer_core::image::Digest;
+use deployer_core::record::Opinion;
+
+use super::super::history::{By, Purpose, Shown, instance_of};
+use super::super::registry::Behaviour;
+
+/// Everything that is known.
+#[derive(Default)]
+pub struct Replay {
+    pub hosts: BTreeMap<String, Host>,
+    pub containers: BTreeMap<(String, u32), Container>,
+    pub instances: BTreeMap<(String, String), Instance>,
+    /// Claims by key.
+    pub claims: BTreeMap<String, Claimed>,
+    /// Verdicts by service and digest.
+    pub verdicts: BTreeMap<(String, Digest), Opinion>,
+    /// What each tag pointed to, the last at the end.
+    pub tags: BTreeMap<String, Vec<Digest>>,
+    pub behaviours: BTreeMap<Digest, Behaviour>,
+    /// When the store was last put back to an older state.
+    pub restored: Option<Duration>,
+    /// When something last befell the whole cluster.
+    pub troubled: Option<Duration>,
+}
+
+/// A host.
+#[derive(Default)]
+pub struct Host {
+    /// The host whose name its daemon bears, too.
+    pub twin_of: Option<String>,
+    pub troubled: Option<Duration>,
+    pub is_engine_gone: bool,
+    /// Its daemon was stopped by a person, and nobody looks after its containers.
+    pub has_left: bool,
+    pub is_rebooting: bool,
+}
+
+/// A container, as long as it exists and after.
+pub struct Container {
+    pub name: String,
+    pub purpose: Purpose,
+    pub made_by: By,
+    pub made: Duration,
+    pub shown: Shown,
+    pub serves: bool,
+    pub is_removed: bool,
+    /// Who last started it, and when.
+    pub started: Option<(By, Duration)>,
+    pub ended: Option<(By, Duration)>,
+    pub has_served: bool,
+    /// It failed in a life that this system began: it exited by itself, or fell ill.
+    pub has_failed: bool,
+}
+
+impl Container {
+    /// Whether a life that this system began came to nothing, by now or by its end.
+    pub fn never_served(&self, now: Duration, patience: Duration) -> bool {
+        let begun = self.started.filter(|(by, _)| *by == By::Us);
+        let until = self.ended.map_or(now, |(_, at)| at);
+        begun.is_some_and(|(_, at)| !self.has_served && until >= at + patience)
+    }
+}
+
+/// What a person wants of an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Will {
+    #[default]
+    Runs,
+    Stopped,
+    Paused,
+    Removed,
+}
+
+/// The container of a name on a host, whichever that is at the moment.
+#[derive(Default)]
+pub struct Instance {
+    pub purpose: Option<Purpose>,
+    pub is_up: bool,
+    pub down_since: Option<Duration>,
+    /// A replacement has stopped it, and nothing of it has served since.
+    pub in_transition: bool,
+    /// A replacement has stopped it, and has not ended with something that serves.
+    pub is_owed: bool,
+    /// Whether it was meant to run when its engine went.
+    pub was_meant: bool,
+    pub will: Will,
+    pub willed: Duration,
+    /// The person spoke when it was too late: past the fence, and before the daemon's own stop had done its work.
+    pub is_too_late: bool,
+}
+
+/// A claim.
+pub struct Claimed {
+    /// The host that wrote it.
+    pub host: String,
+    pub container: String,
+    pub at: Duration,
+    pub is_past_fence: bool,
+}
+
+impl Replay {
+    /// The instance of a container.
+    pub fn instance(&self, host: &str, id: u32) -> Option<(&Container, &Instance)> {
+        let container = self.containers.get(&(host.to_owned(), id))?;
+        Some((container, self.instances.get(&key(host, &container.name))?))
+    }
+
+    /// The containers of an instance that exist, with their numbers.
+    pub fn bodies<'a>(&'a self, host: &'a str, name: &'a str) -> impl Iterator<Item = (u32, &'a Container)> {
+        let own = self.containers.range((host.to_owned(), 0)..=(host.to_owned(), u32::MAX));
+        let of_it = move |container: &&Container| !container.is_removed && instance_of(&container.name) == name;
+        own.map(|((_, id), container)| (*id, container)).filter(move |(_, container)| of_it(container))
+    }
+
+    /// The claim of an instance of a host.
+    pub fn claim(&self, host: &str, name: &str) -> Option<&Claimed> {
+        self.claims.values().find(|claim| claim.host == host && claim.container == name)
+    }
+
+    /// When something last befell a host, or everybody.
+    pub fn troubled(&self, host: &str) -> Option<Duration> {
+        self.hosts.get(host).and_then(|host| host.troubled).max(self.troubled)
+    }
+
+    /// Whether an instance is one that should be up: what is stopped, created or paused is not.
+    pub fn is_meant(&self, host: &str, name: &str) -> bool {
+        let Some(instance) = self.instances.get(&(host.to_owned(), name.to_owned())) else { return false };
+        let is_gone = self.hosts.get(host).is_some_and(|host| host.is_engine_gone);
+        let is_shown =
+            |container: &Container| matches!(container.shown, Shown::Running | Shown::Unhealthy | Shown::Restarting);
+        let by_engine = if is_gone { instance.was_meant } else { self.bodies(host, name).any(|(_, c)| is_shown(c)) };
+        instance.will == Will::Runs && (by_engine || instance.in_transition)
+    }
+
+    /// How many of a service may be down.
+    pub fn limit(purpose: &Purpose, total: usize) -> usize {
+        Limit::parse(&purpose.limit).unwrap_or_default().of(total)
+    }
+}
+
+/// Service and digest of a verdict's key.
+pub fn verdict_of(key: &str) -> Option<(String, Digest)> {
+    let (service, digest) = key.split_once("/verdicts/")?.1.split_once('/')?;
+    let service = String::from_utf8(URL_SAFE_NO_PAD.decode(service).ok()?).ok()?;
+    Some((service, Digest::parse(digest).ok()?))
+}
+
+/// The place of the instance of a container's name.
+pub fn key(host: &str, name: &str) -> (String, String) {
+    (host.to_owned(), instance_of(name).to_owned())
+}

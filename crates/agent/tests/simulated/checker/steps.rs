@@ -1,0 +1,219 @@
+//! How each entry of a history changes the state.
+
+use std::time::Duration;
+
+use deployer_core::record::Verdict;
+use deployer_core::slot::{Claim, ClaimPhase};
+use deployer_core::store::Change;
+
+use super::super::history::{Befalling, By, Deed, Entry, Purpose, Shown, What, instance_of, transition_of};
+use super::replay::{Claimed, Container, Instance, Replay, Will, key, verdict_of};
+
+impl Replay {
+    /// Takes in what happened.
+    pub fn step(&mut self, entry: &Entry) {
+        let (host, at) = (entry.host.as_str(), entry.at);
+        match &entry.what {
+            What::Done(by, id, deed) => self.done(host, at, *by, *id, deed),
+            What::Is(id, shown, serves) => {
+                if let Some(container) = self.containers.get_mut(&(host.to_owned(), *id)) {
+                    (container.shown, container.serves) = (*shown, *serves);
+                    container.has_served |= *serves;
+                    container.has_failed |= *shown == Shown::Unhealthy;
+                    let name = container.name.clone();
+                    self.look(host, at, &name);
+                }
+            }
+            What::Befell(what) => self.befell(host, at, what),
+            What::Stored(change) => self.stored(host, at, change),
+            What::Pushed(track, digest, behaviour) => {
+                self.tags.entry(track.clone()).or_default().push(digest.clone());
+                self.behaviours.insert(digest.clone(), *behaviour);
+            }
+            What::Told(_) => {}
+        }
+    }
+
+    fn done(&mut self, host: &str, at: Duration, by: By, id: u32, deed: &Deed) {
+        if let Deed::Create(purpose) = deed {
+            self.create(host, at, by, id, purpose);
+            return;
+        }
+        let Some(container) = self.containers.get_mut(&(host.to_owned(), id)) else { return };
+        let name = container.name.clone();
+        match deed {
+            Deed::Start => {
+                (container.started, container.ended) = (Some((by, at)), None);
+                container.has_served = false;
+            }
+            Deed::End(_) => {
+                container.ended = Some((by, at));
+                container.has_failed |= by == By::Itself && container.started.is_some_and(|(by, _)| by != By::Person);
+            }
+            Deed::Rename(new) => container.name.clone_from(new),
+            Deed::Remove => container.is_removed = true,
+            Deed::Create(_) | Deed::Stop | Deed::Pause | Deed::Unpause => {}
+        }
+        let is_taken_down = *deed == Deed::Stop && by == By::Us;
+        self.will(host, at, by, id, &name, deed);
+        if let Some(instance) = self.instances.get_mut(&key(host, &name)).filter(|_| is_taken_down) {
+            instance.in_transition |= instance.will == Will::Runs;
+            instance.is_owed |= instance.will == Will::Runs;
+        }
+        // How it is after anything else is told by the next entry.
+        if matches!(deed, Deed::Remove | Deed::Rename(_)) {
+            self.look(host, at, &name);
+        }
+        if let Deed::Rename(new) = deed {
+            self.look(host, at, new);
+        }
+    }
+
+    fn create(&mut self, host: &str, at: Duration, by: By, id: u32, purpose: &Purpose) {
+        self.hosts.entry(host.to_owned()).or_default();
+        let container = Container {
+            name: purpose.name.clone(),
+            purpose: purpose.clone(),
+            made_by: by,
+            made: at,
+            shown: Shown::Created,
+            serves: false,
+            is_removed: false,
+            started: None,
+            ended: None,
+            has_served: false,
+            has_failed: false,
+        };
+        self.containers.insert((host.to_owned(), id), container);
+        let instance = self.instances.entry(key(host, &purpose.name)).or_default();
+        instance
+            .purpose
+            .get_or_insert_with(|| Purpose { name: instance_of(&purpose.name).to_owned(), ..purpose.clone() });
+        if by == By::Person {
+            (instance.will, instance.willed, instance.is_too_late) = (Will::Runs, at, false);
+        }
+    }
+
+    /// What a deed says of what a person wants.
+    fn will(&mut self, host: &str, at: Duration, by: By, id: u32, name: &str, deed: &Deed) {
+        if by == By::Engine && *deed == Deed::Start {
+            // A policy of the person's own: what was stopped by hand comes up again.
+            self.set_will(host, at, name, Will::Runs, false);
+            return;
+        }
+        if by != By::Person || transition_of(name).is_some() {
+            return;
+        }
+        let container = &self.containers[&(host.to_owned(), id)];
+        let claimed = self.claim(host, instance_of(name)).map(|claim| claim.at);
+        let is_too_late = claimed.is_some_and(|claimed| container.made < claimed || container.started.is_none());
+        match deed {
+            Deed::Start | Deed::Unpause => self.set_will(host, at, name, Will::Runs, false),
+            Deed::Stop => self.set_will(host, at, name, Will::Stopped, is_too_late),
+            Deed::Pause => self.set_will(host, at, name, Will::Paused, is_too_late),
+            Deed::Remove => self.set_will(host, at, name, Will::Removed, is_too_late),
+            Deed::Rename(new) => {
+                let before = self.instances.get(&key(host, name)).map_or(Will::Runs, |instance| instance.will);
+                let purpose = Purpose { name: new.clone(), ..self.containers[&(host.to_owned(), id)].purpose.clone() };
+                self.set_will(host, at, name, Will::Removed, is_too_late);
+                self.instances.entry(key(host, new)).or_default().purpose = Some(purpose);
+                self.set_will(host, at, new, before, false);
+            }
+            Deed::Create(_) | Deed::End(_) => {}
+        }
+    }
+
+    fn set_will(&mut self, host: &str, at: Duration, name: &str, will: Will, is_too_late: bool) {
+        if let Some(instance) = self.instances.get_mut(&key(host, name)) {
+            (instance.will, instance.willed, instance.is_too_late) = (will, at, is_too_late);
+            if will != Will::Runs {
+                (instance.in_transition, instance.is_owed) = (false, false);
+            }
+        }
+    }
+
+    /// Finds out anew whether an instance is up.
+    fn look(&mut self, host: &str, at: Duration, name: &str) {
+        let key = key(host, name);
+        let in_transition = self.instances.get(&key).is_some_and(|instance| instance.in_transition);
+        let is_up = |c: &Container| c.shown == Shown::Running && (c.serves || !in_transition);
+        let is_up = self.bodies(host, instance_of(name)).any(|(_, container)| is_up(container));
+        let has_claim = self.claim(host, instance_of(name)).is_some();
+        let Some(instance) = self.instances.get_mut(&key) else { return };
+        if is_up {
+            (instance.in_transition, instance.down_since) = (false, None);
+            instance.is_owed &= has_claim;
+        } else if instance.down_since.is_none() {
+            instance.down_since = Some(at);
+        }
+        instance.is_up = is_up;
+    }
+
+    fn befell(&mut self, host: &str, at: Duration, what: &Befalling) {
+        if *what == Befalling::EngineGone {
+            self.remember_who_was_meant(host);
+        }
+        if *what == Befalling::Restored {
+            self.restored = Some(at);
+            self.verdicts.clear();
+            for (_, claim) in std::mem::take(&mut self.claims) {
+                self.is_released(&claim);
+            }
+        }
+        if host.is_empty() {
+            self.troubled = Some(at);
+            return;
+        }
+        let host = self.hosts.entry(host.to_owned()).or_default();
+        host.troubled = Some(at);
+        match what {
+            Befalling::EngineGone => host.is_engine_gone = true,
+            Befalling::EngineBack => host.is_engine_gone = false,
+            Befalling::DaemonLeft => host.has_left = true,
+            Befalling::Reboots => host.is_rebooting = true,
+            Befalling::DaemonStarted => (host.has_left, host.is_rebooting) = (false, false),
+            Befalling::TwinOf(original) => host.twin_of = Some(original.clone()),
+            _ => {}
+        }
+    }
+
+    fn remember_who_was_meant(&mut self, host: &str) {
+        let names: Vec<String> =
+            self.instances.keys().filter(|(on, _)| on == host).map(|(_, name)| name.clone()).collect();
+        for name in names {
+            let is_meant = self.is_meant(host, &name);
+            self.instances.get_mut(&(host.to_owned(), name)).expect("just listed").was_meant = is_meant;
+        }
+    }
+
+    fn stored(&mut self, writer: &str, at: Duration, change: &Change) {
+        match change {
+            Change::Put(entry) => {
+                if let Some(place) = verdict_of(&entry.key)
+                    && let Ok(verdict) = serde_json::from_slice::<Verdict>(&entry.value)
+                {
+                    self.verdicts.insert(place, verdict.verdict);
+                } else if let Ok(claim) = serde_json::from_slice::<Claim>(&entry.value) {
+                    let (host, container) = (writer.to_owned(), claim.container);
+                    let fresh = Claimed { host, container, at, is_past_fence: false };
+                    let claimed = self.claims.entry(entry.key.clone()).or_insert(fresh);
+                    claimed.is_past_fence = claim.phase == ClaimPhase::Stopping;
+                }
+            }
+            Change::Delete(key, _) => {
+                if let Some(place) = verdict_of(key) {
+                    self.verdicts.remove(&place);
+                } else if let Some(claim) = self.claims.remove(key) {
+                    self.is_released(&claim);
+                }
+            }
+        }
+    }
+
+    fn is_released(&mut self, claim: &Claimed) {
+        let instance = self.instances.get_mut(&(claim.host.clone(), claim.container.clone()));
+        if let Some(instance) = instance.filter(|instance| instance.is_up) {
+            instance.is_owed = false;
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! The rules of a stop: the service can spare the instance, and a claim past its fence stands for it.
+
+use std::time::Duration;
+
+use super::super::history::{By, Deed, Entry, Shown, What, instance_of};
+use super::replay::{Claimed, Host, Instance, Replay};
+use super::{Kind, NEWS, NEWS_FROM_TROUBLE};
+
+/// Looks at a stop before it has any effect.
+pub fn check(replay: &Replay, entry: &Entry, report: &mut impl FnMut(Kind, String)) {
+    let What::Done(By::Us, id, Deed::Stop) = entry.what else { return };
+    let host = entry.host.as_str();
+    let Some((container, instance)) = replay.instance(host, id) else { return };
+    let name = instance_of(&container.name);
+    let mut bodies = replay.bodies(host, name);
+    let another_serves = bodies.any(|(other, body)| other != id && body.shown == Shown::Running && body.serves);
+    if !instance.is_up || instance.in_transition || another_serves || is_store_not_to_be_believed(replay, entry.at) {
+        return;
+    }
+    let claim = replay.claim(host, name);
+    if !claim.is_some_and(|claim| claim.is_past_fence) {
+        let what = if claim.is_some() { "a claim that is not past its fence" } else { "no claim" };
+        report(Kind::Unfenced, format!("{name} was stopped with {what}"));
+    }
+    let Some(claim) = claim else { return };
+    if let Some((kind, text)) = cannot_be_spared(replay, host, name, claim) {
+        report(kind, text);
+    }
+}
+
+/// After a restore nobody knows what was claimed before, until everybody has spoken again.
+fn is_store_not_to_be_believed(replay: &Replay, now: Duration) -> bool {
+    replay.restored.is_some_and(|restored| now < restored + NEWS_FROM_TROUBLE)
+}
+
+fn cannot_be_spared(replay: &Replay, host: &str, name: &str, claim: &Claimed) -> Option<(Kind, String)> {
+    let purpose = replay.instances[&(host.to_owned(), name.to_owned())].purpose.as_ref()?;
+    let is_of_service = |instance: &Instance| instance.purpose.as_ref().is_some_and(|p| p.service == purpose.service);
+    let all: Vec<(&(String, String), &Instance)> = replay
+        .instances
+        .iter()
+        .filter(|(_, instance)| is_of_service(instance))
+        .filter(|((host, name), _)| counts(&replay.hosts[host]) && replay.is_meant(host, name))
+        .collect();
+    let is_other = |place: &(String, String)| (place.0.as_str(), place.1.as_str()) != (host, name);
+    let down: Vec<_> = all
+        .iter()
+        .filter(|(place, instance)| is_other(place) && !instance.is_up)
+        .filter(|(place, instance)| instance.in_transition || could_be_known(replay, &place.0, instance, claim.at))
+        .collect();
+    if down.len() < Replay::limit(purpose, all.len()) {
+        return None;
+    }
+    let at_reboot = down.iter().any(|((host, _), _)| replay.hosts[host].is_rebooting);
+    let kind = if at_reboot { Kind::DownAtReboot } else { Kind::TwoDown };
+    let down: Vec<String> = down.iter().map(|((host, name), _)| format!("{name} on {host}")).collect();
+    let claimed = claim.at.as_secs_f64();
+    Some((kind, format!("{name} was stopped, claimed at {claimed:.3}, while {} was down", down.join(", "))))
+}
+
+/// Whether the instances of a host are counted. Whoever stops a daemon knows that nobody looks after its containers; a
+/// machine that goes down as a whole is another matter.
+fn counts(host: &Host) -> bool {
+    host.twin_of.is_none() && (!host.has_left || host.is_rebooting)
+}
+
+/// Whether whoever claimed at a moment could know that an instance was down.
+fn could_be_known(replay: &Replay, host: &str, instance: &Instance, claimed: Duration) -> bool {
+    let Some(since) = instance.down_since else { return false };
+    let latest = match replay.troubled(host) {
+        Some(troubled) if troubled + NEWS_FROM_TROUBLE > since => since.max(troubled) + NEWS_FROM_TROUBLE,
+        _ => since + NEWS,
+    };
+    latest <= claimed
+}

@@ -1,0 +1,34 @@
+//! The rules of what people want: nothing of theirs is touched, nothing that they stopped is started, nothing vanishes.
+
+use super::super::history::{By, Deed, Entry, What, instance_of};
+use super::replay::{Replay, Will};
+use super::{Kind, NEWS_OF_A_PERSON};
+
+/// Looks at a deed before it has any effect.
+pub fn check(replay: &Replay, entry: &Entry, report: &mut impl FnMut(Kind, String)) {
+    let What::Done(By::Us, id, deed) = &entry.what else { return };
+    let host = entry.host.as_str();
+    if let Deed::Create(purpose) = deed {
+        if !purpose.is_managed {
+            report(Kind::Trespass, format!("{} was created", purpose.name));
+        }
+        return;
+    }
+    let Some((container, instance)) = replay.instance(host, *id) else { return };
+    let name = instance_of(&container.name);
+    if !container.purpose.is_managed {
+        report(Kind::Trespass, format!("{}: {deed:?}", container.name));
+    }
+    let is_known = entry.at > instance.willed + NEWS_OF_A_PERSON && !instance.is_too_late;
+    if *deed == Deed::Start && instance.will != Will::Runs && is_known {
+        let (will, willed) = (instance.will, instance.willed.as_secs_f64());
+        report(
+            Kind::Resurrected,
+            format!("{} was started, and a person wants it {will:?} since {willed:.3}", container.name),
+        );
+    }
+    let is_last = replay.bodies(host, name).all(|(other, _)| other == *id);
+    if *deed == Deed::Remove && is_last && instance.will != Will::Removed {
+        report(Kind::Vanished, format!("{} was the last of {name}", container.name));
+    }
+}
