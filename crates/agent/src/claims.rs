@@ -10,8 +10,8 @@ use deployer_store::StoreError;
 use crate::ledger::{Read, readable};
 use crate::world::{Settings, World};
 
-/// Ends the dead claims among these entries, which were listed at one revision with their holds. Whether any ended. A
-/// daemon that is not registered ends none: another may bear its name.
+/// Ends the dead claims among these entries, whose holds were listed at the same revision or a later one: a claim that has
+/// moved on since is not ended. Whether any ended. A daemon that is not registered ends none: another may bear its name.
 ///
 /// # Errors
 /// [`StoreError`] if the store does not answer.

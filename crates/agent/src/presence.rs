@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use deployer_core::backoff::Backoff;
 use deployer_core::node::{Claimant, Sign, claimant};
+use deployer_core::slot::Scope;
 use deployer_core::store::{Compare, LeaseId, Txn};
 use deployer_store::StoreError;
 
@@ -103,13 +104,25 @@ async fn end_dead_claims(world: &World) -> Result<(), StoreError> {
     claims::end_dead(world, &entries).await.map(drop)
 }
 
+/// The same now and then, without the tickets of everybody who waits in the one line of a cluster.
+async fn end_dead_claims_again(world: &World) -> Result<(), StoreError> {
+    let (store, keys) = (&world.store, &world.keys);
+    let Scope::Cluster = world.settings.scope else { return end_dead_claims(world).await };
+    let scope = Scope::Cluster.name("");
+    let (mut entries, _) = store.list(&keys.claims(&scope)).await?;
+    if !entries.is_empty() {
+        entries.extend(store.list(&keys.holds(&scope)).await?.0);
+    }
+    claims::end_dead(world, &entries).await.map(drop)
+}
+
 /// Gives signs until the lease has ended. A store that does not answer may still keep the lease.
 async fn keep(world: &World, lease: LeaseId) {
     loop {
         tokio::time::sleep(SIGN).await;
         match world.store.keep_alive(lease).await {
             // Where nobody waits for a slot, nobody else would end what its holder left.
-            Ok(()) => trouble(world, end_dead_claims(world).await.err().map(|error| error.to_string())),
+            Ok(()) => trouble(world, end_dead_claims_again(world).await.err().map(|error| error.to_string())),
             Err(StoreError::LeaseGone) => {
                 absent(world, "the lease has ended; it is granted anew".to_owned());
                 return;

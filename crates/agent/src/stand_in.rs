@@ -104,7 +104,6 @@ pub async fn fixture() -> Fixture {
     presence::register(&world).await.expect("the store").expect("nobody else bears the name");
     // Registering has rung the bell, which a test may want to hear for another reason.
     world.bell.notified().await;
-    world.instances.send_replace(Some(BTreeMap::new()));
     // The instance that `replacement` replaces, as a look around would have registered it.
     let instance = Instance { node: "a".into(), image: track(), container: "web".into(), off: false };
     let txn = Txn::new().put(world.keys.instance("web", "a", "web"), &instance);
@@ -168,7 +167,7 @@ pub fn replacement() -> Replacement {
         limit: Limit::default(),
         runs: 1,
         settings: String::new(),
-        grounds: Grounds { record: 0, service: "web".into(), verdict: 0, halt: 0 },
+        grounds: Grounds { record: 0, service: "web".into(), verdict: 0, halt: 0, retry: 0 },
     };
     Replacement::new("00c0ffee".into(), facts)
 }

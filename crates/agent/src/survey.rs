@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use deployer_core::image::{Digest, Track};
-use deployer_core::policy::{LabelError, Policy};
+use deployer_core::policy::{ADOPTED, LabelError, Policy};
 use deployer_core::replacement::is_transitional;
 use deployer_engine::mirror::{Container, Health};
 use deployer_engine::{EngineError, ImageSummary};
@@ -32,6 +32,11 @@ impl Surveyed {
         named.unwrap_or_else(|| track.to_string())
     }
 
+    /// What was adopted from the first of its predecessors, if it was made by a replacement of that.
+    pub fn adopted(&self) -> Option<Digest> {
+        Digest::parse(self.summary.labels.get(ADOPTED)?).ok()
+    }
+
     /// Whether it runs and is not unhealthy.
     pub fn is_up(&self) -> bool {
         self.summary.state == "running" && self.summary.health != Some(Health::Unhealthy)
@@ -51,6 +56,9 @@ pub struct Survey {
     pub unfinished: Vec<Arc<Container>>,
     /// All images.
     pub images: Vec<Arc<ImageSummary>>,
+    /// What each track's tag named here when this node last saw or set it, before these images were looked at: what it set
+    /// since is not in them.
+    known_tags: BTreeMap<Track, Option<String>>,
 }
 
 impl Survey {
@@ -59,14 +67,15 @@ impl Survey {
     /// # Errors
     /// [`EngineError`] if the engine is not heard.
     pub async fn of(world: &World) -> Result<Self, EngineError> {
-        let snapshot = world.mirror.current().await?;
+        let known_tags = world.memory().local_tags.clone();
+        let snapshot = world.engine_mirror.current().await?;
         let (unfinished, lasting): (Vec<_>, Vec<_>) =
             snapshot.containers.values().cloned().partition(|container| is_transitional(&container.name));
         let containers = lasting.into_iter();
         let containers = containers.map(|summary| Surveyed { policy: Policy::of_labels(&summary.labels), summary });
         let mut containers: Vec<Surveyed> = containers.collect();
         containers.sort_by(|a, b| a.summary.name.cmp(&b.summary.name));
-        Ok(Self { containers, unfinished, images: snapshot.images.values().cloned().collect() })
+        Ok(Self { containers, unfinished, images: snapshot.images.values().cloned().collect(), known_tags })
     }
 
     /// The container of a name.
@@ -107,6 +116,25 @@ impl Survey {
     pub fn unverified(&self, track: &Track) -> Option<&Digest> {
         let image = self.image_under(track).filter(|image| image.unverified.contains(track.name()))?;
         image.digests.get(track.name())?.first()
+    }
+
+    /// Whether somebody else than this node has moved a track's tag here. While a replacement of the track acts nobody can
+    /// tell: its own hand may be between the engine and the memory.
+    pub fn is_tag_moved(&self, world: &World, track: &Track) -> bool {
+        let id = self.image_under(track).map(|image| image.id.clone());
+        let memory = world.memory();
+        let is_acting = memory.on_slot.is_some() && memory.transitions.values().any(|t| t.track == *track);
+        let is_other = |known: Option<&Option<String>>| known.is_some_and(|known| *known != id);
+        !is_acting && is_other(self.known_tags.get(track)) && is_other(memory.local_tags.get(track))
+    }
+
+    /// Takes a track's tag as it is seen here, unless this node has set it since.
+    pub fn accept_tag(&self, world: &World, track: &Track) {
+        let id = self.image_under(track).map(|image| image.id.clone());
+        let mut memory = world.memory();
+        if memory.local_tags.get(track) == self.known_tags.get(track) {
+            memory.local_tags.insert(track.clone(), id);
+        }
     }
 
     /// The digests of a local image in a track's repository.

@@ -55,6 +55,21 @@ impl Keys {
         format!("{}halt", self.image(track))
     }
 
+    /// The mark of a track that nobody runs any more.
+    pub fn left(&self, track: &Track) -> String {
+        format!("{}left", self.image(track))
+    }
+
+    /// The leased mark that leftovers were swept out within a day.
+    pub fn swept(&self) -> String {
+        format!("{}/swept", self.prefix)
+    }
+
+    /// A person's last word to go on with a track: its revision ends all trouble that arose before.
+    pub fn retry(&self, track: &Track) -> String {
+        format!("{}retry", self.image(track))
+    }
+
     /// The leased marks of nodes that asked the registry and got no answer of use.
     pub fn setbacks(&self, track: &Track) -> String {
         format!("{}setback/", self.image(track))
@@ -100,6 +115,12 @@ impl Keys {
     /// What is thought of a digest for a service.
     pub fn verdict(&self, service: &str, digest: &Digest) -> String {
         format!("{}{}", self.verdicts(service), digest)
+    }
+
+    /// The digest that a key of a verdict speaks of; `None` for any other key.
+    pub fn verdict_of(&self, key: &str) -> Option<Digest> {
+        let (_, digest) = key.strip_prefix(&self.all_verdicts())?.split_once('/')?;
+        Digest::parse(digest).ok()
     }
 
     /// All scopes' claims, holds, tickets and deferrals.
@@ -153,6 +174,11 @@ impl Keys {
         key.strip_prefix(&self.locks()).is_some_and(|rest| rest.split('/').nth(1) == Some("queue"))
     }
 
+    /// Whether a key below [`Keys::locks`] is a deferral.
+    pub fn is_deferral(&self, key: &str) -> bool {
+        key.strip_prefix(&self.locks()).is_some_and(|rest| rest.split('/').nth(1) == Some("deferred"))
+    }
+
     /// The rollouts of a scope that gave way to others.
     pub fn deferrals(&self, scope: &str) -> String {
         format!("{}deferred/", self.scope(scope))
@@ -194,6 +220,38 @@ impl Keys {
     /// The container that a key of an instance speaks of; `None` for any other key.
     pub fn container_of(&self, key: &str) -> Option<String> {
         self.instance_of(key).map(|(_, container)| container)
+    }
+
+    /// Which nodes run which tracks.
+    pub fn all_runs(&self) -> String {
+        format!("{}/runs/", self.prefix)
+    }
+
+    /// Which nodes run a track.
+    pub fn runs(&self, track: &Track) -> String {
+        format!("{}{}/", self.all_runs(), text(&track.to_string()))
+    }
+
+    /// That a node runs a track, whether it lives or not.
+    pub fn run(&self, track: &Track, node: &str) -> String {
+        format!("{}{}", self.runs(track), text(node))
+    }
+
+    /// The track that a key below [`Keys::all_runs`] speaks of.
+    pub fn run_track(&self, key: &str) -> Option<Track> {
+        let (encoded, _) = key.strip_prefix(&self.all_runs())?.split_once('/')?;
+        Track::parse(&String::from_utf8(URL_SAFE_NO_PAD.decode(encoded).ok()?).ok()?).ok()
+    }
+
+    /// The keys that a node keeps for longer than it lives.
+    pub fn index(&self, node: &str) -> String {
+        format!("{}/index/{}", self.prefix, text(node))
+    }
+
+    /// The service that a key below [`Keys::all_verdicts`] speaks of.
+    pub fn verdict_service(&self, key: &str) -> Option<String> {
+        let (service, _) = key.strip_prefix(&self.all_verdicts())?.split_once('/')?;
+        String::from_utf8(URL_SAFE_NO_PAD.decode(service).ok()?).ok()
     }
 
     /// What the nodes say of every service's instances.
@@ -260,6 +318,7 @@ mod tests {
         let track = Track::parse("registry.example.com:5000/acme/web:1.4.2").expect("a track");
         let record = keys.record(&track);
         assert_eq!(keys.track_of(&record), Some((track.clone(), "record")));
+        assert_eq!(keys.run_track(&keys.run(&track, "node-a")), Some(track.clone()));
         assert_eq!(keys.checked_track(&keys.checked(&track)), Some(track));
         assert_eq!(keys.track_of("/deployer/images/%%%/record"), None);
     }

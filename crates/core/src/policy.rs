@@ -17,13 +17,15 @@ use crate::plain;
 /// Whether a daemon manages a container: `deployer.enable=true`, or another value that the daemon was given.
 pub const ENABLE: &str = "deployer.enable";
 /// Labels that deployer itself writes on a candidate.
-pub const BOOKKEEPING: [&str; 4] = [TXN, REPLACES, DIGEST, USER];
+pub const BOOKKEEPING: [&str; 5] = [TXN, REPLACES, DIGEST, ADOPTED, USER];
 /// The replacement that created a container.
 pub const TXN: &str = "deployer.txn";
 /// The ID of the container that was replaced.
 pub const REPLACES: &str = "deployer.replaces";
 /// The registry digest that a container was created for.
 pub const DIGEST: &str = "deployer.digest";
+/// The digest that was adopted from the first of a container's predecessors, which it may go back to.
+pub const ADOPTED: &str = "deployer.adopted";
 /// Which settings are the user's, so that the next replacement need not guess.
 pub const USER: &str = "deployer.user";
 
@@ -178,7 +180,7 @@ impl Policy {
             duration.ok_or_else(|| refused("a duration such as 500ms, 5s or 2m, of an hour at most"))
         };
         match label {
-            ENABLE | TXN | REPLACES | DIGEST | USER => {}
+            ENABLE | TXN | REPLACES | DIGEST | ADOPTED | USER => {}
             LABEL_SUPERVISOR if value == "none" || value.starts_with("systemd:") => {}
             LABEL_SUPERVISOR => return Err(refused("none, or systemd: and the name of a unit")),
             "deployer.service" if !is_name(value) => {

@@ -121,6 +121,9 @@ pub struct Grounds {
     /// Revision of the track's halt, which was for another version; 0: none.
     #[serde(default)]
     pub halt: Revision,
+    /// Revision of the last word to go on, with which trouble that follows is compared. It may change.
+    #[serde(default)]
+    pub retry: Revision,
 }
 
 impl Grounds {

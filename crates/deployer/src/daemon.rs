@@ -134,16 +134,22 @@ fn wire(
     let (replace, containers) = mpsc::channel(KEYS_MAX);
     let (waiting, intake) = Intake::new(Arc::clone(world));
     let presence = world.presence.subscribe();
-    let sink = Sink::new(waiting, world.registered.subscribe(), move || presence.borrow().public_trouble());
+    let registered = world.registered.subscribe();
+    let sink = Sink::new(waiting, move || {
+        let unheard = registered.borrow().is_none().then_some("the engine or the store was not heard yet");
+        presence.borrow().public_trouble().or(unheard)
+    });
     let shutdown = tasks.shutdown.clone();
     let update = Update { world: Arc::clone(world), wakes, pulls: pull, replacements: replace };
-    tasks.spawn("engine mirror", Arc::clone(&world.mirror).run(Arc::clone(&world.ambient)));
+    tasks.spawn("engine mirror", Arc::clone(&world.engine_mirror).run(Arc::clone(&world.ambient)));
     tasks.spawn("update", update.run(shutdown.clone()));
     tasks.spawn("pull", Pull { world: Arc::clone(world), tracks }.run(shutdown.clone()));
     tasks.spawn_last("restart", Restart { world: Arc::clone(world), containers, left }.run(shutdown.clone()));
     let here = Arc::clone(world);
     tasks.spawn("presence", async move { presence::run(&here).await });
     tasks.spawn("engine events", EngineEvents { world: Arc::clone(world), wakes: wake.clone() }.run());
+    let mirror = Arc::clone(&world.mirror);
+    tasks.spawn("store mirror", async move { mirror.keep().await });
     tasks.spawn("store watch", StoreWatch { world: Arc::clone(world), wakes: wake.clone() }.run());
     tasks.spawn("timer", triggers::timer(config.interval, wake));
     tasks.spawn("intake", intake.run(shutdown.clone()));

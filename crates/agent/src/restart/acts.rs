@@ -148,7 +148,7 @@ pub async fn move_tag(world: &World, replacement: &Replacement, image: Option<&S
         Some(image) => world.engine.tag(image, &track.name().to_string(), track.tag().as_str()).await,
         None => world.engine.untag(&track.familiar()).await,
     };
-    world.mirror.acted_on(Thing::Image(track.familiar()));
+    world.engine_mirror.acted_on(Thing::Image(track.familiar()));
     moved?;
     world.memory().local_tags.insert(track.clone(), image.cloned());
     Ok(())

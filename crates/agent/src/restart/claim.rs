@@ -7,10 +7,9 @@ use deployer_core::queue::{TICKETS_MAX, Ticket};
 use deployer_core::record::Verdicts;
 use deployer_core::replacement::{Event, Facts, Replacement};
 use deployer_core::slot::{self, Claim, ClaimPhase, Entrant, Token};
-use deployer_core::store::Txn;
+use deployer_core::store::{Revision, Txn};
 use deployer_engine::EngineError;
 use deployer_store::StoreError;
-use tokio::sync::broadcast;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -20,7 +19,7 @@ use crate::claims;
 use crate::failpoint;
 use crate::ledger::{self, Ledger};
 use crate::survey::Survey;
-use crate::world::{Changed, World};
+use crate::world::World;
 
 /// How long the first slot of a rollout waits for every node to have the image; late ones join when they are ready.
 const BARRIER: Duration = Duration::from_secs(300);
@@ -48,8 +47,8 @@ struct Patience {
 enum Look {
     /// With a slot, or with nothing to wait for any more.
     Ended(Event),
-    /// Without.
-    Stays(Stay),
+    /// Without; and the revision that was looked at.
+    Stays(Stay, Revision),
 }
 
 /// How a look at the line ended without a slot.
@@ -101,21 +100,21 @@ async fn wait_in_line(
 ) -> Result<Event, StoreError> {
     let mut patience = Patience::default();
     // Heard from before the first look, so that a slot freed in between is not missed.
-    let mut changes = world.changes.subscribe();
+    let mut changes = world.mirror.listen();
     loop {
         if shutdown.is_cancelled() || !is_registered(world, shutdown).await {
             return Ok(superseded("shutting down"));
         }
-        let stay = match look(world, replacement, &mut patience).await? {
+        let (stay, seen) = match look(world, replacement, &mut patience).await? {
             Look::Ended(event) => return Ok(event),
-            Look::Stays(stay) => stay,
+            Look::Stays(stay, seen) => (stay, seen),
         };
         leave_turn(world, &replacement.txn);
         match stay {
             Stay::Moment => tokio::time::sleep(CONTENDED).await,
             Stay::Until(interest, limit) => {
                 tokio::select! {
-                    () = changed(&mut changes, &interest) => {}
+                    () = changes.hear(interest.prefixes(), seen) => {}
                     () = tokio::time::sleep(limit) => {}
                     () = shutdown.cancelled() => {}
                 }
@@ -152,7 +151,7 @@ async fn look(world: &World, replacement: &mut Replacement, patience: &mut Patie
         return match take_turn(world, &replacement.txn) {
             None => Ok(Look::Ended(Event::Done)),
             // Held already, and not to be used before the other on this machine is through.
-            Some(_) => Ok(Look::Stays(Stay::Until(Interest::of_nothing(), TURN_AGAIN))),
+            Some(_) => Ok(Look::Stays(Stay::Until(Interest::of_nothing(), TURN_AGAIN), line.revision)),
         };
     }
     if let Some(gone) = lost {
@@ -163,19 +162,8 @@ async fn look(world: &World, replacement: &mut Replacement, patience: &mut Patie
             replacement.token = Some(token);
             Look::Ended(Event::Done)
         }
-        Err(stay) => Look::Stays(stay),
+        Err(stay) => Look::Stays(stay, line.revision),
     })
-}
-
-async fn changed(changes: &mut broadcast::Receiver<Changed>, interest: &Interest) {
-    loop {
-        match changes.recv().await {
-            Ok(Changed::Key(key)) if !interest.includes(&key) => {}
-            Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => return,
-            // The daemon is ending: nothing will ever change again.
-            Err(broadcast::error::RecvError::Closed) => return std::future::pending().await,
-        }
-    }
 }
 
 /// A claim whose answer was lost is ours all the same; waited for, it would be waited for for ever.

@@ -139,10 +139,9 @@ pub async fn signs(world: &World) -> Result<Vec<Sign>, StoreError> {
 /// A living node that runs the track and has not said whether it has the digest; the first slot waits for it, so that
 /// versions are mixed for no longer than the replacements take.
 pub async fn still_fetching(world: &World, facts: &Facts, signs: &[Sign]) -> Result<Option<String>, StoreError> {
-    let runs = |sign: &&Sign| {
-        let all = world.instances.borrow();
-        all.iter().flat_map(BTreeMap::values).any(|i| i.node == sign.node && i.image == facts.track && !i.off)
-    };
+    let running = world.store.list(&world.keys.runs(&facts.track)).await?.0;
+    let running: BTreeSet<&str> = running.iter().map(|entry| entry.key.as_str()).collect();
+    let runs = |sign: &&Sign| running.contains(world.keys.run(&facts.track, &sign.node).as_str());
     let mut said = BTreeSet::new();
     for entry in world.store.list(&world.keys.fetched(&facts.track)).await?.0 {
         let key = entry.key.clone();
@@ -192,8 +191,8 @@ impl Interest {
         ])
     }
 
-    /// Whether a change of a key is one of these.
-    pub fn includes(&self, key: &str) -> bool {
-        self.0.iter().any(|prefix| key.starts_with(prefix))
+    /// What they begin with.
+    pub fn prefixes(&self) -> &[String] {
+        &self.0
     }
 }

@@ -23,6 +23,7 @@ use deployer_core::backoff::Backoff;
 use deployer_core::dirty::Dirty;
 use deployer_core::plan::{Action, Answer};
 use deployer_core::replacement::{Act, Event, Failure, Phase, Replacement};
+use deployer_core::trouble::Trouble;
 use deployer_engine::mirror::Thing;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -37,7 +38,7 @@ use crate::look::LookError;
 use crate::situation::{Decision, TrackView};
 use crate::supervision::Supervisors;
 use crate::survey::Survey;
-use crate::world::{Transition, Trouble, World};
+use crate::world::{Transition, World};
 
 pub use recovery::recover_with_engine;
 
@@ -195,9 +196,11 @@ async fn replace(world: &World, container: &str, shutdown: &CancellationToken) -
 /// Notes that a version cannot be deployed to a container of this machine until somebody does something.
 fn leave_alone(world: &World, decision: &Decision, trouble: Trouble) {
     let name = &decision.container.summary.name;
-    let Some(target) = &decision.target else { return };
+    let (Some(target), Some(grounds)) = (&decision.target, &decision.grounds) else { return };
     let text = format!("left as it is: {}", trouble.reason());
-    world.memory().failed_here.insert((decision.container.summary.id.clone(), target.seq), trouble);
+    if !world.meet(&decision.container.summary.id, trouble, target.seq, grounds.retry) {
+        return;
+    }
     let track = decision.container.track();
     let image = track.as_ref().map(ToString::to_string).unwrap_or_default();
     world.account.tell_of("trouble", &image, name, None, text);
@@ -238,7 +241,7 @@ async fn take_steps(world: &World, mut replacement: Replacement, shutdown: &Canc
             _ => fault::step(world, &mut replacement, act, shutdown).await,
         };
         for id in [Some(&replacement.facts.predecessor), replacement.candidate.as_ref()].into_iter().flatten() {
-            world.mirror.acted_on(Thing::Container(id.clone()));
+            world.engine_mirror.acted_on(Thing::Container(id.clone()));
         }
         match event {
             Ok(event) => {
@@ -326,8 +329,8 @@ async fn finish(world: &World, replacement: &Replacement) {
 
 /// Notes that a version cannot be deployed to a container of this machine until somebody says go on.
 fn note_failed_here(world: &World, replacement: &Replacement, reason: &str) {
-    let key = (replacement.facts.predecessor.clone(), replacement.facts.seq);
-    world.memory().failed_here.insert(key, Trouble::Failed(reason.to_owned()));
+    let facts = &replacement.facts;
+    world.meet(&facts.predecessor, Trouble::Failed(reason.to_owned()), facts.seq, facts.grounds.retry);
 }
 
 fn tell(world: &World, replacement: &Replacement, act: Act, event: &Event) {

@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use deployer_core::gate::{Ports, required_ports};
 use deployer_core::healthcheck;
-use deployer_core::image::Track;
+use deployer_core::image::{Digest, Track};
 use deployer_core::ownership::owner;
 use deployer_core::plain;
-use deployer_core::policy::{DIGEST, LONGEST, LabelError};
+use deployer_core::policy::{ADOPTED, DIGEST, LONGEST, LabelError};
 use deployer_core::replacement::Facts;
 use deployer_core::successor::{
     Input, Refusal, Successor, UserFields, changeable, files_to_look_at, injected_files, refuse_if_provider, successor,
 };
+use deployer_core::trouble::Trouble;
 use deployer_engine::{EngineError, if_found};
 use serde_json::Value;
 use thiserror::Error;
@@ -26,7 +27,7 @@ use crate::pull::platform_mismatch;
 use crate::situation::{Decision, TrackView};
 use crate::supervision::Supervisors;
 use crate::survey::Survey;
-use crate::world::{Trouble, World};
+use crate::world::World;
 
 /// The engine's grace where neither the container nor a label gives one.
 const GRACE: Duration = Duration::from_secs(10);
@@ -134,7 +135,7 @@ pub async fn prefetch(
     }
     let owner = owner(&container, &supervisors.of(&container));
     if let Some(reason) = owner.reason() {
-        world.mirror.found_owner(&summary.id, owner);
+        world.engine_mirror.found_owner(&summary.id, owner);
         return Err(PrefetchError::Foreign(reason));
     }
     let policy = decision.container.policy.clone()?;
@@ -142,7 +143,8 @@ pub async fn prefetch(
     let others = survey.containers.iter().map(|other| (other.summary.name.as_str(), &*other.summary.leans_on));
     refuse_if_provider(&container, others)?;
     refuse_injected_files(world, &container, old_image.as_ref(), &changes).await?;
-    let labels = BTreeMap::from([(DIGEST.to_owned(), target.digest.to_string())]);
+    let mut labels = BTreeMap::from([(DIGEST.to_owned(), target.digest.to_string())]);
+    labels.extend(adopted(survey, view, decision).map(|adopted| (ADOPTED.to_owned(), adopted.to_string())));
     let image = decision.container.summary.config_image.as_str();
     let remembered = UserFields::remembered(&container, old_image.as_ref());
     let successor = successor(Input {
@@ -191,6 +193,15 @@ pub async fn prefetch(
         settings: changeable(&container),
         grounds: grounds.clone(),
     })
+}
+
+/// What was adopted from the container, or from the first of its predecessors.
+fn adopted(survey: &Survey, view: &TrackView, decision: &Decision) -> Option<Digest> {
+    let container = &decision.container;
+    let digests = survey.digests_of(&view.track, &container.summary.image_id);
+    let unsaid = view.ledger.record.as_ref().and_then(|record| record.value.unsaid());
+    let own = unsaid.filter(|unsaid| digests.contains(&unsaid.digest)).map(|unsaid| unsaid.digest.clone());
+    container.adopted().or(own)
 }
 
 /// The newest place in the record of what a container runs; 0 if the record does not know it.

@@ -19,7 +19,7 @@ pub fn note(world: &World, container: &str, error: &PrefetchError, failures: u32
     let wait = Backoff::REGISTRY.wait(failures, world.ambient.random());
     let reason = format!("waiting for the engine: {error}; trying again in {} s", wait.as_secs());
     tracing::warn!(container, "{reason}");
-    let retry = Retry { failures, due: Instant::now() + wait, reason, is_hopeless: false };
+    let retry = Retry { failures, due: Instant::now() + wait, reason, is_hopeless: false, since: 0 };
     world.memory().unready.insert(container.to_owned(), retry);
 }
 

@@ -9,6 +9,7 @@ use deployer_engine::ImageSummary;
 use deployer_engine::mirror::{Container, Snapshot};
 use tokio::sync::mpsc;
 
+use crate::concern::Concern;
 use crate::keep;
 use crate::look::Wake;
 use crate::world::World;
@@ -24,8 +25,8 @@ pub struct EngineEvents {
 impl EngineEvents {
     /// Works until the update stage is gone. While a wake waits for its place, changes gather in the mirror.
     pub async fn run(self) {
-        let mut shown = self.world.mirror.subscribe();
-        let mut before = self.world.mirror.snapshot();
+        let mut shown = self.world.engine_mirror.subscribe();
+        let mut before = self.world.engine_mirror.snapshot();
         loop {
             tokio::select! {
                 biased;
@@ -73,7 +74,7 @@ impl EngineEvents {
             (is_moved || is_changed(track.name())) && !keep::is_private(track.name())
         };
         // The end of a pull under way rings the bell for its track.
-        let tracks = registered.iter().flatten().filter(may_differ);
+        let tracks = registered.iter().flat_map(Concern::tracks).filter(may_differ);
         tracks.filter(|track| !memory.pulling.contains_key(*track)).cloned().collect()
     }
 }
@@ -91,8 +92,6 @@ fn changes<'a, T>(
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use deployer_core::replacement::is_transitional;
     use deployer_engine::mirror::Thing;
     use serde_json::{Value, json};
@@ -104,15 +103,15 @@ mod tests {
     async fn woken(fixture: &Fixture, thing: &str, change: impl FnOnce(&mut crate::stand_in::State)) -> Vec<Wake> {
         let world = &fixture.world;
         let trigger = EngineEvents { world: Arc::clone(world), wakes: mpsc::channel(1).0 };
-        if world.mirror.snapshot().is_heard().is_err() {
-            world.mirror.refresh().await.expect("answered");
+        if world.engine_mirror.snapshot().is_heard().is_err() {
+            world.engine_mirror.refresh().await.expect("answered");
         }
-        let before = world.mirror.snapshot();
+        let before = world.engine_mirror.snapshot();
         change(&mut fixture.engine.state());
         let is_image = thing.contains(':');
         let thing = if is_image { Thing::Image(thing.to_owned()) } else { Thing::Container(thing.to_owned()) };
-        world.mirror.look_again(&thing).await.expect("answered");
-        trigger.woken(&before, &world.mirror.snapshot())
+        world.engine_mirror.look_again(&thing).await.expect("answered");
+        trigger.woken(&before, &world.engine_mirror.snapshot())
     }
 
     #[tokio::test(start_paused = true)]
@@ -145,11 +144,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_images_names_wake_the_tracks_that_somebody_runs() {
+    async fn an_images_names_wake_the_tracks_that_run_here() {
         let fixture = fixture().await;
         let other = Track::parse("registry.test/web:2").expect("a track");
         let world = &fixture.world;
-        world.registered.send_replace(Some(BTreeSet::from([track(), other.clone()])));
+        let concern = [track(), other.clone()].map(|track| (track, "web".to_owned())).into_iter().collect();
+        world.registered.send_replace(Some(concern));
         let image = |names: &[&str]| ImageSummary::named("sha256:1", names.iter().copied());
         let (by_digest, kept) = (track().at(&digest('1')).to_string(), "deployer.invalid/kept/x:1");
         let both = [Wake::Track(track()), Wake::Track(other)];
@@ -157,7 +157,7 @@ mod tests {
             (vec!["registry.test/web:1"], &both[..1], "a tag moves here"),
             (vec!["registry.test/web:1"], &[], "told again"),
             (vec!["registry.test/web:1", kept], &[], "a keep-tag"),
-            (vec!["registry.test/web:1", "registry.test/web:3", kept], &[], "a tag that nobody runs"),
+            (vec!["registry.test/web:1", "registry.test/web:3", kept], &[], "a tag that nothing runs"),
             (vec!["registry.test/web:1", &by_digest], &both, "a version is here"),
             (vec![&by_digest], &both[..1], "a tag is taken away"),
         ] {
@@ -179,7 +179,7 @@ mod tests {
         let again = async {
             tokio::task::yield_now().await;
             tokio::time::advance(std::time::Duration::from_secs(1)).await;
-            world.mirror.refresh().await.expect("answered");
+            world.engine_mirror.refresh().await.expect("answered");
             woken.recv().await
         };
         tokio::select! {

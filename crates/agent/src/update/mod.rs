@@ -24,7 +24,6 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-pub use around::try_again;
 use around::{look_around, remember_tag};
 use resolve::Asked;
 
@@ -227,7 +226,7 @@ async fn look_at(
         let actions: Vec<Action> = view.decisions.iter().map(|decision| decision.row.action).collect();
         let wants = |action| actions.contains(&action);
         if wants(Action::Verify) {
-            verify::verify(world, &survey, track).await;
+            verify::verify(world, &survey, track, view.ledger.retry).await;
             continue;
         }
         if wants(Action::Resolve) {

@@ -3,6 +3,7 @@
 
 use deployer_core::backoff::Backoff;
 use deployer_core::image::{Digest, ImageName, Track};
+use deployer_core::store::Revision;
 use tokio::time::Instant;
 
 use crate::survey::Survey;
@@ -12,14 +13,15 @@ use crate::world::{Retry, World};
 /// that it is asked when something happens to the image.
 const ABSENT_MAX: u32 = 6;
 
-/// Asks, and remembers the answer.
-pub async fn verify(world: &World, survey: &Survey, track: &Track) {
+/// Asks, and remembers the answer, until a person's word to go on has a later revision than this.
+pub async fn verify(world: &World, survey: &Survey, track: &Track, since: Revision) {
     let Some(digest) = survey.unverified(track) else { return };
     let key = (track.name().clone(), digest.clone());
     let outcome = world.engine.has(&track.at(digest)).await;
     let random = world.ambient.random();
     let mut memory = world.memory();
-    let failures = memory.unverified.remove(&key).map_or(0, |retry| retry.failures) + 1;
+    let before = memory.unverified.remove(&key).filter(|retry| retry.since == since);
+    let failures = before.map_or(0, |retry| retry.failures) + 1;
     let (reason, is_hopeless) = match outcome {
         Ok(true) => {
             memory.verified.insert(key);
@@ -29,7 +31,7 @@ pub async fn verify(world: &World, survey: &Survey, track: &Track) {
         Err(error) => (error.to_string(), false),
     };
     let due = Instant::now() + Backoff::NOT_THERE_YET.wait(failures, random);
-    memory.unverified.insert(key, Retry { failures, due, reason, is_hopeless });
+    memory.unverified.insert(key, Retry { failures, due, reason, is_hopeless, since });
 }
 
 /// Forgets the answers for images that are gone.

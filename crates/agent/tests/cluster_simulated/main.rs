@@ -2,9 +2,13 @@
 
 mod asking;
 mod checking;
+mod cost;
+mod growth;
 mod scenarios;
 mod storms;
+mod trouble;
 mod twins;
+mod versions;
 
 #[path = "../simulated/mod.rs"]
 mod simulated;

@@ -31,7 +31,7 @@ const QUIET: u32 = 20;
 /// Between two looks at what is waited for.
 const STEP: Duration = Duration::from_millis(10);
 /// The hosts, and their daemons' names.
-const HOSTS: [&str; 5] = ["a", "b", "c", "d", "e"];
+const HOSTS: [&str; 12] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];
 /// What there is in the beginning.
 #[derive(Clone)]
 pub struct Shape {

@@ -138,7 +138,7 @@ impl Stages {
         let shutdown = CancellationToken::new();
         let (mut running, mut last) = (JoinSet::new(), JoinSet::new());
         let own = || Arc::clone(world);
-        running.spawn(freezer.hold(Arc::clone(&world.mirror).run(Arc::clone(&world.ambient))));
+        running.spawn(freezer.hold(Arc::clone(&world.engine_mirror).run(Arc::clone(&world.ambient))));
         let update = Update { world: own(), wakes, pulls, replacements };
         running.spawn(freezer.hold(update.run(shutdown.clone())));
         running.spawn(freezer.hold(Pull { world: own(), tracks }.run(shutdown.clone())));
@@ -146,6 +146,8 @@ impl Stages {
         let here = own();
         running.spawn(freezer.hold(async move { presence::run(&here).await }));
         running.spawn(freezer.hold(EngineEvents { world: own(), wakes: wake.clone() }.run()));
+        let mirror = Arc::clone(&world.mirror);
+        running.spawn(freezer.hold(async move { mirror.keep().await }));
         running.spawn(freezer.hold(StoreWatch { world: own(), wakes: wake.clone() }.run()));
         running.spawn(freezer.hold(triggers::timer(INTERVAL, wake)));
         Self { running, last, shutdown }

@@ -125,9 +125,11 @@ pub enum Obstacle {
     /// It was made for a version that the record does not know, and the registry was not asked since: the store may have
     /// been restored from an older snapshot.
     Unrecorded,
+    /// The target was adopted from another container, and this one never ran it.
+    NeverRan,
     /// A person paused the cluster.
     Paused,
-    /// This version failed here before, through no fault of its own.
+    /// This version failed here before, through no fault of its own, or the container cannot be replaced as it is.
     FailedHere,
     /// This version met trouble on another node, and its rollout stands still.
     Halted,

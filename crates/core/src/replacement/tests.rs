@@ -34,7 +34,7 @@ fn at(phase: Phase) -> Replacement {
         limit: Default::default(),
         runs: 1,
         settings: String::new(),
-        grounds: Grounds { record: 1, service: "web".into(), verdict: 0, halt: 0 },
+        grounds: Grounds { record: 1, service: "web".into(), verdict: 0, halt: 0, retry: 0 },
     };
     let reached = if phase.is_return() { Phase::Started } else { phase };
     Replacement { phase, reached, ..Replacement::new("00c0ffee".into(), facts) }

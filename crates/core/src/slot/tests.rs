@@ -137,7 +137,7 @@ fn before_the_claim() -> (Keys, Store, Entrant, Grounds) {
     let sign = store.revision;
     store.touch(&keys.ticket(SCOPE, "a", "web"));
     let entrant = Entrant { scope: SCOPE.into(), slot: 0, seen: store.revision, lease: LEASE, sign };
-    (keys, store, entrant, Grounds { record, service: "web".into(), verdict: 0, halt: 0 })
+    (keys, store, entrant, Grounds { record, service: "web".into(), verdict: 0, halt: 0, retry: 0 })
 }
 
 /// What changes the grounds, whoever holds a slot.

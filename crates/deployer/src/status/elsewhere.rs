@@ -84,17 +84,36 @@ impl Elsewhere {
         self.others().map(|(_, instance)| &instance.image)
     }
 
+    /// How many nodes run a track, whether they live or not.
+    pub fn nodes_of(&self, track: &Track) -> usize {
+        let of_track = self.instances.iter().filter(|(_, instance)| instance.image == *track);
+        of_track.map(|(_, instance)| &instance.node).collect::<BTreeSet<_>>().len()
+    }
+
     fn others(&self) -> impl Iterator<Item = &(String, Instance)> {
         self.instances.iter().filter(|(_, instance)| instance.node != self.own)
     }
 
     /// The containers that other nodes run of a track.
-    pub fn containers(&self, world: &World, track: &Track, target: Option<&Version>) -> Vec<ContainerStatus> {
+    pub fn containers(
+        &self,
+        world: &World,
+        track: &Track,
+        targets: &BTreeMap<String, &Version>,
+    ) -> Vec<ContainerStatus> {
         let of_track = self.others().filter(|(_, instance)| instance.image == *track);
-        of_track.map(|(key, instance)| self.container(world, key, instance, target)).collect()
+        of_track.map(|(key, instance)| self.container(world, key, instance, targets)).collect()
     }
 
-    fn container(&self, world: &World, key: &str, instance: &Instance, target: Option<&Version>) -> ContainerStatus {
+    fn container(
+        &self,
+        world: &World,
+        key: &str,
+        instance: &Instance,
+        targets: &BTreeMap<String, &Version>,
+    ) -> ContainerStatus {
+        let service = world.keys.service_of(key).unwrap_or_default();
+        let target = targets.get(&service).copied();
         let place = key.strip_prefix(&world.keys.all_instances()).unwrap_or_default();
         let report = self.reports.get(place);
         let (state, reason) = self.state(instance, report, target);
@@ -107,7 +126,7 @@ impl Elsewhere {
             state,
             reason,
             row: String::new(),
-            service: world.keys.service_of(key).unwrap_or_default(),
+            service,
         }
     }
 

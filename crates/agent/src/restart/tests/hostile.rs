@@ -91,7 +91,7 @@ async fn security_1_a_panic_before_a_replacement_is_trouble_of_this_node() {
     let fixture = stale().await;
     fixture.engine.state().panics = vec!["changes"];
     an_hour_of_the_stage(&fixture, Vec::new()).await;
-    let failed = fixture.world.memory().failed_here.values().cloned().collect::<Vec<_>>();
+    let failed = fixture.world.memory().failed_here.values().map(|(met, _)| met.trouble.clone()).collect::<Vec<_>>();
     assert!(matches!(&failed[..], [Trouble::Failed(reason)] if reason.contains("a fault of our own")), "{failed:?}");
 }
 
@@ -279,7 +279,8 @@ async fn versions_b6_a_call_that_fails_once_halts_nothing() {
 async fn versions_b6_a_call_that_goes_on_failing_is_trouble() {
     for (method, is_refused) in [("changes", true), ("file", true), ("image", false)] {
         let fixture = an_hour_with_failing(method, refused(), 3600).await;
-        let failed: Vec<Trouble> = fixture.world.memory().failed_here.values().cloned().collect();
+        let failed: Vec<Trouble> =
+            fixture.world.memory().failed_here.values().map(|(met, _)| met.trouble.clone()).collect();
         let [trouble] = &failed[..] else { panic!("{method}: {failed:?}") };
         assert_eq!(matches!(trouble, Trouble::Refused(_)), is_refused, "{method}: {trouble:?}");
         assert!(!was_begun(&fixture), "{method}");
@@ -291,7 +292,8 @@ async fn versions_b6_a_call_that_goes_on_failing_is_trouble() {
 async fn security_8_a_container_with_too_many_changes_is_left_alone_and_halts_nothing() {
     let long = EngineError::TooLong { what: "list changes".into(), message: "longer than 50000".into() };
     let fixture = an_hour_with_failing("changes", long, 3600).await;
-    let failed: Vec<Trouble> = fixture.world.memory().failed_here.values().cloned().collect();
+    let failed: Vec<Trouble> =
+        fixture.world.memory().failed_here.values().map(|(met, _)| met.trouble.clone()).collect();
     assert!(matches!(&failed[..], [Trouble::Refused(reason)] if reason.contains("50000")), "{failed:?}");
     let calls = fixture.engine.state().calls.iter().filter(|call| call.starts_with("changes")).count();
     assert_eq!(calls, 1, "it is not tried again");
@@ -325,7 +327,13 @@ async fn versions_b7_what_has_to_run_is_started_while_the_next_replacement_rests
     let an_hour = Duration::from_secs(3600);
     assert!(tokio::time::timeout(an_hour, &mut stage).await.is_err(), "the stage goes on");
     let reason = prefetch::PrefetchError::Engine(refused());
-    let day = Retry { failures: 3, due: Instant::now() + 24 * an_hour, reason: reason.to_string(), is_hopeless: false };
+    let day = Retry {
+        failures: 3,
+        due: Instant::now() + 24 * an_hour,
+        reason: reason.to_string(),
+        is_hopeless: false,
+        since: 0,
+    };
     fixture.world.memory().unready.insert("web".to_owned(), day);
     let tried = starts();
     assert!(tokio::time::timeout(an_hour, &mut stage).await.is_err(), "the stage goes on");

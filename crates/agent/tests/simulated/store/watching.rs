@@ -21,6 +21,8 @@ pub struct Reader {
     pub prefix: String,
     /// Everything up to here is in `underway` or was read.
     pub seen: Revision,
+    /// Restorations of the store before it began. One more ends it.
+    pub restorations: u64,
     pub news: watch::Receiver<u64>,
     /// Changes that are sent and not read, with the moment of their arrival.
     pub underway: VecDeque<(Instant, Change)>,
@@ -46,9 +48,15 @@ impl Reader {
                 return Err(away("the servers are others now"));
             }
             let given_up = self.shared.given_up_at(&self.node);
+            if self.shared.lock().restorations > self.restorations {
+                return Err(away("another store was put in its place"));
+            }
             let until = match (given_up, self.underway.pop_front()) {
                 (Some(end), _) if end <= now => return Err(away("the watch was silent")),
-                (None, Some((arrival, change))) if arrival <= now => return Ok(change),
+                (None, Some((arrival, change))) if arrival <= now => {
+                    self.shared.lock().line(&self.node).count_change(&change);
+                    return Ok(change);
+                }
                 (None, None) if self.take_out()? => continue,
                 (given_up, first) => {
                     let until = given_up.or(first.as_ref().map(|(arrival, _)| *arrival));
