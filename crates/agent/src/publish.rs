@@ -126,6 +126,15 @@ impl Words {
         self.0.extend(word.map(|word| (key, word)));
     }
 
+    /// Marks the instances that are up by their reports, so that others count them instead of reading every report.
+    fn mark_ups(&mut self, world: &World) {
+        self.0.retain(|key, _| !key.starts_with(&world.keys.all_ups()));
+        let is_up = |said: &Said| matches!(said, Said::Leased(report) if report["up"] == true);
+        let up = self.0.iter().filter(|(_, said)| is_up(said));
+        let marks: Vec<String> = up.filter_map(|(key, _)| world.keys.up_of_report(key)).collect();
+        self.0.extend(marks.into_iter().map(|key| (key, Said::Leased(Value::Bool(true)))));
+    }
+
     fn add(&mut self, key: String, said: Said) {
         self.0.insert(key, said);
     }
@@ -207,14 +216,21 @@ pub async fn publish(world: &World, words: &Words, lease: LeaseId) -> Result<(),
     let said = world.memory().said.clone();
     let mut words = words.clone();
     words.index(world, &said);
+    words.mark_ups(world);
     let gone = said.0.keys().filter(|key| !words.0.contains_key(*key));
     let gone: Vec<String> = ours(world, gone.cloned().collect()).await?;
     let gone = gone.into_iter().map(|key| (key, None));
     let new = words.0.iter().filter(|(key, word)| said.0.get(*key) != Some(word));
     let mut changes: Vec<(String, Option<Said>)> =
         gone.chain(new.map(|(key, word)| (key.clone(), Some(word.clone())))).collect();
-    let index = world.keys.index(&world.settings.node);
-    changes.sort_by_key(|(key, _)| *key != index);
+    let (index, ups) = (world.keys.index(&world.settings.node), world.keys.all_ups());
+    // In this order no more is ever counted as up than there is.
+    changes.sort_by_key(|(key, word)| match (key.starts_with(&ups), word) {
+        _ if *key == index => 0,
+        (true, None) => 1,
+        (false, _) => 2,
+        (true, Some(_)) => 3,
+    });
     for some in changes.chunks(TXN_OPERATIONS_MAX) {
         let txn = some.iter().fold(Txn::new(), |txn, (key, word)| match word {
             None => txn.delete(key.clone()),
@@ -258,10 +274,22 @@ pub async fn engine_is_away(world: &World, lease: LeaseId) -> Result<(), StoreEr
     publish(world, &words, lease).await
 }
 
-/// How an instance is after its replacement, for the transaction that gives the slot back: its place is not given on
+/// Adds how an instance is after its replacement to the transaction that gives the slot back: its place is not given on
 /// before the others can see that it is up.
+pub fn say_too(world: &World, txn: Txn, key: &str, report: &Report, lease: LeaseId) -> Txn {
+    let txn = txn.put_leased(key.to_owned(), report, lease);
+    match world.keys.up_of_report(key) {
+        Some(mark) if report.up => txn.put_leased(mark, &true, lease),
+        Some(mark) => txn.delete(mark),
+        None => txn,
+    }
+}
+
+/// Notes that this was said.
 pub fn note(world: &World, key: &str, report: &Report) {
-    world.memory().said.0.insert(key.to_owned(), Said::Leased(json(report)));
+    let said = &mut world.memory().said;
+    said.0.insert(key.to_owned(), Said::Leased(json(report)));
+    said.mark_ups(world);
 }
 
 /// What was said last of an instance.

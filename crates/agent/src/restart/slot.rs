@@ -3,9 +3,10 @@
 use deployer_core::availability::Report;
 use deployer_core::replacement::{Event, Failure, Phase, Replacement};
 use deployer_core::slot::{self, Claim, ClaimPhase, Token};
+use deployer_core::store::Txn;
 use deployer_store::StoreError;
 
-use super::line::Line;
+use super::line::Claims;
 use crate::failpoint;
 use crate::publish;
 use crate::world::World;
@@ -27,10 +28,10 @@ pub async fn fence(world: &World, replacement: &Replacement) -> Result<Event, St
 
 /// Whether an earlier try passed the fence although its answer was lost.
 async fn is_past_fence(world: &World, replacement: &Replacement, token: &Token) -> Result<bool, StoreError> {
-    let line = Line::read(world, &token.scope).await?;
+    let claims = Claims::read(world, &token.scope).await?;
     let is_past = |claim: &Claim| claim.txn == replacement.txn && claim.phase == ClaimPhase::Stopping;
-    Ok(line
-        .claims
+    Ok(claims
+        .taken
         .get(&token.slot)
         .is_some_and(|(entry, claim)| entry.create_revision == token.fence && is_past(claim)))
 }
@@ -43,20 +44,41 @@ pub async fn release(world: &World, replacement: &Replacement) -> Result<Event, 
     // Before the others hear of it: one that waits on this machine looks as soon as the slot is free.
     leave_turn(world, &replacement.txn);
     let _saying = world.saying.lock().await;
-    let release = || slot::release_if_held(&world.keys, token);
+    let tickets = world.memory().tickets.all(&facts.container);
+    let release = || tickets.iter().cloned().fold(slot::release_if_held(&world.keys, token), Txn::delete);
     let key = world.keys.report(&facts.service, &world.settings.node, &facts.container);
     let lease = world.presence.borrow().lease;
-    if let (Some(report), Some((lease, _))) = (report_after(world, replacement, &key), lease) {
-        match world.store.txn(release().put_leased(key.clone(), &report, lease)).await {
-            Ok(outcome) if outcome.succeeded => publish::note(world, &key, &report),
-            Ok(_) => {}
-            Err(StoreError::LeaseGone) => drop(world.store.txn(release()).await?),
+    let outcome = if let (Some(report), Some((lease, _))) = (report_after(world, replacement, &key), lease) {
+        match world.store.txn(publish::say_too(world, release(), &key, &report, lease)).await {
+            Ok(outcome) if outcome.succeeded => {
+                publish::note(world, &key, &report);
+                outcome
+            }
+            Ok(outcome) => outcome,
+            Err(StoreError::LeaseGone) => world.store.txn(release()).await?,
             Err(error) => return Err(error),
         }
     } else {
-        world.store.txn(release()).await?;
+        world.store.txn(release()).await?
+    };
+    if outcome.succeeded {
+        world.memory().tickets.forget(&facts.container);
+    } else {
+        // The slot was not its own any more, and nobody is to wait for its ticket either.
+        leave_line(world, replacement).await?;
     }
     Ok(Event::Done)
+}
+
+/// The ticket of one who does not wait any more would keep the others waiting; it ends with the lease at the latest.
+pub async fn leave_line(world: &World, replacement: &Replacement) -> Result<(), StoreError> {
+    let container = &replacement.facts.container;
+    let tickets = world.memory().tickets.all(container);
+    if !tickets.is_empty() {
+        world.store.txn(tickets.into_iter().fold(Txn::new(), Txn::delete)).await?;
+        world.memory().tickets.forget(container);
+    }
+    Ok(())
 }
 
 fn report_after(world: &World, replacement: &Replacement, key: &str) -> Option<Report> {

@@ -32,7 +32,7 @@ async fn taken(fixture: &Fixture) {
 }
 
 async fn tickets(fixture: &Fixture) -> Vec<Ticket> {
-    let (entries, _) = fixture.world.store.list(&fixture.world.keys.queue("cluster")).await.expect("listed");
+    let (entries, _) = fixture.world.store.list(&fixture.world.keys.line("cluster")).await.expect("listed");
     let read = |entry: Entry| decode(entry).map(|read: Read<Ticket>| read.value).expect("a ticket");
     entries.into_iter().map(read).collect()
 }
