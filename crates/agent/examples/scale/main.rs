@@ -6,6 +6,7 @@
 //! Arguments: the number of nodes, and the seconds that a rollout may take; one that is not over by then is counted as far
 //! as it came.
 
+mod counted;
 mod meter;
 mod watcher;
 
@@ -13,6 +14,7 @@ mod watcher;
 #[path = "../../tests/simulated/mod.rs"]
 mod simulated;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +29,7 @@ use deployer_testkit::{Etcd as Server, EtcdOptions};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
+use counted::{Counted, Counter, Counts};
 use meter::Meter;
 use simulated::engine::SimulatedEngine;
 use simulated::history::History;
@@ -38,6 +41,8 @@ use watcher::Watcher;
 const TRACKS: usize = 20;
 /// How long nothing is done but looking how much is asked of etcd all the same.
 const IDLE: Duration = Duration::from_secs(60);
+/// The pause between the starts of two nodes.
+const START_PAUSE: Duration = Duration::from_millis(20);
 /// The longest that all nodes may take to come to rest after their start.
 const START_LONGEST: Duration = Duration::from_secs(300);
 /// For how long etcd's revision must stand still to count as rest.
@@ -70,6 +75,7 @@ struct Bench {
     tracks: Vec<Track>,
     registry: SimulatedRegistry,
     keys: Keys,
+    counter: Counter,
     etcd: Etcd,
     server: Server,
 }
@@ -88,16 +94,20 @@ impl Bench {
             etcd.txn(Txn::new().put(keys.record(track), &record)).await.expect("etcd is there");
         }
         let nodes = Vec::with_capacity(count);
-        let mut bench = Self { nodes, tracks, registry, keys, etcd, server };
+        let counter = Counter::default();
+        let mut bench = Self { nodes, tracks, registry, keys, counter, etcd, server };
         for number in 0..count {
             let name = format!("node-{number:04}");
+            // As a node that has run before has it: one that has not looks through everybody's instances, once.
+            let index = Txn::new().put(bench.keys.index(&name), &[""; 0]);
+            bench.etcd.txn(index).await.expect("etcd is there");
             let engine = SimulatedEngine::new(&name, &bench.registry, &history, number as u64);
             bench.tracks.iter().for_each(|track| run(&engine, track));
-            let store = Arc::new(store(&bench.server));
+            let store = Arc::new(Counted { etcd: store(&bench.server), counter: bench.counter.clone() });
             let seed = 1_000 + 100 * number as u64;
             bench.nodes.push(Node::start([&name; 2], Scope::Cluster, engine, &history, folder(), store, seed));
             // Nobody switches a thousand machines on at one moment.
-            sleep(Duration::from_millis(10)).await;
+            sleep(START_PAUSE).await;
         }
         bench.come_to_rest().await;
         bench
@@ -110,13 +120,14 @@ impl Bench {
         loop {
             assert!(Instant::now() < limit, "the nodes do not come to rest");
             sleep(STEP).await;
-            let (_, now) = self.etcd.list("/nothing/").await.expect("etcd is there");
+            // It may be too busy with all of them to answer in time.
+            let Ok((_, now)) = self.etcd.list("/nothing/").await else { continue };
             if now != revision {
                 (revision, since) = (now, Instant::now());
             }
             if since.elapsed() >= REST {
-                let reports = self.etcd.list(&self.keys.all_reports()).await.expect("etcd is there").0.len();
-                if reports == self.nodes.len() * TRACKS {
+                let reports = self.etcd.list(&self.keys.all_reports()).await;
+                if reports.is_ok_and(|(reports, _)| reports.len() == self.nodes.len() * TRACKS) {
                     return;
                 }
                 since = Instant::now();
@@ -133,7 +144,7 @@ impl Bench {
 
         let nodes = self.nodes.len() as f64;
         let watcher = Watcher::begin(&self.nodes, store(&self.server), &self.keys).await;
-        let before = meter.read();
+        let (before, counted_before) = (meter.read(), self.counter.counts());
         let digest = self.push();
         let begun = Instant::now();
         self.nodes[0].notify_of(&self.tracks[0], Some(&digest)).await.expect("etcd is there");
@@ -146,6 +157,7 @@ impl Bench {
         let took = begun.elapsed().as_secs_f64();
         let cost = meter.read().since(&before);
         let seen = watcher.end(begun);
+        let counted = since(&self.counter.counts(), &counted_before, nodes);
         // What would have been asked in this time without a rollout is no cost of it.
         let idle_share = took / IDLE.as_secs_f64();
         let per_node = |of: f64, idle: f64| (of - idle * idle_share) / nodes;
@@ -164,12 +176,22 @@ impl Bench {
             "memory_mb": memory / 1e6,
             "requests_by_call": cost.by_call(nodes),
             "idle_by_call": idle.by_call(nodes),
+            "by_kind": counted,
         })
     }
 
     fn push(&self) -> Digest {
         self.registry.push(&self.tracks[0], 1_000, Behaviour::Serves)
     }
+}
+
+/// What was counted in between for each node: how many, and of how many bytes.
+fn since(counts: &Counts, before: &Counts, nodes: f64) -> BTreeMap<String, [f64; 2]> {
+    let new = counts.iter().map(|(kind, (count, bytes))| {
+        let (old_count, old_bytes) = before.get(kind).copied().unwrap_or_default();
+        (kind.clone(), [(count - old_count) as f64 / nodes, (bytes - old_bytes) as f64 / nodes])
+    });
+    new.filter(|(_, [count, _])| *count > 0.0).collect()
 }
 
 fn track(number: usize) -> Track {

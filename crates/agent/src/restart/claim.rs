@@ -64,6 +64,8 @@ enum Stay {
     Until(Interest, Duration),
     /// Look again in a moment.
     Moment,
+    /// Look again at once: what has changed is the own ticket.
+    Not,
 }
 
 /// Waits for a slot and takes it, unless the grounds go away meanwhile.
@@ -112,6 +114,7 @@ async fn wait_in_line(
         };
         leave_turn(world, &replacement.txn);
         match stay {
+            Stay::Not => {}
             Stay::Moment => tokio::time::sleep(CONTENDED).await,
             Stay::Until(interest, limit) => {
                 tokio::select! {
@@ -206,6 +209,11 @@ async fn try_claim(
     };
     if let Ok(survey) = &here.survey {
         near.correct(world, survey, &line.claims);
+    }
+    // Of many who come at once one reads everybody's words, and that has a ticket.
+    let reads_all = facts.is_first || !near.lets_go(world, facts);
+    if line.own.is_none() && reads_all && !near.is_alone {
+        return take_ticket(world, facts, &line, slots, patience, &here, false).await;
     }
     if let Some(obstacle) = obstacle(world, replacement, &line, &near, &here, patience).await? {
         say(world, facts, obstacle);
@@ -308,7 +316,7 @@ async fn take_ticket(
             // The line has changed by this ticket: look where it stands.
             Ok(_) => {
                 world.memory().tickets.drawn(&facts.container);
-                Ok(Err(Stay::Moment))
+                Ok(Err(Stay::Not))
             }
             Err(StoreError::LeaseGone) => Ok(Err(Stay::Moment)),
             Err(error) => Err(error),

@@ -21,6 +21,8 @@ pub struct Near {
     tally: Tally,
     /// Whether all living nodes say that they take slots of the same kind of scope.
     is_one_scope: bool,
+    /// Whether no other node lives.
+    pub is_alone: bool,
     /// Whether a container of another track waits.
     pub others_wait: bool,
 }
@@ -65,6 +67,7 @@ impl Near {
         Self {
             tally: Tally { own, others, others_up, claims: claims as u64 },
             is_one_scope: count(nodes) == count(same_scope),
+            is_alone: count(nodes) <= 1,
             others_wait: last.is_some_and(|last| last.value.image != facts.track),
         }
     }
@@ -77,6 +80,11 @@ impl Near {
     /// Puts in what this node's engine shows now.
     pub fn correct(&mut self, world: &World, survey: &Survey, claims: &Claims) {
         correct(&mut self.tally.own, world, survey, claims);
+    }
+
+    /// Whether the numbers alone let the instance go.
+    pub fn lets_go(&self, world: &World, facts: &Facts) -> bool {
+        self.tally.lets_go(&world.settings.node, &facts.container, facts.limit)
     }
 
     /// What is in the way of the instance beside the image, for people: where numbers do not tell, everybody's words do.
@@ -97,7 +105,7 @@ impl Near {
             let Sign { node, scope, .. } = other;
             return Ok(Some(format!("waiting for {node} to take slots of the same scope: it has scope = \"{scope}\"")));
         }
-        if self.tally.lets_go(&world.settings.node, &facts.container, facts.limit) {
+        if self.lets_go(world, facts) {
             return Ok(None);
         }
         let mut service = Service::read(world, facts, &line.claims).await?;
