@@ -18,16 +18,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use deployer_agent::intake::Intake;
 use deployer_core::image::{Digest, Track};
 use deployer_core::keys::Keys;
-use deployer_core::record::{Record, Source};
+use deployer_core::record::{Pending, Record, Source};
 use deployer_core::slot::Scope;
 use deployer_core::store::Txn;
 use deployer_store::Store as _;
 use deployer_store::etcd::{Etcd, EtcdSettings};
 use deployer_testkit::{Etcd as Server, EtcdOptions};
 use serde_json::json;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 
 use counted::{Counted, Counter, Counts};
 use meter::Meter;
@@ -47,6 +50,8 @@ const START_PAUSE: Duration = Duration::from_millis(20);
 const START_LONGEST: Duration = Duration::from_secs(300);
 /// For how long etcd's revision must stand still to count as rest.
 const REST: Duration = Duration::from_secs(4);
+/// For how long pulls are held until every node has begun its own.
+const KNOWN_LONGEST: Duration = Duration::from_secs(20);
 /// The pause between two looks at what is waited for.
 const STEP: Duration = Duration::from_millis(500);
 /// What the daemons' keys begin with; see the simulated daemon.
@@ -146,8 +151,14 @@ impl Bench {
         let watcher = Watcher::begin(&self.nodes, store(&self.server), &self.keys).await;
         let (before, counted_before) = (meter.read(), self.counter.counts());
         let digest = self.push();
+        // What a thousand machines do upon the news is no part of its way, though here it is done on the same few cores.
+        self.nodes.iter().for_each(|node| node.engine.hold("pull"));
         let begun = Instant::now();
-        self.nodes[0].notify_of(&self.tracks[0], Some(&digest)).await.expect("etcd is there");
+        self.notify(digest).await;
+        while begun.elapsed() < KNOWN_LONGEST && watcher.known() < self.nodes.len() {
+            sleep(Duration::from_millis(2)).await;
+        }
+        self.nodes.iter().for_each(|node| node.engine.let_go("pull"));
         while begun.elapsed() < longest && watcher.releases() < self.nodes.len() {
             sleep(Duration::from_millis(20)).await;
         }
@@ -178,6 +189,18 @@ impl Bench {
             "idle_by_call": idle.by_call(nodes),
             "by_kind": counted,
         })
+    }
+
+    /// Tells the first node, as its listener does with a hook.
+    async fn notify(&self, digest: Digest) {
+        let (hooks, intake) = Intake::new(Arc::clone(&self.nodes[0].world));
+        let (answer, answered) = oneshot::channel();
+        let notice = (self.tracks[0].clone(), Pending { digest: Some(digest), at: 0 });
+        hooks.send((vec![notice], answer)).await.expect("it listens");
+        tokio::select! {
+            taken = answered => assert_eq!(taken.expect("an answer").len(), 1, "the track runs here"),
+            () = intake.run(CancellationToken::new()) => {}
+        }
     }
 
     fn push(&self) -> Digest {

@@ -78,6 +78,11 @@ impl Watcher {
         Self { moments, nodes: nodes.len(), _tasks: tasks }
     }
 
+    /// Nodes that have begun their pull so far.
+    pub fn known(&self) -> usize {
+        self.moments.lock().unwrap_or_else(PoisonError::into_inner).known.len()
+    }
+
     /// Slots given back so far.
     pub fn releases(&self) -> usize {
         self.moments.lock().unwrap_or_else(PoisonError::into_inner).releases.len()

@@ -61,6 +61,7 @@ pub async fn deploy(world: &World, ask: Ask) -> Result<String, ActionError> {
     let ledger = Ledger::read(world, &track).await?;
     // A person need not wait until it is time to ask a registry again that was away.
     let txn = ledger.going_on(world, &track, ledger.forgetting_setbacks(world, &track, Txn::new()));
+    world.memory().asking.come_in(&track);
     world.store.txn(txn.put(world.keys.pending(&track), &pending)).await?;
     Ok(format!("asked the registry about {track}"))
 }
