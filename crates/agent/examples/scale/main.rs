@@ -148,14 +148,14 @@ impl Bench {
         let memory = meter.memory();
 
         let nodes = self.nodes.len() as f64;
-        let watcher = Watcher::begin(&self.nodes, store(&self.server), &self.keys).await;
+        let watcher = Watcher::begin(&self.nodes, store(&self.server), &self.keys, &self.tracks[0]).await;
         let (before, counted_before) = (meter.read(), self.counter.counts());
         let digest = self.push();
         // What a thousand machines do upon the news is no part of its way, though here it is done on the same few cores.
         self.nodes.iter().for_each(|node| node.engine.hold("pull"));
         let begun = Instant::now();
         self.notify(digest).await;
-        while begun.elapsed() < KNOWN_LONGEST && watcher.known() < self.nodes.len() {
+        while begun.elapsed() < KNOWN_LONGEST && watcher.acting() < self.nodes.len() {
             sleep(Duration::from_millis(2)).await;
         }
         self.nodes.iter().for_each(|node| node.engine.let_go("pull"));
@@ -183,6 +183,7 @@ impl Bench {
             "hand_over_ms": seen.hand_over * 1e3,
             "replacement_ms": seen.replacement * 1e3,
             "known_ms": seen.known.map(|known| known * 1e3),
+            "acting_ms": seen.acting.map(|acting| acting * 1e3),
             "idle_requests": idle.requests / IDLE.as_secs_f64() / nodes,
             "memory_mb": memory / 1e6,
             "requests_by_call": cost.by_call(nodes),

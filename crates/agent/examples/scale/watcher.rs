@@ -1,12 +1,14 @@
-//! What an onlooker sees of a rollout: each slot taken, fenced and given back, and when each node begins to act on it.
+//! What an onlooker sees of a rollout: each slot taken, fenced and given back, and when each node hears of it and acts on it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use deployer_core::image::Track;
 use deployer_core::keys::Keys;
 use deployer_core::slot::{Claim, ClaimPhase};
 use deployer_core::store::Change;
 use deployer_store::Store as _;
 use deployer_store::etcd::Etcd;
+use deployer_store::mirror::Changed;
 use futures_util::StreamExt as _;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -25,8 +27,10 @@ struct Moments {
     /// Slots past the fence and slots given back.
     fences: Vec<Instant>,
     releases: Vec<Instant>,
-    /// When each node has begun its pull.
+    /// When each node had the new record at hand.
     known: Vec<Instant>,
+    /// When each node began its pull.
+    acting: Vec<Instant>,
 }
 
 /// What was seen, in seconds.
@@ -37,21 +41,33 @@ pub struct Seen {
     pub hand_over: f64,
     /// From a fence to its release; the median.
     pub replacement: f64,
-    /// From the notification to the last node's acting on it, if all did.
+    /// From the notification to the last node's having the new record at hand, if all had.
     pub known: Option<f64>,
+    /// From the notification to the last node's beginning its pull, if all did.
+    pub acting: Option<f64>,
 }
 
 impl Watcher {
     /// Begins to look.
-    pub async fn begin(nodes: &[Node], etcd: Etcd, keys: &Keys) -> Self {
+    pub async fn begin(nodes: &[Node], etcd: Etcd, keys: &Keys, track: &Track) -> Self {
         let moments: Arc<Mutex<Moments>> = Arc::default();
         let mut tasks = JoinSet::new();
         for node in nodes {
+            let (mut changes, noted) = (node.world.mirror.listen(), Arc::clone(&moments));
+            let record = keys.record(track);
+            tasks.spawn(async move {
+                loop {
+                    if matches!(changes.next().await, Changed::Put(key) if *key == *record) {
+                        note(&noted, |moments| moments.known.push(Instant::now()));
+                        return;
+                    }
+                }
+            });
             let (mut happenings, moments) = (node.world.account.follow(), Arc::clone(&moments));
             tasks.spawn(async move {
                 while let Ok(happening) = happenings.recv().await {
                     if happening.text.starts_with("pulling ") {
-                        note(&moments, |moments| moments.known.push(Instant::now()));
+                        note(&moments, |moments| moments.acting.push(Instant::now()));
                         return;
                     }
                 }
@@ -79,8 +95,8 @@ impl Watcher {
     }
 
     /// Nodes that have begun their pull so far.
-    pub fn known(&self) -> usize {
-        self.moments.lock().unwrap_or_else(PoisonError::into_inner).known.len()
+    pub fn acting(&self) -> usize {
+        self.moments.lock().unwrap_or_else(PoisonError::into_inner).acting.len()
     }
 
     /// Slots given back so far.
@@ -94,13 +110,16 @@ impl Watcher {
         let between = |from: &[Instant], to: &[Instant]| {
             median(from.iter().zip(to).map(|(from, to)| to.duration_since(*from).as_secs_f64()).collect())
         };
-        let all_know = moments.known.len() == self.nodes;
-        let last = moments.known.iter().max().filter(|_| all_know);
+        let last = |times: &[Instant]| {
+            let last = times.iter().max().filter(|_| times.len() == self.nodes);
+            last.map(|last| last.duration_since(begun).as_secs_f64())
+        };
         Seen {
             releases: moments.releases.len(),
             hand_over: between(&moments.releases, moments.fences.get(1..).unwrap_or_default()),
             replacement: between(&moments.fences, &moments.releases),
-            known: last.map(|last| last.duration_since(begun).as_secs_f64()),
+            known: last(&moments.known),
+            acting: last(&moments.acting),
         }
     }
 }
