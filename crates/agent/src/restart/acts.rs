@@ -16,9 +16,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::observe::Watched;
-use super::site::Site;
 use super::{claim, observe, slot, way_back};
 use crate::ledger;
+use crate::site::Site;
 use crate::world::World;
 
 /// Tries to start a candidate whose port is still taken by the one just stopped.
@@ -297,7 +297,8 @@ async fn observe_candidate(world: &World, replacement: &Replacement) -> Result<E
         Watched::Passed => Event::Done,
         Watched::Failed(reason) => Event::Failed(Failure::Candidate(reason)),
         Watched::Gone => Event::Failed(Failure::ByHand("the new container was removed by somebody".to_owned())),
-        Watched::EngineReturned => Event::EngineReturned,
+        Watched::Stopped => Event::Failed(Failure::ByHand("the new container was stopped by somebody".to_owned())),
+        Watched::Anew(why) => Event::Anew(why.to_owned()),
     })
 }
 

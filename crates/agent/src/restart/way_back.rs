@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use deployer_core::gate::Gate;
 use deployer_core::record::Opinion;
-use deployer_core::replacement::{Event, Failure, Phase, Replacement};
+use deployer_core::replacement::{ANEW_MAX, Event, Failure, Phase, Replacement};
 use deployer_engine::{EngineError, if_found};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::acts::{ActError, PAUSE, is_gone, move_tag, name, stop, text};
 use super::observe::{self, Watched};
-use super::site::Site;
 use crate::ledger;
+use crate::site::Site;
 use crate::survey::{Survey, Surveyed};
 use crate::world::World;
 
@@ -128,6 +128,7 @@ pub async fn observe_predecessor(site: &Site<'_>, replacement: &mut Replacement)
     let facts = replacement.facts.clone();
     let limit = Duration::from_millis(facts.gate.timeout_ms.max(facts.gate.stable_ms)).max(CONTROL_SHORTEST);
     let begun = Instant::now();
+    let mut anew = 0;
     loop {
         match observe::watch(site, &facts, &facts.predecessor, Gate::new(facts.gate.clone())).await? {
             Watched::Passed => return Ok(Event::Control(true)),
@@ -135,7 +136,16 @@ pub async fn observe_predecessor(site: &Site<'_>, replacement: &mut Replacement)
                 let gone = nothing_to_go_back_to(site, replacement).await?;
                 return Ok(gone.unwrap_or(Event::Control(false)));
             }
-            Watched::EngineReturned => {}
+            Watched::Stopped => {
+                let reason = "the old container was stopped by somebody".to_owned();
+                return Ok(Event::Failed(Failure::ByHand(reason)));
+            }
+            Watched::Anew(_) if anew >= ANEW_MAX => return Ok(Event::Control(false)),
+            Watched::Anew(reason) => {
+                anew += 1;
+                tracing::warn!(container = facts.container, reason, "the put-back container is started again");
+                tokio::time::sleep(PAUSE).await;
+            }
             Watched::Failed(_) if begun.elapsed() >= limit => return Ok(Event::Control(false)),
             Watched::Failed(_) if runs(site, &facts.predecessor).await? == Some(true) => {
                 return Ok(Event::Control(false));

@@ -4,6 +4,7 @@ mod asking;
 mod checking;
 mod cost;
 mod growth;
+mod persons;
 mod scenarios;
 mod storms;
 mod trouble;
