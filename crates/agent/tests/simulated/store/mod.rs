@@ -221,10 +221,7 @@ impl Store for Handle {
         let asked = ranges.to_vec();
         let answer = self.call(Kind::Read, move |map, _| map.ranges(&asked).map(|found| (found, map.revision)));
         let (found, revision) = answer.await??;
-        let mut state = self.shared.lock();
-        let line = state.line(&self.node);
-        ranges.iter().zip(&found).for_each(|(range, found)| line.count_read(range.prefix(), &found.entries));
-        drop(state);
+        self.shared.lock().line(&self.node).count_question(ranges, &found);
         Ok((found, revision))
     }
 
