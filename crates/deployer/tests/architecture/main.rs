@@ -21,7 +21,9 @@ fn sources(krate: &str) -> Vec<(String, String)> {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let text = fs::read_to_string(&path).expect("a source file");
-                let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default().to_owned();
+                let is_of_tests = path.ends_with("tests.rs");
+                let code =
+                    text.split("#[cfg(test)]\nmod ").next().filter(|_| !is_of_tests).unwrap_or_default().to_owned();
                 found.push((name(&path), code));
             }
         }
