@@ -159,7 +159,7 @@ impl Fleet {
     pub fn wait_until_one_says(&self, nodes: impl IntoIterator<Item = usize> + Clone, words: &str) -> usize {
         wait_until(LONG, &format!("a node to say \"{words}\""), || {
             let said = |node: usize| match self.status(node) {
-                Ok(status) => self.field(&status, node, "reason").unwrap_or_else(|| status.to_string()),
+                Ok(status) => self.field(&status, node, "reason").filter(|said| said.contains(words)).unwrap_or_else(|| status.to_string()),
                 Err(error) => error,
             };
             let said: Vec<_> = nodes.clone().into_iter().map(|node| (node, said(node))).collect();
