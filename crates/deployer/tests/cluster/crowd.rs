@@ -1,8 +1,6 @@
 //! Twenty containers of one service on a host.
 
-use deployer_testkit::{
-    Behaviour, Cluster, ClusterOptions, Container, Process, RunningContainer, Sampler, wait_until,
-};
+use deployer_testkit::{Behaviour, Cluster, ClusterOptions, Container, Process, RunningContainer, Sampler, wait_until};
 use serde_json::Value;
 
 use crate::common::{BINARY, is_quiet, quick};

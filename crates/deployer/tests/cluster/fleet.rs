@@ -16,7 +16,7 @@ use crate::common::{BINARY, bad_verdict, is_quiet, quick};
 
 /// For a rollout over three nodes, which takes six seconds on an idle machine, and for what an etcd that lost its leader
 /// or a node that lost its lease adds to it.
-pub const LONG: Duration = Duration::from_secs(60);
+pub const LONG: Duration = Duration::from_secs(180);
 /// The nodes.
 pub const NODES: Range<usize> = 0..3;
 
@@ -159,7 +159,10 @@ impl Fleet {
     pub fn wait_until_one_says(&self, nodes: impl IntoIterator<Item = usize> + Clone, words: &str) -> usize {
         wait_until(LONG, &format!("a node to say \"{words}\""), || {
             let said = |node: usize| match self.status(node) {
-                Ok(status) => self.field(&status, node, "reason").filter(|said| said.contains(words)).unwrap_or_else(|| status.to_string()),
+                Ok(status) => self
+                    .field(&status, node, "reason")
+                    .filter(|said| said.contains(words))
+                    .unwrap_or_else(|| status.to_string()),
                 Err(error) => error,
             };
             let said: Vec<_> = nodes.clone().into_iter().map(|node| (node, said(node))).collect();
