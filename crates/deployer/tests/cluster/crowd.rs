@@ -68,8 +68,8 @@ fn listen(cluster: &Cluster) -> Process {
     let mut command = node.host.engine().command();
     command.args(["events", "--format", "{{json .}}", "--filter", "event=start", "--filter", "event=die"]);
     // Told of from now on, whenever the command gets through to the engine.
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
-    command.args(["--since", &now.as_secs().to_string()]);
+    let now = node.host.engine().docker(["info", "--format", "{{.SystemTime}}"]);
+    command.args(["--since", &now]);
     Process::spawn("docker-events", &command, node.daemon.state_directory())
 }
 
