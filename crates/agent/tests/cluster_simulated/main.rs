@@ -4,6 +4,7 @@ mod asking;
 mod checking;
 mod cost;
 mod growth;
+mod mended;
 mod persons;
 mod scenarios;
 mod storms;
