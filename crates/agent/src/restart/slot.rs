@@ -9,6 +9,7 @@ use deployer_store::StoreError;
 use super::line::Claims;
 use crate::failpoint;
 use crate::publish;
+use crate::survey::{Survey, Surveyed};
 use crate::world::World;
 
 /// Passes the fence, or finds that the grounds are gone.
@@ -41,6 +42,9 @@ async fn is_past_fence(world: &World, replacement: &Replacement, token: &Token) 
 pub async fn release(world: &World, replacement: &Replacement) -> Result<Event, StoreError> {
     let Some(token) = &replacement.token else { return Ok(Event::Done) };
     let facts = &replacement.facts;
+    // The gate was passed a while ago: since then it may have ended, and its engine may have died.
+    let survey = Survey::of(world).await;
+    let is_up = survey.is_ok_and(|survey| survey.named(&facts.container).is_some_and(Surveyed::is_up));
     // Before the others hear of it: one that waits on this machine looks as soon as the slot is free.
     leave_turn(world, &replacement.txn);
     let _saying = world.saying.lock().await;
@@ -48,7 +52,7 @@ pub async fn release(world: &World, replacement: &Replacement) -> Result<Event, 
     let release = || tickets.iter().cloned().fold(slot::release_if_held(&world.keys, token), Txn::delete);
     let key = world.keys.report(&facts.service, &world.settings.node, &facts.container);
     let lease = world.presence.borrow().lease;
-    let outcome = if let (Some(report), Some((lease, _))) = (report_after(world, replacement, &key), lease) {
+    let outcome = if let (Some(report), Some((lease, _))) = (report_after(world, replacement, &key, is_up), lease) {
         match world.store.txn(publish::say_too(world, release(), &key, &report, lease)).await {
             Ok(outcome) if outcome.succeeded => {
                 publish::note(world, &key, &report);
@@ -81,12 +85,12 @@ pub async fn leave_line(world: &World, replacement: &Replacement) -> Result<(), 
     Ok(())
 }
 
-fn report_after(world: &World, replacement: &Replacement, key: &str) -> Option<Report> {
+fn report_after(world: &World, replacement: &Replacement, key: &str, is_up: bool) -> Option<Report> {
     let facts = &replacement.facts;
     let last = publish::last_report(world, key)?;
     Some(if replacement.phase == Phase::Judged {
         Report {
-            up: true,
+            up: is_up,
             id: replacement.candidate.clone().unwrap_or_default(),
             image_id: facts.new_image.clone(),
             digest: Some(facts.digest.clone()),
@@ -94,7 +98,7 @@ fn report_after(world: &World, replacement: &Replacement, key: &str) -> Option<R
             reason: String::new(),
         }
     } else {
-        Report { up: last.up && replacement.control != Some(false), ..last }
+        Report { up: is_up && replacement.control != Some(false), ..last }
     })
 }
 
