@@ -4,24 +4,29 @@
 
 use std::collections::BTreeMap;
 
-/// The keys of each container's tickets, by its name; the one that was drawn last at the end.
+/// The tickets.
 #[derive(Default)]
-pub struct Tickets(BTreeMap<String, Vec<String>>);
+pub struct Tickets {
+    /// The keys of each container's tickets, by its name; the one that was drawn last at the end.
+    of: BTreeMap<String, Vec<String>>,
+    /// Whether one was written that nobody was told of, and that the store may yet write, however much later.
+    is_any_doubtful: bool,
+}
 
 impl Tickets {
     /// The ticket of a container that was drawn last.
     pub fn last(&self, container: &str) -> Option<String> {
-        self.0.get(container)?.last().cloned()
+        self.of.get(container)?.last().cloned()
     }
 
     /// All tickets that a container may have.
     pub fn all(&self, container: &str) -> Vec<String> {
-        self.0.get(container).cloned().unwrap_or_default()
+        self.of.get(container).cloned().unwrap_or_default()
     }
 
     /// Notes that a ticket is about to be drawn. Gives those that it takes the place of.
     pub fn draw(&mut self, container: &str, key: &str) -> Vec<String> {
-        let tickets = self.0.entry(container.to_owned()).or_default();
+        let tickets = self.of.entry(container.to_owned()).or_default();
         tickets.retain(|ticket| ticket != key);
         let before = tickets.clone();
         tickets.push(key.to_owned());
@@ -30,14 +35,29 @@ impl Tickets {
 
     /// Notes that of a container's tickets none stands but the last.
     pub fn drawn(&mut self, container: &str) {
-        if let Some(tickets) = self.0.get_mut(container) {
+        if let Some(tickets) = self.of.get_mut(container) {
             tickets.drain(..tickets.len().saturating_sub(1));
         }
     }
 
+    /// Notes that nobody was told what became of one that was to be written.
+    pub fn doubt(&mut self) {
+        self.is_any_doubtful = true;
+    }
+
+    /// Whether one may yet be written.
+    pub fn is_any_doubtful(&self) -> bool {
+        self.is_any_doubtful
+    }
+
+    /// Notes that what is not written by now will not be.
+    pub fn be_certain(&mut self) {
+        self.is_any_doubtful = false;
+    }
+
     /// Notes that a container has none any more.
     pub fn forget(&mut self, container: &str) {
-        self.0.remove(container);
+        self.of.remove(container);
     }
 }
 

@@ -6,7 +6,7 @@ use deployer_core::queue::Ticket;
 use deployer_core::record::Verdicts;
 use deployer_core::replacement::{Event, Facts, Replacement};
 use deployer_core::slot::{self, Claim, ClaimPhase, Entrant, Token};
-use deployer_core::store::{Revision, Txn};
+use deployer_core::store::{Compare, Revision, Txn};
 use deployer_engine::EngineError;
 use deployer_store::StoreError;
 use tokio::time::Instant;
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::interest::Interest;
 use super::line::{Claims, Line, PLACES_MAX};
 use super::near::{Near, is_first, still_fetching};
-use super::slot::{claim_of, leave_line, leave_turn, superseded, take_turn, whose_turn};
+use super::slot::{be_certain, claim_of, leave_line, leave_turn, superseded, take_turn, whose_turn};
 use crate::claims;
 use crate::failpoint;
 use crate::ledger::{self, Ledger};
@@ -294,7 +294,6 @@ async fn take_ticket(
     is_its_turn: bool,
 ) -> Result<Result<Token, Stay>, StoreError> {
     let keys = &world.keys;
-    let Some((lease, _)) = world.presence.borrow().lease else { return Ok(Err(Stay::Moment)) };
     // One that has gone behind the others for its machine's sake stays there until the machine is free.
     let was_blocked = line.own.as_ref().is_some_and(|(_, ticket)| ticket.is_blocked);
     let is_blocked = here.in_the_way.is_some() && (is_its_turn || was_blocked || here.survey.is_err());
@@ -310,16 +309,22 @@ async fn take_ticket(
     let turn = ticket.turn(line.deferred, patience.came.unwrap_or(line.revision));
     let key = keys.ticket(&facts.scope, &turn, &ticket.node, &ticket.container);
     if line.own.as_ref().is_none_or(|(own, drawn)| *own != key || *drawn != ticket) {
+        let Some((lease, sign)) = be_certain(world).await? else { return Ok(Err(Stay::Moment)) };
         let before = world.memory().tickets.draw(&facts.container, &key);
-        let txn = before.into_iter().fold(Txn::new(), Txn::delete).put_leased(key, &ticket, lease);
+        let txn = Txn::new().when(Compare::ModRevision(keys.node(&ticket.node), sign));
+        let txn = before.into_iter().fold(txn, Txn::delete).put_leased(key, &ticket, lease);
         return match world.store.txn(txn).await {
+            Ok(outcome) if !outcome.succeeded => Ok(Err(Stay::Moment)),
             // The line has changed by this ticket: look where it stands.
             Ok(_) => {
                 world.memory().tickets.drawn(&facts.container);
                 Ok(Err(Stay::Not))
             }
             Err(StoreError::LeaseGone) => Ok(Err(Stay::Moment)),
-            Err(error) => Err(error),
+            Err(error) => {
+                world.memory().tickets.doubt();
+                Err(error)
+            }
         };
     }
     let node = &ticket.node;
