@@ -34,6 +34,7 @@ pub async fn run(world: &World, shutdown: CancellationToken) {
             Ok(Some(lease)) => {
                 failures = 0;
                 tokio::select! {
+                    biased;
                     () = keep(world, lease) => {}
                     () = shutdown.cancelled() => {}
                 }
@@ -51,6 +52,7 @@ pub async fn run(world: &World, shutdown: CancellationToken) {
 
 async fn pause(time: Duration, shutdown: &CancellationToken) {
     tokio::select! {
+        biased;
         () = tokio::time::sleep(time) => {}
         () = shutdown.cancelled() => {}
     }

@@ -13,6 +13,7 @@ pub mod gate;
 pub mod healthcheck;
 pub mod image;
 pub mod keys;
+pub mod mutation;
 pub mod node;
 pub mod ownership;
 pub mod plain;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use deployer_core::mutation;
 use deployer_core::node::Sign;
 use deployer_core::queue::{TICKETS_MAX, Ticket};
 use deployer_core::record::Verdicts;
@@ -124,6 +125,7 @@ async fn wait_in_line(
             Stay::Moment => tokio::time::sleep(CONTENDED).await,
             Stay::Until(interest) => {
                 tokio::select! {
+                    biased;
                     () = changed(&mut changes, &interest) => {}
                     () = tokio::time::sleep(LOOK_AGAIN) => {}
                     () = shutdown.cancelled() => {}
@@ -166,7 +168,8 @@ async fn try_claim(
     let (mut service, signs) = (service?, signs?);
     let slots = world.settings.scope.slots(facts.limit, service.standings.len());
     let place = line.place(&world.settings.node, &facts.container);
-    let free = (0..slots).filter(|slot| !line.claims.contains_key(slot)).nth(place.unwrap_or(line.waiting.len()));
+    let is_free = |slot: &u32| !line.claims.contains_key(slot) || mutation::is("lock_ignored");
+    let free = (0..slots).filter(is_free).nth(place.unwrap_or(line.waiting.len()));
     let Some(slot) = free else {
         patience.blocked = None;
         say_for_whom(world, facts, line, place);

@@ -142,6 +142,7 @@ async fn work(world: &World, container: &str, left: Option<Replacement>, shutdow
         tracing::warn!(container, error = &error as &dyn std::error::Error, "replace again later");
         // The end of this job rings the bell, which leads here again.
         tokio::select! {
+            biased;
             () = tokio::time::sleep(RETRY) => {}
             () = shutdown.cancelled() => {}
         }
@@ -259,6 +260,7 @@ async fn take_steps(world: &World, mut replacement: Replacement, shutdown: &Canc
                 tracing::warn!(error = %error, txn = replacement.txn, "tried again in {wait:?}");
                 // A wait after faults of our own may be long: the next start goes on sooner.
                 tokio::select! {
+                    biased;
                     () = tokio::time::sleep(wait) => {}
                     () = shutdown.cancelled(), if error.is_fault() => {}
                 }

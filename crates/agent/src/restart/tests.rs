@@ -112,6 +112,7 @@ async fn no_answer_before_the_beginning_is_asked_for_again_after_a_pause() {
     let begun = tokio::time::Instant::now();
     let restart = Restart { world: Arc::clone(&fixture.world), containers, left: Vec::new() };
     tokio::select! {
+        biased;
         () = restart.run(CancellationToken::new()) => {}
         () = fixture.world.bell.notified() => {}
     }

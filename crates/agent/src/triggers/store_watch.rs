@@ -53,11 +53,12 @@ impl StoreWatch {
         tokio::pin!(list_again);
         loop {
             tokio::select! {
+                biased;
+                () = &mut list_again => return Ok(()),
                 change = changes.next() => match change {
                     Some(change) => self.take(change?).await,
                     None => return Ok(()),
                 },
-                () = &mut list_again => return Ok(()),
             }
         }
     }

@@ -73,6 +73,7 @@ async fn a_retry_that_comes_due_beside_another_wake_is_not_forgotten() {
         tokio::time::sleep(Duration::from_secs(5)).await;
     };
     tokio::select! {
+        biased;
         () = update.run(CancellationToken::new()) => {}
         () = other_wake => {}
     }

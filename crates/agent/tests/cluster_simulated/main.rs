@@ -2,9 +2,12 @@
 
 mod asking;
 mod checking;
+mod findings;
+mod mutations;
 mod scenarios;
 mod storms;
 mod twins;
+mod weather;
 
 #[path = "../simulated/mod.rs"]
 mod simulated;

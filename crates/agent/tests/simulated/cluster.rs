@@ -190,14 +190,20 @@ impl Cluster {
     }
 
     /// Tells one machine of a track's last push, or if it cannot take it the next, as a registry that is answered 503 does.
-    pub async fn notify_of(&self, track: &Track, first: usize) {
+    /// What nobody runs is not taken in, and answered all the same. Whether one of them answered.
+    pub async fn notify_of(&self, track: &Track, first: usize) -> bool {
         let count = self.members.len();
         let digest = self.registry.tag(track);
         for number in first..first + count {
-            if self.members[number % count].node.notify_of(track, digest.as_ref()).await.is_ok() {
-                return;
+            let node = &self.members[number % count].node;
+            let is_ours = node.world.registered.borrow().as_ref().map(|tracks| tracks.contains(track));
+            match is_ours {
+                Some(false) => return true,
+                Some(true) if node.notify_of(track, digest.as_ref()).await.is_ok() => return true,
+                _ => {}
             }
         }
+        false
     }
 
     /// Lets simulated time pass until nothing is under way, an hour at most.
@@ -261,8 +267,15 @@ impl Cluster {
         let Some(member) = self.members.first() else { return Vec::new() };
         let keys = &member.node.world.keys;
         let mut left = self.store.entries(&keys.locks());
+        // A rollout that gave way has its place for as long as its track lives.
+        left.retain(|entry| !entry.key.contains("/deferred/"));
         left.extend(self.tracks.iter().flat_map(|track| self.store.entries(&keys.pending(track))));
         left
+    }
+
+    /// Whether every container that runs and is ours runs what its tag points to.
+    pub fn runs_what_was_pushed(&self) -> bool {
+        self.members.iter().all(|member| !member.node.engine.has_strays())
     }
 
     /// How everything is now, for the checker.

@@ -11,7 +11,6 @@ use deployer_agent::restart::{Restart, recover_with_engine};
 use deployer_agent::triggers::{self, EngineEvents, StoreWatch};
 use deployer_agent::update::Update;
 use deployer_agent::world::{Settings, World};
-use deployer_core::ambient::Ambient;
 use deployer_core::backoff::Backoff;
 use deployer_core::node::Identity;
 use deployer_core::policy::Manage;
@@ -25,6 +24,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use super::chances;
 use super::engine::SimulatedEngine;
 use super::freezer::Freezer;
 use super::history::{Befalling, History};
@@ -55,7 +55,7 @@ impl Machine {
     }
 
     fn world_on(&self, store: Arc<dyn Store>, seed: u64) -> World {
-        let ambient = Arc::new(Ambient::chosen(|| 0, seed));
+        let ambient = Arc::new(chances(seed));
         let Self { host, boots, .. } = self;
         let settings = Settings {
             node: self.name.clone(),
@@ -104,6 +104,7 @@ impl Service {
             recover_with_engine(&before_the_store).await.map_err(|error| error.to_string())
         };
         let left = tokio::select! {
+            biased;
             left = beginning => left?,
             // No signal is looked for yet, so it ends the process.
             () = self.terminate.cancelled() => return Ok(()),
@@ -153,6 +154,7 @@ impl Stages {
     /// Waits until the daemon is asked to end, and then for what must come to its own end.
     async fn wait(mut self, terminate: &CancellationToken) -> Result<(), String> {
         tokio::select! {
+            biased;
             () = terminate.cancelled() => {}
             Some(ended) = self.running.join_next() => return died(ended),
             Some(ended) = self.last.join_next() => return died(ended),

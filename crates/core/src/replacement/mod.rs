@@ -11,6 +11,8 @@ mod recovery;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::mutation;
+
 pub use journal::{FORM, Facts, Replacement, is_transitional};
 pub use recovery::{Seen, recover};
 
@@ -375,6 +377,7 @@ impl Replacement {
     /// digest was never good for this service. Anything else is this machine's trouble.
     pub fn charge(&self, is_known_good: bool) -> Option<&str> {
         match &self.failure {
+            Some(Failure::Node(reason)) if mutation::is("trouble_is_a_verdict") => Some(reason),
             Some(Failure::Candidate(reason)) if self.control == Some(true) && !is_known_good => Some(reason),
             _ => None,
         }

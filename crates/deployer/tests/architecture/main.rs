@@ -83,6 +83,17 @@ fn one_file_spawns() {
     check(&crates, &forbidden, &excepted, "only daemon.rs spawns");
 }
 
+/// `select!` looks at its branches in an order drawn by chance, unless it is told not to; then a seed of the simulated
+/// cluster would not make the same storm twice.
+#[test]
+fn the_stages_choose_by_order_and_not_by_chance() {
+    for (file, code) in sources("agent") {
+        let lines: Vec<&str> = code.lines().map(str::trim).collect();
+        let by_chance = lines.windows(2).filter(|two| two[0].ends_with("select! {") && two[1] != "biased;");
+        assert_eq!(by_chance.count(), 0, "{file}: select! without `biased;`");
+    }
+}
+
 #[test]
 fn docker_etcd_and_the_disk_of_the_store_are_reached_through_a_trait() {
     let implementations =

@@ -3,7 +3,7 @@
 use deployer_core::image::Digest;
 use deployer_core::record::Opinion;
 
-use super::super::history::{By, Purpose, Shown, instance_of, transition_of};
+use super::super::history::{By, Purpose, Shown, instance_of, short, transition_of};
 use super::replay::{Instance, Replay, Will};
 use super::{End, EndOfContainer, Kind};
 
@@ -60,11 +60,12 @@ fn is_no_target(replay: &Replay, end: &End, host: &str, container: &EndOfContain
     if !is_meant || !purpose.is_managed || container.digest.as_ref() == target {
         return None;
     }
+    let [runs, target] = [container.digest.as_ref(), target].map(|digest| digest.map(short));
     let said = end.said.get(&container.id);
     if said.is_some_and(|(state, _)| EXCUSES.contains(&state.as_str())) {
         return None;
     }
-    Some(format!("runs {:?} and not {target:?}; said of it: {said:?}", container.digest))
+    Some(format!("runs {runs:?} and not {target:?}; said of it: {said:?}"))
 }
 
 /// The newest of what its tag has pointed to that nobody found bad.

@@ -196,7 +196,11 @@ impl Replay {
                 } else if let Ok(claim) = serde_json::from_slice::<Claim>(&entry.value) {
                     let (host, container) = (writer.to_owned(), claim.container);
                     let fresh = Claimed { host, container, at, is_past_fence: false };
-                    let claimed = self.claims.entry(entry.key.clone()).or_insert(fresh);
+                    let is_same = |held: &Claimed| held.host == fresh.host && held.container == fresh.container;
+                    if !self.claims.get(&entry.key).is_some_and(is_same) {
+                        self.claims.insert(entry.key.clone(), fresh);
+                    }
+                    let claimed = self.claims.get_mut(&entry.key).expect("just put there");
                     claimed.is_past_fence = claim.phase == ClaimPhase::Stopping;
                 }
             }

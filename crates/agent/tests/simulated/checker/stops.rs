@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::history::{By, Deed, Entry, Shown, What, instance_of};
+use super::super::history::{By, Deed, Entry, Purpose, Shown, What, instance_of};
 use super::replay::{Claimed, Host, Instance, Replay};
 use super::{Kind, NEWS, NEWS_FROM_TROUBLE};
 
@@ -35,7 +35,8 @@ fn is_store_not_to_be_believed(replay: &Replay, now: Duration) -> bool {
 
 fn cannot_be_spared(replay: &Replay, host: &str, name: &str, claim: &Claimed) -> Option<(Kind, String)> {
     let purpose = replay.instances[&(host.to_owned(), name.to_owned())].purpose.as_ref()?;
-    let is_of_service = |instance: &Instance| instance.purpose.as_ref().is_some_and(|p| p.service == purpose.service);
+    let is_like_it = |other: &Purpose| other.is_managed && other.service == purpose.service;
+    let is_of_service = |instance: &Instance| instance.purpose.as_ref().is_some_and(is_like_it);
     let all: Vec<(&(String, String), &Instance)> = replay
         .instances
         .iter()
@@ -67,9 +68,6 @@ fn counts(host: &Host) -> bool {
 /// Whether whoever claimed at a moment could know that an instance was down.
 fn could_be_known(replay: &Replay, host: &str, instance: &Instance, claimed: Duration) -> bool {
     let Some(since) = instance.down_since else { return false };
-    let latest = match replay.troubled(host) {
-        Some(troubled) if troubled + NEWS_FROM_TROUBLE > since => since.max(troubled) + NEWS_FROM_TROUBLE,
-        _ => since + NEWS,
-    };
-    latest <= claimed
+    let in_peace = replay.troubled(host).map_or(Duration::ZERO, |troubled| troubled + NEWS_FROM_TROUBLE);
+    in_peace.max(since + NEWS) <= claimed
 }

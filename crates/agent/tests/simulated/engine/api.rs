@@ -121,17 +121,16 @@ impl Engine for SimulatedEngine {
             Ok(None) | Err(EngineError::NotFound { .. }) => return Ok(()),
             Err(error) => return Err(error),
         };
-        let mut news = self.shared.news.subscribe();
         let ended = timeout_at(Instant::now() + grace + CALL_LIMIT / 2, async {
             loop {
+                let told = self.shared.news.told();
                 let power = self.shared.lock().power;
                 match power {
                     Power::Gone => return Err(unreachable("stop")),
                     Power::Runs if self.shared.lock().has_ended(&id, life) => return Ok(()),
                     Power::Runs | Power::Hung => {}
                 }
-                // The sender lives as long as the engine.
-                let _ = news.changed().await;
+                self.shared.news.beyond(told).await;
             }
         });
         ended.await.unwrap_or_else(|_| Err(timed_out("stop")))

@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 mod map;
 mod network;
+pub mod news;
 mod watching;
 
 use map::Map;
@@ -236,7 +237,6 @@ impl Store for Handle {
             node: self.node.clone(),
             prefix: prefix.to_owned(),
             seen: after,
-            news: self.shared.news.subscribe(),
             underway: VecDeque::new(),
         };
         self.call(Kind::Read, move |map, _| map.remembers(after)).await??;

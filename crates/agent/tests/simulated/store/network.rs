@@ -5,16 +5,17 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use deployer_core::ambient::Ambient;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::map::Map;
+use super::news::News;
 use super::{CALL_LIMIT, Fault, SILENCE_LIMIT};
 
 pub struct Shared {
     state: Mutex<State>,
     /// Changes with everything that a watch may wait for.
-    pub news: watch::Sender<u64>,
+    pub news: News,
     /// Rings when something became due at a moment that the clock does not know of.
     due: Notify,
 }
@@ -67,7 +68,7 @@ impl Shared {
             servers: 0,
             random: Ambient::chosen(|| 0, seed),
         };
-        Self { state: Mutex::new(state), news: watch::Sender::new(0), due: Notify::new() }
+        Self { state: Mutex::new(state), news: News::default(), due: Notify::new() }
     }
 
     pub fn lock(&self) -> MutexGuard<'_, State> {
@@ -133,7 +134,7 @@ impl Shared {
 
     /// Wakes every watch and the clock.
     pub fn tell(&self) {
-        self.news.send_modify(|count| *count += 1);
+        self.news.tell();
         self.due.notify_one();
     }
 
@@ -179,6 +180,7 @@ pub async fn keep_time(shared: Arc<Shared>) {
     loop {
         let next = shared.settle();
         tokio::select! {
+            biased;
             () = shared.due.notified() => {}
             () = reached(next) => {}
         }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use deployer_core::store::{Change, Revision};
 use deployer_store::StoreError;
 use futures_util::stream::{self, BoxStream, StreamExt};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::away;
@@ -21,7 +20,6 @@ pub struct Reader {
     pub prefix: String,
     /// Everything up to here is in `underway` or was read.
     pub seen: Revision,
-    pub news: watch::Receiver<u64>,
     /// Changes that are sent and not read, with the moment of their arrival.
     pub underway: VecDeque<(Instant, Change)>,
 }
@@ -40,7 +38,7 @@ impl Reader {
 
     async fn next(&mut self) -> Result<Change, StoreError> {
         loop {
-            self.news.borrow_and_update();
+            let told = self.shared.news.told();
             let now = Instant::now();
             if self.shared.lock().servers != self.servers {
                 return Err(away("the servers are others now"));
@@ -57,7 +55,8 @@ impl Reader {
                 }
             };
             tokio::select! {
-                changed = self.news.changed() => changed.map_err(|_| away("it was closed"))?,
+                biased;
+                () = self.shared.news.beyond(told) => {}
                 () = reached(until) => {}
             }
         }
