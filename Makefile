@@ -1,5 +1,5 @@
 # Thin on purpose: each target is a script that can be run, read and changed by itself.
-.PHONY: demo cluster test check bench
+.PHONY: demo cluster test test-deep check bench
 
 demo:
 	@scripts/demo
@@ -9,6 +9,9 @@ cluster:
 
 test:
 	@scripts/test
+
+test-deep:
+	@scripts/test-deep
 
 check:
 	@scripts/check

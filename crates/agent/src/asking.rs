@@ -19,6 +19,8 @@ pub struct Wait {
     pub reason: String,
     /// Revision of the notification that it was about, which a later one ends; 0: whatever is asked.
     pub of: Revision,
+    /// Revision of the last word of a person to go on, when it began: a later one ends it.
+    pub since: Revision,
 }
 
 /// A turn to ask for the whole cluster.
@@ -46,14 +48,11 @@ impl Asking {
         self.waits.insert(track.clone(), wait);
     }
 
-    /// How the registry of a track is left in peace, as far as that holds for the notification of this revision.
-    pub fn waiting(&self, track: &Track, pending: Revision) -> Option<&Wait> {
-        self.waits.get(track).filter(|wait| wait.of == 0 || wait.of == pending)
-    }
-
-    /// Ends every wait of a track: a person says so, or an answer came.
-    pub fn wait_no_more(&mut self, track: &Track) {
-        self.waits.remove(track);
+    /// How the registry of a track is left in peace, as far as that holds for the notification of this revision and after
+    /// a person's last word of that one.
+    pub fn waiting(&self, track: &Track, pending: Revision, retry: Revision) -> Option<&Wait> {
+        let is_of_it = |wait: &&Wait| wait.of == 0 || wait.of == pending;
+        self.waits.get(track).filter(is_of_it).filter(|wait| wait.since == retry)
     }
 
     /// When the registry of a track may be asked again.

@@ -7,14 +7,14 @@ use deployer_core::slot::{self, Claim, Finder, Traces};
 use deployer_core::store::Entry;
 use deployer_store::StoreError;
 
-use crate::ledger::{Read, decode};
+use crate::ledger::{Read, readable};
 use crate::world::{Settings, World};
 
-/// Ends the dead claims among these entries, which were listed at one revision with their holds. Whether any ended. A
-/// daemon that is not registered ends none: another may bear its name.
+/// Ends the dead claims among these entries, whose holds were listed at the same revision or a later one: a claim that has
+/// moved on since is not ended. Whether any ended. A daemon that is not registered ends none: another may bear its name.
 ///
 /// # Errors
-/// [`StoreError`] if the store does not answer, or holds a claim that makes no sense.
+/// [`StoreError`] if the store does not answer.
 pub async fn end_dead(world: &World, entries: &[Entry]) -> Result<bool, StoreError> {
     let Some((_, sign)) = world.presence.borrow().lease else { return Ok(false) };
     let settings = &world.settings;
@@ -22,7 +22,9 @@ pub async fn end_dead(world: &World, entries: &[Entry]) -> Result<bool, StoreErr
     let mut has_ended = false;
     for entry in entries {
         let Some((scope, number)) = world.keys.slot_of(&entry.key) else { continue };
-        let claim: Read<Claim> = decode(entry.clone())?;
+        // One that makes no sense is nobody's to end but a person's.
+        let claim: Option<Read<Claim>> = readable(world, entry.clone());
+        let Some(claim) = claim else { continue };
         let hold = world.keys.hold(&scope, number);
         let has_hold = entries.iter().any(|entry| entry.key == hold);
         let traces = Traces { has_hold, has_journal: has_journal(world, &claim.value)? };
@@ -41,23 +43,25 @@ pub async fn end_dead(world: &World, entries: &[Entry]) -> Result<bool, StoreErr
 }
 
 /// The containers of this node's name that a daemon of another machine or state directory has claimed. They are not
-/// this daemon's to withdraw: until such a claim has ended, what it holds counts as down.
+/// this daemon's to withdraw: until such a claim has ended, what it holds counts as down. `None`: there is a claim that makes
+/// no sense, and it may hold any of them.
 ///
 /// # Errors
-/// [`StoreError`] if the store does not answer, or holds a claim that makes no sense.
-pub async fn held_by_twins(world: &World) -> Result<BTreeSet<String>, StoreError> {
+/// [`StoreError`] if the store does not answer.
+pub async fn held_by_twins(world: &World) -> Result<Option<BTreeSet<String>>, StoreError> {
     let Settings { node, identity, .. } = &world.settings;
     let mut held = BTreeSet::new();
     for entry in world.store.list(&world.keys.locks()).await?.0 {
         if world.keys.slot_of(&entry.key).is_some() {
-            let claim: Claim = decode(entry)?.value;
+            let claim: Option<Read<Claim>> = readable(world, entry);
+            let Some(Read { value: claim, .. }) = claim else { return Ok(None) };
             let is_ours = claim.machine == identity.boot && claim.state == identity.state;
             if claim.node == *node && !is_ours {
                 held.insert(claim.container);
             }
         }
     }
-    Ok(held)
+    Ok(Some(held))
 }
 
 fn has_journal(world: &World, claim: &Claim) -> Result<bool, StoreError> {

@@ -39,16 +39,22 @@ pub struct Journals {
 }
 
 impl Journals {
-    /// Opens or makes the folder below the state directory.
+    /// Opens or makes the folder below the state directory, and clears what a crash left in the middle of a write: it is
+    /// no journal, nothing rests on it, and it may hold a container's environment.
     ///
     /// # Errors
-    /// [`JournalError::Disk`] if it cannot be made.
+    /// [`JournalError::Disk`] if it cannot be made or cleared.
     pub fn open(state_dir: &Path) -> Result<Self, JournalError> {
         let folder = state_dir.join("replacements");
         let disk = |action, source| JournalError::Disk { action, path: folder.clone(), source };
         fs::create_dir_all(&folder).map_err(|source| disk("make", source))?;
         fs::set_permissions(&folder, Permissions::from_mode(0o700)).map_err(|source| disk("protect", source))?;
-        Ok(Self { folder })
+        let journals = Self { folder };
+        for unfinished in journals.files("new")? {
+            let disk = |source| JournalError::Disk { action: "remove", path: unfinished.clone(), source };
+            fs::remove_file(&unfinished).map_err(disk)?;
+        }
+        Ok(journals)
     }
 
     /// Writes a journal durably: a new file, synced, renamed over the old one, the folder synced.
@@ -90,14 +96,19 @@ impl Journals {
     /// # Errors
     /// [`JournalError::Form`] for one that cannot be understood: guessing could stop the wrong container.
     pub fn all(&self) -> Result<Vec<Replacement>, JournalError> {
+        self.files("json")?.iter().map(|path| read(path)).collect()
+    }
+
+    /// The files of the folder whose names end so, sorted.
+    fn files(&self, extension: &str) -> Result<Vec<PathBuf>, JournalError> {
         let disk = |source| JournalError::Disk { action: "list", path: self.folder.clone(), source };
         let mut paths = Vec::new();
         for entry in fs::read_dir(&self.folder).map_err(disk)? {
             paths.push(entry.map_err(disk)?.path());
         }
-        paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
+        paths.retain(|path| path.extension().is_some_and(|found| found == extension));
         paths.sort();
-        paths.iter().map(|path| read(path)).collect()
+        Ok(paths)
     }
 
     fn path(&self, txn: &str) -> PathBuf {

@@ -4,18 +4,23 @@
 //! deployer brought the image here and may remove it; `kept` that somebody else did, and only the tag goes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use deployer_core::image::{Digest, ImageName, Registry, Track};
 use deployer_engine::{EngineError, ImageSummary};
 use sha2::{Digest as _, Sha256};
+use tokio::time::Instant;
 
 use crate::ledger::{self, Ledger};
 use crate::look::LookError;
-use crate::survey::Survey;
+use crate::survey::{Survey, Surveyed};
 use crate::world::World;
 
 /// The registry that no keep-tag is ever pulled from.
 const NOWHERE: &str = "deployer.invalid";
+
+/// How long no container has named a track before its images go.
+const LEFT_FOR: Duration = Duration::from_secs(600);
 
 /// Who brought an image here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +74,64 @@ pub async fn tidy(world: &World, track: &Track) -> Result<(), LookError> {
         }
     }
     Ok(())
+}
+
+/// Tidies after a pull, so that what is not deployed does not gather. While a container of the repository is being replaced
+/// that is left to the replacement's end.
+pub async fn tidy_after_pull(world: &World, track: &Track) {
+    let is_replaced = world.memory().transitions.values().any(|replaced| replaced.track.name() == track.name());
+    if !is_replaced && let Err(error) = tidy(world, track).await {
+        tracing::warn!(error = &error as &dyn std::error::Error, "images are tidied after the next pull");
+    }
+}
+
+/// Lets go of the images of tracks that no container here names any more, whoever manages it, once that has been so for a
+/// while: Compose takes a service down and up again.
+pub async fn let_go_of_left(world: &World, survey: &Survey) {
+    let mut named: BTreeSet<Track> = survey.containers.iter().filter_map(Surveyed::track).collect();
+    named.extend(world.memory().transitions.values().map(|replaced| replaced.track.clone()));
+    let private = |track: &Track| [Kind::Pulled, Kind::Kept].map(|kind| repository(track, kind));
+    let wanted: BTreeSet<ImageName> = named.iter().flat_map(private).collect();
+    let is_left = |tag: &&Track| is_private(tag.name()) && !wanted.contains(tag.name());
+    let left: BTreeSet<ImageName> = survey
+        .images
+        .iter()
+        .flat_map(|image| image.tags.iter().filter(is_left))
+        .map(|tag| tag.name().clone())
+        .collect();
+    let now = Instant::now();
+    let over: BTreeSet<ImageName> = {
+        let mut memory = world.memory();
+        memory.left.retain(|name, _| left.contains(name));
+        let since = left.into_iter().map(|name| (*memory.left.entry(name.clone()).or_insert(now), name));
+        since.filter(|(since, _)| now.duration_since(*since) >= LEFT_FOR).map(|(_, name)| name).collect()
+    };
+    // A replacement that has not begun to act names its image nowhere but in its journal.
+    if over.is_empty() || world.journals.all().map_or(true, |journals| !journals.is_empty()) {
+        return;
+    }
+    let used: BTreeSet<&str> = survey.containers.iter().map(|c| c.summary.image_id.as_str()).collect();
+    for image in survey.images.iter().filter(|image| !used.contains(image.id.as_str())) {
+        let (gone, stay): (Vec<&Track>, Vec<&Track>) =
+            image.tags.iter().filter(|tag| is_private(tag.name())).partition(|tag| over.contains(tag.name()));
+        let is_pulled = gone.iter().any(|tag| tag.name().repository().starts_with("pulled/"));
+        let by_digest: Vec<String> = match is_pulled && stay.is_empty() {
+            true => digests_of_left(image, &named),
+            false => Vec::new(),
+        };
+        for name in by_digest.into_iter().chain(gone.into_iter().map(Track::to_string)) {
+            let_go(world, &name).await;
+        }
+    }
+}
+
+/// The names by digest of a pulled image in repositories that no container names and no tag keeps.
+fn digests_of_left(image: &ImageSummary, named: &BTreeSet<Track>) -> Vec<String> {
+    let is_over = |name: &ImageName| {
+        !is_private(name) && !image.is_tagged_in(name) && !named.iter().any(|track| track.name() == name)
+    };
+    let over = image.digests.iter().filter(|(name, _)| is_over(name));
+    over.flat_map(|(name, digests)| digests.iter().map(move |digest| format!("{name}@{digest}"))).collect()
 }
 
 /// The digests of a repository that a track of it wants to run, or to go back to.

@@ -6,6 +6,7 @@
 
 pub mod asking;
 mod claims;
+pub mod concern;
 mod failpoint;
 pub mod fault;
 pub mod happening;
@@ -19,12 +20,14 @@ pub mod presence;
 pub mod publish;
 pub mod pull;
 pub mod restart;
+pub mod runs;
 pub mod situation;
 #[cfg(any(test, feature = "stand-in"))]
 #[doc(hidden)]
 pub mod stand_in;
 pub mod supervision;
 pub mod survey;
+mod sweep;
 pub mod triggers;
 pub mod turn;
 pub mod update;

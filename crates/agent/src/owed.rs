@@ -40,6 +40,11 @@ impl Owed {
         self.0.iter().filter_map(|(name, debt)| Some((debt.due?, name.clone()))).min()
     }
 
+    /// Whether a container of this name is to be looked at again by now.
+    pub fn is_due(&self, name: &str, now: Instant) -> bool {
+        self.0.get(name).and_then(|debt| debt.due).is_some_and(|due| due <= now)
+    }
+
     /// Notes a replacement that has ended and owes a container. The random number keeps machines from trying in step.
     pub fn note(&mut self, mut replacement: Replacement, random: u64) {
         // The slot was given back: what follows holds none.

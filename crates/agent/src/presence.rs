@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use deployer_core::backoff::Backoff;
 use deployer_core::node::{Claimant, Sign, claimant};
+use deployer_core::slot::Scope;
 use deployer_core::store::{Compare, LeaseId, Txn};
 use deployer_store::StoreError;
-use tokio_util::sync::CancellationToken;
 
 use crate::claims;
 use crate::ledger::{Read, decode};
@@ -26,35 +26,23 @@ const TWIN: Duration = Duration::from_secs(1);
 /// How long the end of the daemon may take to tell the others. They find out by themselves, half a minute later.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// Registers this node and keeps it registered until shutdown, which is told to the others.
-pub async fn run(world: &World, shutdown: CancellationToken) {
+/// Registers this node and keeps it registered for as long as this is polled: beyond a shutdown's beginning, until what is
+/// past its fence has come to its end. With the lease would go the reports, and what says that the claim's holder lives.
+pub async fn run(world: &World) {
     let mut failures = 0;
-    while !shutdown.is_cancelled() {
+    loop {
         match register(world).await {
             Ok(Some(lease)) => {
                 failures = 0;
-                tokio::select! {
-                    biased;
-                    () = keep(world, lease) => {}
-                    () = shutdown.cancelled() => {}
-                }
-                continue;
+                keep(world, lease).await;
             }
-            Ok(None) => pause(TWIN, &shutdown).await,
+            Ok(None) => tokio::time::sleep(TWIN).await,
             Err(error) => {
                 failures += 1;
                 absent(world, error.to_string());
-                pause(Backoff::CONNECTION.wait(failures, world.ambient.random()), &shutdown).await;
+                tokio::time::sleep(Backoff::CONNECTION.wait(failures, world.ambient.random())).await;
             }
         }
-    }
-}
-
-async fn pause(time: Duration, shutdown: &CancellationToken) {
-    tokio::select! {
-        biased;
-        () = tokio::time::sleep(time) => {}
-        () = shutdown.cancelled() => {}
     }
 }
 
@@ -116,13 +104,25 @@ async fn end_dead_claims(world: &World) -> Result<(), StoreError> {
     claims::end_dead(world, &entries).await.map(drop)
 }
 
+/// The same now and then, without the tickets of everybody who waits in the one line of a cluster.
+async fn end_dead_claims_again(world: &World) -> Result<(), StoreError> {
+    let (store, keys) = (&world.store, &world.keys);
+    let Scope::Cluster = world.settings.scope else { return end_dead_claims(world).await };
+    let scope = Scope::Cluster.name("");
+    let (mut entries, _) = store.list(&keys.claims(&scope)).await?;
+    if !entries.is_empty() {
+        entries.extend(store.list(&keys.holds(&scope)).await?.0);
+    }
+    claims::end_dead(world, &entries).await.map(drop)
+}
+
 /// Gives signs until the lease has ended. A store that does not answer may still keep the lease.
 async fn keep(world: &World, lease: LeaseId) {
     loop {
         tokio::time::sleep(SIGN).await;
         match world.store.keep_alive(lease).await {
             // Where nobody waits for a slot, nobody else would end what its holder left.
-            Ok(()) => trouble(world, end_dead_claims(world).await.err().map(|error| error.to_string())),
+            Ok(()) => trouble(world, end_dead_claims_again(world).await.err().map(|error| error.to_string())),
             Err(StoreError::LeaseGone) => {
                 absent(world, "the lease has ended; it is granted anew".to_owned());
                 return;
@@ -143,13 +143,27 @@ fn trouble(world: &World, trouble: Option<String>) {
     });
 }
 
-/// Tells the others that this node is off: its instances are not counted until it returns.
-pub async fn leave(world: &World) {
+/// Why a daemon ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Farewell {
+    /// A person stopped it, and knows that nobody looks after its containers: they run on, and are not counted.
+    Daemon,
+    /// The whole machine goes down, and its containers with it: they stay counted, as down, until it is back or forgotten.
+    Machine,
+}
+
+/// Tells the others that this node is off.
+pub async fn leave(world: &World, why: Farewell) {
     let lease = world.presence.borrow().lease;
-    let Some((lease, _)) = lease else { return };
+    let Some((lease, _)) = lease else {
+        tracing::warn!("the others were not told that this node is off: it is not registered");
+        return;
+    };
     let farewell = async {
         turn::give_back(world, |_| false).await;
-        publish::off(world).await?;
+        if why == Farewell::Daemon {
+            publish::off(world).await?;
+        }
         world.store.revoke(lease).await
     };
     match tokio::time::timeout(FAREWELL, farewell).await {

@@ -2,19 +2,25 @@
 //!
 //! Instances last until the node withdraws them; the rest ends with the node's lease. Only what has changed is written.
 
-use deployer_core::availability::{Fetched, Instance, Report};
+use std::collections::BTreeSet;
+
+use deployer_core::availability::{Fetched, Fetching, Instance, Report, Run};
 use deployer_core::image::Track;
-use deployer_core::plan::Target;
-use deployer_core::store::{LeaseId, Txn};
+use deployer_core::plan::{Action, Target};
+use deployer_core::replacement::transitional;
+use deployer_core::store::{Entry, LeaseId, Txn};
 use deployer_store::{StoreError, TXN_OPERATIONS_MAX};
 use serde_json::Value;
 
 use crate::claims;
-use crate::ledger::{Read, decode};
+use crate::ledger::decode;
 use crate::situation::{Decision, TrackView, state_of};
 use crate::survey::Survey;
 use crate::words::{Said, Words};
-use crate::world::World;
+use crate::world::{Transition, World};
+
+/// What was said before this daemon knew of it.
+const UNKNOWN: Said = Said::Lasting(Value::Null);
 
 impl Words {
     /// Adds what there is to say of a track.
@@ -27,7 +33,8 @@ impl Words {
                 let name = &container.summary.name;
                 let instance =
                     Instance { node: node.clone(), image: view.track.clone(), container: name.clone(), off: false };
-                let report = report(world, survey, view, decision);
+                let report = report(survey, view, decision);
+                self.run(world, &view.track, &decision.service);
                 self.add(world.keys.instance(&decision.service, node, name), Said::Lasting(json(&instance)));
                 self.add(world.keys.report(&decision.service, node, name), Said::Leased(json(&report)));
             }
@@ -41,15 +48,73 @@ impl Words {
         self.0.iter().all(|(key, word)| memory.said.0.get(key) == Some(word))
     }
 
-    /// Says again of a container in the middle of its replacement what was said last: for a moment nothing has its name.
-    pub fn repeat(&mut self, world: &World, service: &str, container: &str) {
-        let node = &world.settings.node;
-        let memory = world.memory();
-        for key in [world.keys.instance(service, node, container), world.keys.report(service, node, container)] {
-            if let Some(said) = memory.said.0.get(&key) {
-                self.0.insert(key, said.clone());
+    /// Says again of a container in the middle of its replacement what was said last, where nothing newer is to be said: for
+    /// a moment nothing has its name. What the engine shows of it always goes before.
+    pub fn repeat(&mut self, world: &World, container: &str, transition: &Transition) {
+        let (node, service) = (&world.settings.node, &transition.service);
+        let said = [world.keys.instance(service, node, container), world.keys.report(service, node, container)];
+        let said = said.map(|key| (key.clone(), world.memory().said.0.get(&key).cloned()));
+        if matches!(said[0], (_, Some(_))) {
+            self.run(world, &transition.track, service);
+        }
+        for (key, said) in said {
+            self.0.extend(said.filter(|_| !self.0.contains_key(&key)).map(|said| (key, said)));
+        }
+    }
+
+    /// Keeps an instance registered that only a replacement's containers stand for, though no journal tells of it: a state
+    /// directory that was lost. Without a report it counts as down, until a person has seen to it.
+    pub fn keep_unfinished(&mut self, world: &World, survey: &Survey) {
+        let names: BTreeSet<&str> =
+            survey.unfinished.iter().filter_map(|container| Some(transitional(&container.name)?.0)).collect();
+        let said = world.memory().said.0.clone();
+        for (key, word) in said.into_iter().filter(|(_, word)| matches!(word, Said::Lasting(_))) {
+            if world.keys.container_of(&key).is_some_and(|name| names.contains(name.as_str())) {
+                if let Said::Lasting(value) = &word
+                    && let Ok(instance) = serde_json::from_value::<Instance>(value.clone())
+                {
+                    let service = world.keys.service_of(&key).unwrap_or_default();
+                    self.run(world, &instance.image, &service);
+                }
+                self.0.entry(key).or_insert(word);
             }
         }
+    }
+
+    /// Adds that the track runs here, which is why notifications of it are taken, on whichever node they come in.
+    fn run(&mut self, world: &World, track: &Track, service: &str) {
+        let key = world.keys.run(track, &world.settings.node);
+        let mut run = match self.0.get(&key) {
+            Some(Said::Lasting(run)) => serde_json::from_value(run.clone()).unwrap_or_default(),
+            _ => Run::default(),
+        };
+        run.services.insert(service.to_owned());
+        self.add(key, Said::Lasting(json(&run)));
+    }
+
+    /// The keys that outlast the node's lease.
+    fn lasting(&self) -> impl Iterator<Item = &String> {
+        self.0.iter().filter(|(_, said)| matches!(said, Said::Lasting(_))).map(|(key, _)| key)
+    }
+
+    /// Adds the index of what lasts, by which the next daemon of this node finds it again without asking for everybody's.
+    /// It may name too much, and never too little: it is written with or before whatever it names.
+    fn index(&mut self, world: &World, said: &Words) {
+        let key = world.keys.index(&world.settings.node);
+        let standing = said.0.get(&key).cloned();
+        let named: BTreeSet<String> = match &standing {
+            Some(Said::Lasting(named)) => serde_json::from_value(named.clone()).unwrap_or_default(),
+            _ => BTreeSet::new(),
+        };
+        let word = match self.lasting().all(|key| named.contains(key)) {
+            true => standing,
+            false => {
+                let all: BTreeSet<&String> =
+                    self.lasting().chain(said.lasting()).filter(|named| **named != key).collect();
+                Some(Said::Lasting(json(&all)))
+            }
+        };
+        self.0.extend(word.map(|word| (key, word)));
     }
 
     fn add(&mut self, key: String, said: Said) {
@@ -57,31 +122,31 @@ impl Words {
     }
 }
 
-fn report(world: &World, survey: &Survey, view: &TrackView, decision: &Decision) -> Report {
+fn report(survey: &Survey, view: &TrackView, decision: &Decision) -> Report {
     let summary = &decision.container.summary;
-    let (state, reason) = state_of(world, view, decision);
+    let (state, reason) = state_of(decision);
     Report {
         up: decision.container.is_up(),
         id: summary.id.clone(),
         image_id: summary.image_id.clone(),
-        digest: survey.digests_of(&view.track, &summary.image_id).first().cloned(),
+        digest: view.digest_of(survey, decision),
         state: state.to_owned(),
         reason,
     }
 }
 
-/// A target is here, or cannot be had; while it is on its way nothing is said.
+/// What this node says of its containers' targets.
 fn fetched(view: &TrackView) -> Fetched {
-    let mut fetched = Fetched::default();
-    for decision in &view.decisions {
-        let Some(target) = &decision.target else { continue };
-        match decision.situation.target {
-            Target::Present | Target::Running => drop(fetched.here.insert(target.digest.clone())),
-            Target::Unavailable => fetched.trouble.push((target.digest.clone(), decision.note.clone())),
-            Target::None | Target::Absent => {}
-        }
-    }
-    fetched
+    let targets = view.decisions.iter().filter_map(|decision| {
+        let fetching = match (decision.situation.target, decision.row.action) {
+            (Target::Present | Target::Running, _) => Fetching::Here,
+            (Target::Absent, Action::Leave) => Fetching::NotWanted(state_of(decision).1),
+            (Target::Unavailable, _) => Fetching::Failed(decision.note.clone()),
+            (Target::Absent | Target::None, _) => Fetching::UnderWay,
+        };
+        Some((decision.target.as_ref()?.digest.clone(), fetching))
+    });
+    Fetched::of(targets)
 }
 
 /// Begins anew under a new lease: what hung on the one before is gone, what lasts is still there.
@@ -89,20 +154,37 @@ fn fetched(view: &TrackView) -> Fetched {
 /// # Errors
 /// [`StoreError`] if the store does not answer.
 pub async fn begin(world: &World) -> Result<(), StoreError> {
-    let lasting = own_instances(world).await?;
-    let said = lasting.into_iter().map(|(key, instance)| (key, Said::Lasting(json(&instance)))).collect();
-    world.memory().said = Words(said);
+    let index = world.store.get(&world.keys.index(&world.settings.node)).await?;
+    let named = index.and_then(|entry| Some(decode::<BTreeSet<String>>(entry).ok()?.value));
+    let mut lasting: BTreeSet<String> = world.memory().said.lasting().cloned().collect();
+    match named {
+        Some(named) => lasting.extend(named),
+        // A node that has never said anything, or whose last daemon left no index.
+        None => lasting.extend(find_instances(world).await?),
+    }
+    // Somebody may have removed or changed it meanwhile, so it is said anew, whatever it was.
+    world.memory().said = Words(lasting.into_iter().map(|key| (key, UNKNOWN)).collect());
     Ok(())
 }
 
+async fn find_instances(world: &World) -> Result<Vec<String>, StoreError> {
+    let all = world.store.list(&world.keys.all_instances()).await?.0;
+    let is_own = |entry: &Entry| {
+        serde_json::from_slice(&entry.value).is_ok_and(|instance: Instance| instance.node == world.settings.node)
+    };
+    Ok(all.into_iter().filter(is_own).map(|entry| entry.key).collect())
+}
+
+/// This node's instances. Those that were not said anew yet stand in the store.
 async fn own_instances(world: &World) -> Result<Vec<(String, Instance)>, StoreError> {
+    let said = world.memory().said.clone();
     let mut own = Vec::new();
-    for entry in world.store.list(&world.keys.all_instances()).await?.0 {
-        let key = entry.key.clone();
-        let read: Read<Instance> = decode(entry)?;
-        if read.value.node == world.settings.node {
-            own.push((key, read.value));
-        }
+    for (key, said) in said.0.into_iter().filter(|(key, _)| key.starts_with(&world.keys.all_instances())) {
+        let instance = match said {
+            UNKNOWN => world.store.get(&key).await?.and_then(|entry| serde_json::from_slice(&entry.value).ok()),
+            Said::Lasting(value) | Said::Leased(value) => serde_json::from_value(value).ok(),
+        };
+        own.extend(instance.map(|instance| (key, instance)));
     }
     Ok(own)
 }
@@ -113,12 +195,16 @@ async fn own_instances(world: &World) -> Result<Vec<(String, Instance)>, StoreEr
 /// [`StoreError`]; what was written is remembered, the rest is written the next time.
 pub async fn publish(world: &World, words: &Words, lease: LeaseId) -> Result<(), StoreError> {
     let said = world.memory().said.clone();
+    let mut words = words.clone();
+    words.index(world, &said);
     let gone = said.0.keys().filter(|key| !words.0.contains_key(*key));
     let gone: Vec<String> = ours(world, gone.cloned().collect()).await?;
     let gone = gone.into_iter().map(|key| (key, None));
     let new = words.0.iter().filter(|(key, word)| said.0.get(*key) != Some(word));
-    let changes: Vec<(String, Option<Said>)> =
+    let mut changes: Vec<(String, Option<Said>)> =
         gone.chain(new.map(|(key, word)| (key.clone(), Some(word.clone())))).collect();
+    let index = world.keys.index(&world.settings.node);
+    changes.sort_by_key(|(key, _)| *key != index);
     for some in changes.chunks(TXN_OPERATIONS_MAX) {
         let txn = some.iter().fold(Txn::new(), |txn, (key, word)| match word {
             None => txn.delete(key.clone()),
@@ -141,9 +227,25 @@ pub async fn publish(world: &World, words: &Words, lease: LeaseId) -> Result<(),
 async fn ours(world: &World, mut gone: Vec<String>) -> Result<Vec<String>, StoreError> {
     if gone.iter().any(|key| key.starts_with(&world.keys.all_instances())) {
         let held = claims::held_by_twins(world).await?;
-        gone.retain(|key| world.keys.container_of(key).is_none_or(|container| !held.contains(&container)));
+        let is_held = |container: String| held.as_ref().is_none_or(|held| held.contains(&container));
+        gone.retain(|key| !world.keys.container_of(key).is_some_and(is_held));
     }
     Ok(gone)
+}
+
+/// Says of every instance here that it is not up: the engine is not heard, and nobody else can know what runs.
+///
+/// # Errors
+/// [`StoreError`] if the store does not answer.
+pub async fn engine_is_away(world: &World, lease: LeaseId) -> Result<(), StoreError> {
+    let mut words = world.memory().said.clone();
+    for (_, said) in words.0.iter_mut().filter(|(key, _)| key.starts_with(&world.keys.all_reports())) {
+        if let Said::Leased(report) = said {
+            report["up"] = Value::Bool(false);
+            report["reason"] = Value::String("its engine does not answer".to_owned());
+        }
+    }
+    publish(world, &words, lease).await
 }
 
 /// How an instance is after its replacement, for the transaction that gives the slot back: its place is not given on
@@ -174,24 +276,98 @@ pub async fn off(world: &World) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The tracks that some node runs, as far as is known here.
-pub fn refresh_registered(world: &World) {
-    let (own, transitions) = {
-        let memory = world.memory();
-        (memory.tracks.clone(), memory.transitions.values().map(|t| t.track.clone()).collect::<Vec<Track>>())
-    };
-    let elsewhere =
-        world.instances.borrow().as_ref().map(|all| all.values().map(|i| i.image.clone()).collect::<Vec<_>>());
-    // Until both were listed once nobody knows whose a notification is.
-    let (Some(own), Some(elsewhere)) = (own, elsewhere) else { return };
-    let all = own.into_iter().chain(transitions).chain(elsewhere).collect();
-    world.registered.send_if_modified(|registered| {
-        let is_news = registered.as_ref() != Some(&all);
-        *registered = Some(all);
-        is_news
-    });
-}
-
 fn json(value: &impl serde::Serialize) -> Value {
     serde_json::to_value(value).expect("a value of the protocol is a plain map")
+}
+
+#[cfg(test)]
+mod tests {
+    use deployer_core::plan::Answer;
+    use serde_json::json;
+
+    use super::*;
+    use crate::stand_in::{Fixture, container, fixture, track};
+
+    /// Says what the engine shows of the track, as a look around does.
+    async fn say(fixture: &Fixture, containers: Vec<Value>) {
+        let world = &fixture.world;
+        fixture.engine.state().containers = containers;
+        let survey = Survey::take(world).await.expect("listed");
+        let view = TrackView::of(world, &survey, &track(), Answer::NotAsked).await.expect("read");
+        let mut words = Words::default();
+        words.tell(world, &survey, &view);
+        let (lease, _) = world.presence.borrow().lease.expect("registered");
+        publish(world, &words, lease).await.expect("said");
+    }
+
+    /// The keys of a node that outlast it.
+    async fn lasting(world: &World, node: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        for prefix in [world.keys.all_instances(), world.keys.all_runs()] {
+            found.extend(world.store.list(&prefix).await.expect("listed").0.into_iter().map(|entry| entry.key));
+        }
+        let of_node = world.keys.run(&track(), node).split_off(world.keys.runs(&track()).len());
+        found.retain(|key| key.split('/').any(|part| part == of_node));
+        found
+    }
+
+    /// A daemon that starts with nothing in memory.
+    async fn start_again(world: &World) {
+        world.memory().said = Words::default();
+        begin(world).await.expect("begun");
+    }
+
+    #[tokio::test]
+    async fn what_the_daemon_before_said_is_withdrawn_when_it_is_no_more() {
+        let fixture = fixture().await;
+        let world = &fixture.world;
+        // The daemon before it was of a version that kept no index.
+        assert_eq!(lasting(world, "a").await.len(), 1);
+        start_again(world).await;
+        say(&fixture, vec![]).await;
+        assert_eq!(lasting(world, "a").await, [""; 0]);
+
+        let others = Instance { node: "b".into(), image: track(), container: "web".into(), off: false };
+        let txn = Txn::new().put(world.keys.instance("web", "b", "web"), &others);
+        world.store.txn(txn.put(world.keys.run(&track(), "b"), &json!({"services": ["web"]}))).await.expect("stored");
+        say(&fixture, vec![container("old", "web", "running"), container("too", "web-too", "running")]).await;
+        assert_eq!(lasting(world, "a").await.len(), 3, "two instances of a track");
+        start_again(world).await;
+        say(&fixture, vec![container("old", "web", "running")]).await;
+        assert_eq!(lasting(world, "a").await.len(), 2);
+        start_again(world).await;
+        say(&fixture, vec![]).await;
+        assert_eq!(lasting(world, "a").await, [""; 0]);
+        assert_eq!(lasting(world, "b").await.len(), 2, "another node's stay");
+    }
+
+    #[tokio::test]
+    async fn what_somebody_removed_while_the_lease_was_gone_is_said_again() {
+        let fixture = fixture().await;
+        let world = &fixture.world;
+        let containers = || vec![container("old", "web", "running")];
+        say(&fixture, containers()).await;
+        let txn = lasting(world, "a").await.into_iter().fold(Txn::new(), Txn::delete);
+        world.store.txn(txn.delete(world.keys.index("a"))).await.expect("forgotten");
+        begin(world).await.expect("begun");
+        say(&fixture, containers()).await;
+        assert_eq!(lasting(world, "a").await.len(), 2);
+        assert!(world.store.get(&world.keys.index("a")).await.expect("read").is_some());
+    }
+
+    #[tokio::test]
+    async fn a_node_that_is_off_is_not_counted_and_its_notifications_are_taken() {
+        let fixture = fixture().await;
+        let world = &fixture.world;
+        say(&fixture, vec![container("old", "web", "running")]).await;
+        // Off before the next daemon has said anything, too.
+        for _ in 0..2 {
+            off(world).await.expect("said");
+            let key = world.keys.instance(&track().to_string(), "a", "web");
+            let entry = world.store.get(&key).await.expect("read").expect("it stays");
+            assert!(decode::<Instance>(entry).expect("an instance").value.off);
+            assert!(world.store.get(&world.keys.run(&track(), "a")).await.expect("read").is_some());
+            start_again(world).await;
+        }
+    }
 }

@@ -10,6 +10,7 @@ use deployer_core::dirty::Dirty;
 use deployer_core::image::{Digest, Track};
 use deployer_core::plain;
 use deployer_core::plan::{Action, Answer};
+use deployer_core::platform::{Platform, is_foreign};
 use deployer_engine::{PullError, PullProgress, if_found};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -99,12 +100,15 @@ async fn pull(world: &World, track: &Track) -> Result<(), LookError> {
         Ok(()) => {
             world.memory().pulls.remove(&key);
             world.account.tell("pull", track, format!("{} is here", target.digest.short()));
+            keep::tidy_after_pull(world, track).await;
         }
         Err((reason, is_hopeless)) => {
-            let failures = world.memory().pulls.get(&key).map_or(0, |retry| retry.failures) + 1;
+            let since = view.ledger.retry;
+            let before = world.memory().pulls.get(&key).filter(|retry| retry.since == since).map(|r| r.failures);
+            let failures = before.unwrap_or_default() + 1;
             let wait = Backoff::REGISTRY.wait(failures, world.ambient.random());
             let text = format!("{reason}; trying again in {} s", wait.as_secs());
-            let retry = Retry { failures, due: Instant::now() + wait, reason, is_hopeless };
+            let retry = Retry { failures, due: Instant::now() + wait, reason, is_hopeless, since };
             world.memory().pulls.insert(key, retry);
             world.account.tell("trouble", track, text);
         }
@@ -136,18 +140,14 @@ async fn fetch(world: &World, track: &Track, digest: &Digest, running_image: &st
 
 /// Why an image is for another platform than the one that runs, if it is. Without the running one nobody can tell.
 pub fn platform_mismatch(image: &Value, running: Option<&Value>) -> Option<String> {
-    let running = running?;
-    let field = |image: &Value, name: &str| plain::words(image.get(name).and_then(Value::as_str).unwrap_or_default());
-    let differs = |name: &str| {
-        let (new, old) = (field(image, name), field(running, name));
-        !new.is_empty() && !old.is_empty() && new != old
-    };
     let platform = |image: &Value| {
-        let parts = ["Os", "Architecture", "Variant"].map(|name| field(image, name));
-        parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/")
+        let field = |name: &str| plain::words(image.get(name).and_then(Value::as_str).unwrap_or_default());
+        Platform { os: field("Os"), architecture: field("Architecture"), variant: field("Variant") }
     };
-    let is_foreign = ["Os", "Architecture", "Variant"].into_iter().any(differs);
-    is_foreign.then(|| format!("it is for {}, this machine runs {}", platform(image), platform(running)))
+    let (image, running) = (platform(image), platform(running?));
+    // The engine is on this machine, or at least on one like it.
+    let machine = rustix::system::uname().machine().to_string_lossy().into_owned();
+    is_foreign(&image, &running, &machine).then(|| format!("it is for {image}, this machine runs {running}"))
 }
 
 #[cfg(test)]
@@ -186,5 +186,27 @@ mod tests {
         let memory = fixture.world.memory();
         let retry = memory.pulls.values().next().expect("it is tried again");
         assert!(retry.reason.contains("does not show"), "{}", retry.reason);
+    }
+
+    /// On containerd's image store the removal of a name by digest takes every tag of that repository along.
+    #[tokio::test(start_paused = true)]
+    async fn an_image_for_another_platform_goes_without_the_tags_that_others_gave_it() {
+        for (tag, expected) in [(None, 1), (Some("registry.test/web:1"), 0), (Some("registry.test/blog:1"), 1)] {
+            let fixture = behind().await;
+            let name = format!("registry.test/web@{}", digest('2'));
+            {
+                let mut state = fixture.engine.state();
+                state.arrives = vec![ImageSummary::named("sha256:new", tag.into_iter().chain([name.as_str()]))];
+                state.images = vec![ImageSummary::named("sha256:old", [])];
+                state.architectures = [("sha256:new".into(), "arm64"), ("sha256:old".into(), "amd64")].into();
+            }
+            pull(&fixture.world, &track()).await.expect("looked");
+            let calls = fixture.engine.state().calls.clone();
+            let gone = calls.iter().filter(|call| call.starts_with("untag ")).count();
+            assert_eq!(gone, expected, "{tag:?}: {calls:?}");
+            assert!(!calls.iter().any(|call| call.starts_with("tag ")), "it is not kept: {calls:?}");
+            let memory = fixture.world.memory();
+            assert!(memory.pulls.values().any(|retry| retry.is_hopeless), "{tag:?}");
+        }
     }
 }

@@ -8,15 +8,16 @@ use deployer_core::plan::{
     Answer, Known, LocalTag, Naming, Obstacle, Ownership, Row, Situation, Target, Trigger, decide,
 };
 use deployer_core::policy::{DIGEST, TXN};
-use deployer_core::record::{Verdicts, Version};
+use deployer_core::record::{Record, Verdicts, Version};
 use deployer_core::slot::Grounds;
 use deployer_core::store::Revision;
+use deployer_core::trouble::Trouble;
 use futures_util::future::try_join_all;
 use tokio::time::Instant;
 
 use crate::ledger::{self, Ledger};
 use crate::survey::{Survey, Surveyed};
-use crate::world::{Trouble, World};
+use crate::world::World;
 
 /// What was decided about one container, and what the decision rests on.
 pub struct Decision {
@@ -38,21 +39,9 @@ pub struct Decision {
     pub grounds: Option<Grounds>,
     /// More than the row says, for people; may be empty.
     pub note: String,
-}
-
-impl Decision {
     /// The trouble that the target met here and that another try is not likely to end, if it halts the rollout. While it
     /// is tried again all the same, it stays.
-    pub fn trouble(&self, world: &World, track: &Track) -> Option<String> {
-        let target = self.target.as_ref()?;
-        let memory = world.memory();
-        let failed = memory.failed_here.get(&(self.container.summary.id.clone(), target.seq));
-        if let Some(Trouble::Failed(reason)) = failed {
-            return Some(reason.clone());
-        }
-        let pull = memory.pulls.get(&(track.clone(), target.digest.clone())).filter(|retry| retry.is_hopeless);
-        pull.map(|retry| retry.reason.clone())
-    }
+    pub trouble: Option<String>,
 }
 
 /// Everything known of a track, and the decisions that follow.
@@ -90,6 +79,13 @@ impl TrackView {
         let decisions = containers.iter().map(decide).collect();
         Ok(Self { track: track.clone(), ledger, decisions })
     }
+
+    /// The registry's digest by which the image of a container is known.
+    pub fn digest_of(&self, survey: &Survey, decision: &Decision) -> Option<Digest> {
+        let record = self.ledger.record.as_ref().map(|record| &record.value);
+        let digests = survey.digests_of(&self.track, &decision.container.summary.image_id);
+        Record::known_as(record, decision.target.as_ref(), &digests)
+    }
 }
 
 #[expect(clippy::too_many_arguments, reason = "each is one independent fact that the decision reads")]
@@ -106,32 +102,45 @@ fn decision(
     let service = container.service(track);
     let target = ledger.record.as_ref().and_then(|record| record.value.target(&verdicts)).cloned();
     let target_image = target.as_ref().and_then(|target| survey.image_at(track, &target.digest)).map(|i| i.id.clone());
-    let (ownership, mut note) = ownership(world, container);
-    let (target_state, target_note) = target_state(world, track, container, target.as_ref(), target_image.as_ref());
+    let (ownership, mut note) = ownership(world, container, track, ledger);
+    let (local_tag, tag_note) = local_tag(world, survey, track, ledger);
+    let (target_state, target_note) =
+        target_state(world, track, ledger, container, target.as_ref(), target_image.as_ref());
     // What runs already has nothing in its way.
     let wanted = target.as_ref().filter(|_| target_state != Target::Running);
     let (obstacle, obstacle_note) = obstacle(world, track, ledger, container, wanted);
     let situation = Situation {
         naming: Naming::Tag,
         ownership,
-        local_tag: local_tag(world, survey, track),
+        local_tag,
         trigger: trigger(world, ledger, track),
         answer: if answer == Answer::NotAsked { unasked(world, ledger, track) } else { answer },
         known: if ledger.record.is_some() { Known::Yes } else { Known::No },
         target: target_state,
         obstacle,
     };
-    for further in [obstacle_note, target_note] {
+    for further in [tag_note, obstacle_note, target_note] {
         if note.is_empty() {
             note = further;
         }
     }
     let grounds = target.as_ref().map(|t| ledger::grounds(ledger, &service, &t.digest, revisions));
     let row = decide(&situation);
-    Decision { container: container.clone(), service, situation, row, target, target_image, verdicts, grounds, note }
+    let trouble = target.as_ref().and_then(|target| trouble(world, track, ledger, container, target));
+    let container = container.clone();
+    Decision { container, service, situation, row, target, target_image, verdicts, grounds, note, trouble }
 }
 
-fn ownership(world: &World, container: &Surveyed) -> (Ownership, String) {
+fn trouble(world: &World, track: &Track, ledger: &Ledger, container: &Surveyed, target: &Version) -> Option<String> {
+    let memory = world.memory();
+    if let Some(Trouble::Failed(reason)) = memory.trouble(&container.summary.id, target.seq, ledger.retry) {
+        return Some(reason.clone());
+    }
+    let pull = memory.pulls.get(&(track.clone(), target.digest.clone()))?;
+    (pull.is_hopeless && pull.since == ledger.retry).then(|| pull.reason.clone())
+}
+
+fn ownership(world: &World, container: &Surveyed, track: &Track, ledger: &Ledger) -> (Ownership, String) {
     if !world.settings.manage.includes(&container.summary.labels) {
         return (Ownership::NotManaged, String::new());
     }
@@ -141,22 +150,43 @@ fn ownership(world: &World, container: &Surveyed) -> (Ownership, String) {
     if let Some(reason) = container.owner.reason() {
         return (Ownership::Foreign, reason);
     }
+    let written = &container.config_image;
+    if !track.is_written(written) {
+        let text = format!(
+            "it names its image {written}, which this engine does not take for {0}; name it {0}",
+            track.familiar()
+        );
+        return (Ownership::Refused, text);
+    }
     match &container.policy {
+        Ok(_) if ledger.has_unreadable_record() => {
+            let key = world.keys.record(track);
+            (Ownership::Refused, format!("what the store holds as the image's record makes no sense ({key})"))
+        }
         Ok(_) => (Ownership::Managed, String::new()),
         Err(error) => (Ownership::Refused, error.to_string()),
     }
 }
 
-fn local_tag(world: &World, survey: &Survey, track: &Track) -> LocalTag {
+fn local_tag(world: &World, survey: &Survey, track: &Track, ledger: &Ledger) -> (LocalTag, String) {
     let image = survey.image_under(track);
     if image.is_some_and(|image| survey.digests_of(track, &image.id).is_empty()) {
-        return LocalTag::Build;
+        return (LocalTag::Build, String::new());
     }
-    let id = image.map(|image| image.id.clone());
-    match world.memory().local_tags.get(track) {
-        Some(known) if *known != id => LocalTag::Moved,
-        _ => LocalTag::Known,
+    let memory = world.memory();
+    if let Some(digest) = survey.unverified(track).filter(|digest| !ledger.knows(digest)) {
+        let key = (track.name().clone(), digest.clone());
+        match memory.unverified.get(&key) {
+            _ if memory.verified.contains(&key) => {}
+            Some(retry) if retry.due > Instant::now() && retry.since == ledger.retry => {
+                return (LocalTag::Build, retry.reason.clone());
+            }
+            _ => return (LocalTag::Unverified, String::new()),
+        }
     }
+    drop(memory);
+    let local_tag = if survey.is_tag_moved(world, track) { LocalTag::Moved } else { LocalTag::Known };
+    (local_tag, String::new())
 }
 
 fn trigger(world: &World, ledger: &Ledger, track: &Track) -> Trigger {
@@ -174,7 +204,7 @@ fn trigger(world: &World, ledger: &Ledger, track: &Track) -> Trigger {
 /// Why the registry has not been asked for this look, and whether it may be.
 fn unasked(world: &World, ledger: &Ledger, track: &Track) -> Answer {
     let (node, pending) = (&world.settings.node, ledger.pending_revision());
-    let is_waiting = world.memory().asking.waiting(track, pending).is_some_and(|wait| wait.due > Instant::now());
+    let is_waiting = ledger.wait(world, track).is_some_and(|wait| wait.due > Instant::now());
     let resolver = ledger.resolver.as_ref().map(|resolver| &resolver.value);
     if is_waiting {
         Answer::BackingOff
@@ -204,31 +234,35 @@ fn obstacle(
     container: &Surveyed,
     target: Option<&Version>,
 ) -> (Obstacle, String) {
-    let failed = target.and_then(|target| {
-        let key = (container.summary.id.clone(), target.seq);
-        world.memory().failed_here.get(&key).cloned()
-    });
-    let halt = target.and_then(|target| ledger.standing_halt(world, track, target.seq));
     if !container.is_meant_to_run() && !world.memory().owed.includes(&container.summary.id) {
         let state = &container.summary.state;
-        (Obstacle::NotMeantToRun, format!("its state is {state}: it is left as it is"))
-    } else if let Some(digest) = target.and_then(|_| unrecorded(world, ledger, track, container)) {
+        return (Obstacle::NotMeantToRun, format!("its state is {state}: it is left as it is"));
+    }
+    let Some(target) = target else { return (Obstacle::None, String::new()) };
+    if let Some(digest) = unrecorded(world, ledger, track, container) {
         let text = format!("the record does not know {}, which it runs: the registry is asked first", digest.short());
-        (Obstacle::Unrecorded, text)
-    } else if ledger.is_paused {
-        (Obstacle::Paused, String::new())
-    } else if let Some(reason) = failed {
-        (Obstacle::FailedHere, reason.reason().to_owned())
-    } else if let Some(halt) = halt {
-        (Obstacle::Halted, format!("halted by trouble on {}: {}", halt.node, halt.reason))
-    } else {
-        (Obstacle::None, String::new())
+        return (Obstacle::Unrecorded, text);
+    }
+    if !target.is_for(container.adopted().as_ref()) {
+        let text = format!("version {} is what another container ran before, and this one never did", target.seq);
+        return (Obstacle::NeverRan, text);
+    }
+    if let Some(trouble) = world.memory().trouble(&container.summary.id, target.seq, ledger.retry) {
+        return (Obstacle::FailedHere, trouble.reason().to_owned());
+    }
+    if ledger.is_paused {
+        return (Obstacle::Paused, String::new());
+    }
+    match ledger.standing_halt(world, track, target.seq) {
+        Some(halt) => (Obstacle::Halted, format!("halted by trouble on {}: {}", halt.node, halt.reason)),
+        None => (Obstacle::None, String::new()),
     }
 }
 
 fn target_state(
     world: &World,
     track: &Track,
+    ledger: &Ledger,
     container: &Surveyed,
     target: Option<&Version>,
     target_image: Option<&String>,
@@ -239,7 +273,7 @@ fn target_state(
         Some(_) => (Target::Present, String::new()),
         None => {
             let retry = world.memory().pulls.get(&(track.clone(), target.digest.clone())).cloned();
-            match retry.filter(|retry| retry.due > Instant::now()) {
+            match retry.filter(|retry| retry.due > Instant::now() && retry.since == ledger.retry) {
                 Some(retry) => (Target::Unavailable, retry.reason),
                 None => (Target::Absent, String::new()),
             }
@@ -248,18 +282,20 @@ fn target_state(
 }
 
 /// How a container is, in a word, while nothing is being done to it, and why.
-pub fn state_of(world: &World, view: &TrackView, decision: &Decision) -> (&'static str, String) {
+pub fn state_of(decision: &Decision) -> (&'static str, String) {
     let is_target = decision.target_image.as_ref() == Some(&decision.container.summary.image_id);
     let because = || if decision.note.is_empty() { decision.row.state.to_owned() } else { decision.note.clone() };
     match decision.row.name {
         "pinned" | "not_managed" | "foreign" => ("unmanaged", because()),
-        "refused" | "local_build" | "no_version" | "halted" => ("held_back", because()),
+        "refused" | "local_build" | "unverified" | "no_version" | "halted" | "ahead" | "never_ran" => {
+            ("held_back", because())
+        }
         "failed_here" => ("failed_here", because()),
-        "unavailable" if decision.trouble(world, &view.track).is_some() => ("failed_here", because()),
+        "unavailable" if decision.trouble.is_some() => ("failed_here", because()),
         "absent" | "unavailable" => ("pulling", because()),
         "nothing_to_do" if is_target && decision.note.is_empty() => ("current", String::new()),
         "nothing_to_do" => ("held_back", because()),
-        "hook" | "first_sight" | "moved_by_hand" | "check" if is_target => ("current", because()),
+        "hook" | "first_sight" | "moved_by_hand" | "lost" | "check" if is_target => ("current", because()),
         _ => ("stale", because()),
     }
 }

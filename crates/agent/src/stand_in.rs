@@ -2,7 +2,7 @@
 //!
 //! It keeps just enough state for one act or one look to be tested alone; it is no simulation of an engine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use deployer_core::ambient::Ambient;
 use deployer_core::availability::{Instance, Limit};
 use deployer_core::image::{Digest, ImageRef, Track};
+use deployer_core::keys::Keys;
 use deployer_core::node::Identity;
 use deployer_core::policy::{GateSettings, Manage};
 use deployer_core::replacement::{Facts, Replacement};
@@ -36,8 +37,16 @@ pub struct State {
     /// Raw inspections.
     pub containers: Vec<Value>,
     pub images: Vec<ImageSummary>,
+    /// Digests that the registry has.
+    pub published: BTreeSet<Digest>,
     /// Images that an inspection finds and the list does not show.
     pub unlisted: Vec<ImageSummary>,
+    /// Images that a pull brings.
+    pub arrives: Vec<ImageSummary>,
+    /// Architectures of images, by ID.
+    pub architectures: BTreeMap<String, &'static str>,
+    /// What is in the images, by their IDs.
+    pub image_configs: BTreeMap<&'static str, Value>,
     /// Calls that are refused, by their method's name.
     pub refused: BTreeMap<&'static str, EngineError>,
     /// Beginnings of calls that make the caller panic, as a fault of our own would.
@@ -95,7 +104,6 @@ pub async fn fixture() -> Fixture {
     presence::register(&world).await.expect("the store").expect("nobody else bears the name");
     // Registering has rung the bell, which a test may want to hear for another reason.
     world.bell.notified().await;
-    world.instances.send_replace(Some(BTreeMap::new()));
     // The instance that `replacement` replaces, as a look around would have registered it.
     let instance = Instance { node: "a".into(), image: track(), container: "web".into(), off: false };
     let txn = Txn::new().put(world.keys.instance("web", "a", "web"), &instance);
@@ -111,6 +119,27 @@ pub fn container(id: &str, name: &str, state: &str) -> Value {
         "State": {"Status": state, "Running": is_running},
         "Config": {"Image": "registry.test/web:1"}, "HostConfig": {},
     })
+}
+
+/// Every place where a value may lie that makes no sense.
+pub fn places_of_nonsense(keys: &Keys) -> Vec<String> {
+    vec![
+        format!("{}x", keys.all_instances()),
+        keys.instance("web", "gone", "web"),
+        keys.instance("web", "a", "web"),
+        format!("{}x", keys.all_reports()),
+        keys.report("web", "gone", "web"),
+        keys.node("gone"),
+        keys.ticket("cluster", "gone", "web"),
+        keys.deferral("cluster", &track()),
+        keys.claim("cluster", 0),
+        keys.verdict(&track().to_string(), &digest('3')),
+        keys.fetched_by(&track(), "gone"),
+        keys.record(&track()),
+        keys.pending(&track()),
+        keys.halt(&track()),
+        keys.resolver(&track()),
+    ]
 }
 
 /// A replacement of the container `web`, with ID `old`, that has not begun.
@@ -138,7 +167,7 @@ pub fn replacement() -> Replacement {
         limit: Limit::default(),
         runs: 1,
         settings: String::new(),
-        grounds: Grounds { record: 0, service: "web".into(), verdict: 0, halt: 0 },
+        grounds: Grounds { record: 0, service: "web".into(), verdict: 0, halt: 0, retry: 0 },
     };
     Replacement::new("00c0ffee".into(), facts)
 }
@@ -211,6 +240,9 @@ impl Engine for StandIn {
     }
 
     async fn image(&self, reference: &str) -> Result<Value, EngineError> {
+        if let Some(error) = self.state().refused.get("image") {
+            return Err(error.clone());
+        }
         let names = |image: &&ImageSummary| {
             let named = ImageRef::parse(reference).map(|name| match (name.tag, name.digest) {
                 (_, Some(digest)) => image.is_at(&name.name, &digest),
@@ -219,7 +251,12 @@ impl Engine for StandIn {
             image.id == reference || named.unwrap_or(false)
         };
         let state = self.state();
-        let found = state.images.iter().chain(&state.unlisted).find(names).map(|image| json!({"Id": image.id}));
+        let found = state.images.iter().chain(&state.unlisted).find(names);
+        let found = found.map(|image| {
+            let (architecture, config) =
+                (state.architectures.get(&image.id), state.image_configs.get(image.id.as_str()));
+            json!({"Id": image.id, "Architecture": architecture, "Config": config})
+        });
         found.ok_or_else(|| absent(reference))
     }
 
@@ -229,8 +266,17 @@ impl Engine for StandIn {
         Ok(Resolved { digest: digest('2'), platforms: Vec::new() })
     }
 
+    async fn has(&self, image: &ImageRef) -> Result<bool, ResolveError> {
+        self.call("has", &image.to_string())?;
+        Ok(image.digest.as_ref().is_some_and(|digest| self.state().published.contains(digest)))
+    }
+
     async fn pull(&self, image: &ImageRef, _: &(dyn Fn(PullProgress) + Send + Sync)) -> Result<(), PullError> {
-        Ok(self.call("pull", &image.to_string())?)
+        self.call("pull", &image.to_string())?;
+        let mut state = self.state();
+        let arrived = std::mem::take(&mut state.arrives);
+        state.images.extend(arrived);
+        Ok(())
     }
 
     async fn tag(&self, image_id: &str, repository: &str, tag: &str) -> Result<(), EngineError> {
@@ -278,11 +324,11 @@ impl Engine for StandIn {
     }
 
     async fn changes(&self, id: &str) -> Result<Vec<String>, EngineError> {
-        self.call("changes", id).map(|()| Vec::new())
+        self.call("changes", id).map(|()| vec!["/etc/changed".to_owned()])
     }
 
-    async fn file(&self, _: &str, _: &str) -> Result<Option<deployer_core::successor::ChangedFile>, EngineError> {
-        Ok(None)
+    async fn file(&self, _: &str, path: &str) -> Result<Option<deployer_core::successor::ChangedFile>, EngineError> {
+        self.call("file", path).map(|()| None)
     }
 
     async fn network_exists(&self, _: &str) -> Result<bool, EngineError> {

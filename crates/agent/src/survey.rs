@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use deployer_core::image::{Digest, Track};
 use deployer_core::ownership::{Owner, owner};
-use deployer_core::policy::{LabelError, Policy};
+use deployer_core::policy::{ADOPTED, LabelError, Policy};
 use deployer_core::replacement::is_transitional;
 use deployer_engine::{ContainerSummary, EngineError, ImageSummary};
 use serde_json::Value;
@@ -40,6 +40,11 @@ impl Surveyed {
         named.unwrap_or_else(|| track.to_string())
     }
 
+    /// What was adopted from the first of its predecessors, if it was made by a replacement of that.
+    pub fn adopted(&self) -> Option<Digest> {
+        Digest::parse(self.summary.labels.get(ADOPTED)?).ok()
+    }
+
     /// Whether it runs and is not unhealthy.
     pub fn is_up(&self) -> bool {
         self.summary.state == "running" && !self.summary.status.contains("unhealthy")
@@ -55,8 +60,13 @@ impl Surveyed {
 pub struct Survey {
     /// All containers but those in the middle of a replacement.
     pub containers: Vec<Surveyed>,
+    /// Those in the middle of a replacement, or left by one.
+    pub unfinished: Vec<ContainerSummary>,
     /// All images with a name.
     pub images: Vec<ImageSummary>,
+    /// What each track's tag named here when this node last saw or set it, before these images were listed: what it set
+    /// since is not in them.
+    known_tags: BTreeMap<Track, Option<String>>,
 }
 
 impl Survey {
@@ -65,10 +75,13 @@ impl Survey {
     /// # Errors
     /// [`EngineError`] if a list cannot be had. A container that goes away meanwhile is left out.
     pub async fn take(world: &World) -> Result<Self, EngineError> {
+        let known_tags = world.memory().local_tags.clone();
         let (listed, images) = tokio::try_join!(world.engine.containers(), world.engine.images())?;
         let mut containers = Vec::new();
         let mut supervisors = None;
-        for summary in listed.into_iter().filter(|summary| !is_transitional(&summary.name)) {
+        let (unfinished, listed): (Vec<_>, Vec<_>) =
+            listed.into_iter().partition(|summary| is_transitional(&summary.name));
+        for summary in listed {
             match inspection(world, &summary.id).await {
                 Ok(inspection) => {
                     let owner = whose(world, &inspection, &mut supervisors);
@@ -83,7 +96,12 @@ impl Survey {
         memory.inspections.retain(|id, _| present.contains(id.as_str()));
         memory.owners.retain(|id, _| present.contains(id.as_str()));
         drop(memory);
-        Ok(Self { containers, images })
+        Ok(Self { containers, unfinished, images, known_tags })
+    }
+
+    /// The container of a name.
+    pub fn named(&self, name: &str) -> Option<&Surveyed> {
+        self.containers.iter().find(|container| container.summary.name == name)
     }
 
     /// The managed containers that run a track.
@@ -113,6 +131,31 @@ impl Survey {
     /// The local image that a track's tag names.
     pub fn image_under(&self, track: &Track) -> Option<&ImageSummary> {
         self.images.iter().find(|image| image.tags.contains(track))
+    }
+
+    /// The digest of the image that a track's tag names, if the engine does not tell whether the registry has it.
+    pub fn unverified(&self, track: &Track) -> Option<&Digest> {
+        let image = self.image_under(track).filter(|image| image.unverified.contains(track.name()))?;
+        image.digests.get(track.name())?.first()
+    }
+
+    /// Whether somebody else than this node has moved a track's tag here. While a replacement of the track acts nobody can
+    /// tell: its own hand may be between the engine and the memory.
+    pub fn is_tag_moved(&self, world: &World, track: &Track) -> bool {
+        let id = self.image_under(track).map(|image| image.id.clone());
+        let memory = world.memory();
+        let is_acting = memory.on_slot.is_some() && memory.transitions.values().any(|t| t.track == *track);
+        let is_other = |known: Option<&Option<String>>| known.is_some_and(|known| *known != id);
+        !is_acting && is_other(self.known_tags.get(track)) && is_other(memory.local_tags.get(track))
+    }
+
+    /// Takes a track's tag as it is seen here, unless this node has set it since.
+    pub fn accept_tag(&self, world: &World, track: &Track) {
+        let id = self.image_under(track).map(|image| image.id.clone());
+        let mut memory = world.memory();
+        if memory.local_tags.get(track) == self.known_tags.get(track) {
+            memory.local_tags.insert(track.clone(), id);
+        }
     }
 
     /// The digests of a local image in a track's repository.

@@ -21,7 +21,7 @@ use deployer_store::StoreError;
 pub async fn take(world: &World, track: &Track, ledger: &Ledger) -> Result<Option<Ledger>, StoreError> {
     let Some((lease, _)) = world.presence.borrow().lease else { return Ok(None) };
     let (keys, here) = (&world.keys, Resolver::here(world));
-    let mut revision = ledger.resolver.as_ref().map_or(0, |resolver| resolver.revision);
+    let mut revision = ledger.resolver_revision();
     if !ledger.is_asking(world) {
         let txn = Txn::new()
             .when(Compare::ModRevision(keys.resolver(track), revision))
@@ -72,7 +72,7 @@ pub async fn leave(
     and: Txn,
 ) -> Result<(), StoreError> {
     let keys = &world.keys;
-    let revision = before.resolver.as_ref().map_or(0, |resolver| resolver.revision);
+    let revision = before.resolver_revision();
     let lease = world.store.grant(time).await?;
     let txn = and
         .when(Compare::ModRevision(keys.resolver(track), revision))

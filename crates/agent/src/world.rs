@@ -6,30 +6,32 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use deployer_core::ambient::Ambient;
-use deployer_core::availability::Instance;
 use deployer_core::backoff::Backoff;
-use deployer_core::image::{Digest, Track};
+use deployer_core::image::{Digest, ImageName, Track};
 use deployer_core::keys::Keys;
 use deployer_core::node::Identity;
 use deployer_core::ownership::Owner;
 use deployer_core::policy::Manage;
 use deployer_core::slot::Scope;
 use deployer_core::store::{LeaseId, Revision};
+use deployer_core::trouble::{Met, Trouble};
 use deployer_engine::Engine;
 use deployer_store::Store;
+use deployer_store::mirror::{Mirror, Through};
 use serde_json::Value;
-use tokio::sync::{Notify, broadcast, watch};
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::asking::Asking;
+use crate::concern::Concern;
 use crate::fault::Fault;
 use crate::happening::Account;
 use crate::journal::Journals;
 use crate::owed::Owed;
 use crate::words::Words;
 
-/// Changes of the store that wait for a slow listener; beyond it that one takes everything for changed.
-const CHANGES_MAX: usize = 1024;
+/// Values that make no sense and are named; further ones are passed over in silence.
+const NONSENSE_MAX: usize = 100;
 
 /// The settings that the stages need.
 #[derive(Clone, Debug)]
@@ -60,8 +62,10 @@ pub struct Settings {
 pub struct World {
     /// The container engine.
     pub engine: Arc<dyn Engine>,
-    /// The store.
+    /// The store, for those who write, and for those who must read what stands there now.
     pub store: Arc<dyn Store>,
+    /// What is read again and again, at hand.
+    pub mirror: Arc<Mirror>,
     /// Where facts lie in the store.
     pub keys: Keys,
     /// The settings.
@@ -74,14 +78,10 @@ pub struct World {
     pub journals: Journals,
     /// Rings when a stage has changed something that the update stage should look at; see [`World::ring_for`].
     pub bell: Notify,
-    /// Every node's instances by key, as the store watch last saw them; `None` until it has listed them once.
-    pub instances: watch::Sender<Option<BTreeMap<String, Instance>>>,
-    /// Tells of every change of the store as it is seen.
-    pub changes: broadcast::Sender<Changed>,
     /// Whether this node is registered.
     pub presence: watch::Sender<Presence>,
-    /// The tracks that some node runs; `None` until engine and store were listed once.
-    pub registered: watch::Sender<Option<BTreeSet<Track>>>,
+    /// The tracks that run here, which the store mirror follows; `None` until engine and store were heard once.
+    pub registered: watch::Sender<Option<Concern>>,
     memory: Mutex<Memory>,
 }
 
@@ -94,31 +94,15 @@ pub struct Presence {
     pub trouble: Option<String>,
 }
 
-/// Why a version cannot be deployed to a container of this machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Trouble {
-    /// The container is such that it cannot be replaced: the others go on.
-    Refused(String),
-    /// Something is wrong that may well be wrong elsewhere, too: the rollout halts.
-    Failed(String),
-}
-
-impl Trouble {
-    /// What was seen, for people.
-    pub fn reason(&self) -> &str {
-        match self {
-            Self::Refused(reason) | Self::Failed(reason) => reason,
+impl Presence {
+    /// The trouble in fixed words: anybody may ask, and the store's own name addresses, keys and nodes.
+    pub fn public_trouble(&self) -> Option<&'static str> {
+        match (&self.trouble, self.lease) {
+            (Some(_), None) => Some("this node is not registered in the store"),
+            (Some(_), Some(_)) => Some("the store does not answer"),
+            (None, _) => None,
         }
     }
-}
-
-/// What changed in the store.
-#[derive(Clone, Debug)]
-pub enum Changed {
-    /// One key.
-    Key(Arc<str>),
-    /// Anything: changes may have been missed.
-    Anything,
 }
 
 /// A container in the middle of its replacement.
@@ -139,15 +123,24 @@ pub struct Memory {
     pub local_tags: BTreeMap<Track, Option<String>>,
     /// Digests that could not be brought here, and when it is tried again.
     pub pulls: BTreeMap<(Track, Digest), Retry>,
+    /// Images under a local tag that the registry has, by its own word.
+    pub verified: BTreeSet<(ImageName, Digest)>,
+    /// Images under a local tag that the registry is not known to have, and when it is asked again.
+    pub unverified: BTreeMap<(ImageName, Digest), Retry>,
     /// Looks and pulls that panicked, by track or for everything, and when it is tried again.
     pub faults: BTreeMap<Option<Track>, Retry>,
+    /// Values in the store that make no sense, by key, with the revision at which that was seen, and the words for it.
+    pub nonsense: BTreeMap<String, (Revision, String)>,
     /// How far the pulls under way have come, for people.
     pub pulling: BTreeMap<Track, String>,
-    /// Versions, by place in their record, that failed on this node through no fault of their own, by container ID. A
+    /// The last trouble of containers of this node, by container ID, and when a refused one is looked at again. A
     /// container that a person makes anew has a new ID, and may well be without what was in the way.
-    pub failed_here: BTreeMap<(String, u64), Trouble>,
-    /// Versions for whose sake this node halted a rollout. A halt that is gone was lifted by a person.
+    pub failed_here: BTreeMap<String, (Met, Option<Instant>)>,
+    /// Versions for whose sake this daemon halted a rollout. A halt of this node that is not in here was left by the one
+    /// before.
     pub halted: BTreeMap<Track, u64>,
+    /// Containers whose replacement could not begin, and when it is tried again.
+    pub unready: BTreeMap<String, Retry>,
     /// Containers being replaced or waiting for it, with what is going on, for people.
     pub replacing: BTreeMap<String, String>,
     /// Replacements under way, by container name: for a moment no container has it.
@@ -156,10 +149,12 @@ pub struct Memory {
     pub owed: Owed,
     /// The replacement on this node that has a slot, or is about to take one: one at a time, whatever the scope.
     pub on_slot: Option<String>,
-    /// The tracks that run here; `None` until the engine was listed once.
-    pub tracks: Option<BTreeSet<Track>>,
     /// What this node has said in the store.
     pub said: Words,
+    /// When this node last looked whether it is time to sweep out what is no more.
+    pub swept: Option<Instant>,
+    /// Private repositories whose track no container here names, and since when.
+    pub left: BTreeMap<ImageName, Instant>,
     /// Tracks for which the bell was rung.
     pub rung: BTreeSet<Track>,
     /// Inspections of containers, whose settings never change under one ID.
@@ -179,13 +174,35 @@ pub struct Retry {
     pub reason: String,
     /// Whether only a person or a new push will change the outcome.
     pub is_hopeless: bool,
+    /// Revision of the last word of a person to go on, when it failed; see [`Met::since`].
+    pub since: Revision,
 }
 
 impl Memory {
-    /// When something that failed is due again.
+    /// When something that failed is due again. A registry that has said several times that it does not have an image is
+    /// asked again when something happens, and not before.
     pub fn dues(&self) -> impl Iterator<Item = Instant> {
-        let failed = self.pulls.values().chain(self.faults.values());
-        self.asking.dues().chain(failed.map(|retry| retry.due))
+        let unverified = self.unverified.values().filter(|retry| !retry.is_hopeless);
+        let failed = self.pulls.values().chain(self.faults.values()).chain(unverified).map(|retry| retry.due);
+        let refused = self.failed_here.values().filter_map(|(_, due)| *due);
+        self.asking.dues().chain(failed).chain(refused)
+    }
+
+    /// The trouble that keeps a container from the version of a place, if any does.
+    pub fn trouble(&self, container_id: &str, seq: u64, retry: Revision) -> Option<&Trouble> {
+        let (met, due) = self.failed_here.get(container_id)?;
+        let is_due = due.is_some_and(|due| due <= Instant::now());
+        met.stands(seq, retry, is_due).then_some(&met.trouble)
+    }
+
+    /// Forgets everything of tracks and containers that are not here any more.
+    pub fn retain(&mut self, tracks: &BTreeSet<Track>, container_ids: &BTreeSet<&str>) {
+        self.asking.retain(tracks);
+        self.local_tags.retain(|track, _| tracks.contains(track));
+        self.pulls.retain(|(track, _), _| tracks.contains(track));
+        self.halted.retain(|track, _| tracks.contains(track));
+        self.faults.retain(|track, _| track.as_ref().is_none_or(|track| tracks.contains(track)));
+        self.failed_here.retain(|id, _| container_ids.contains(id.as_str()));
     }
 }
 
@@ -198,21 +215,32 @@ impl World {
         ambient: Arc<Ambient>,
         journals: Journals,
     ) -> Self {
+        let mirror = Arc::new(Mirror::new(store, Arc::clone(&ambient)));
         Self {
             engine,
-            store,
+            store: Arc::new(Through(Arc::clone(&mirror))),
+            mirror,
             keys: Keys::new(&settings.prefix),
             settings,
             account: Account::new(Arc::clone(&ambient)),
             ambient,
             journals,
             bell: Notify::new(),
-            instances: watch::Sender::new(None),
-            changes: broadcast::Sender::new(CHANGES_MAX),
             presence: watch::Sender::default(),
             registered: watch::Sender::new(None),
             memory: Mutex::default(),
         }
+    }
+
+    /// Follows in the store what concerns this node.
+    pub fn follow(&self, concern: Concern) {
+        let prefixes = concern.prefixes(&self.keys);
+        self.registered.send_if_modified(|registered| {
+            let is_news = registered.as_ref() != Some(&concern);
+            *registered = Some(concern);
+            is_news
+        });
+        self.mirror.follow(prefixes);
     }
 
     /// Rings the bell for a look at everything, and at once for one at this track.
@@ -221,17 +249,43 @@ impl World {
         self.bell.notify_one();
     }
 
+    /// Notes that a version cannot be deployed to a container of this machine. Whether that is news.
+    pub fn meet(&self, container_id: &str, trouble: Trouble, seq: u64, since: Revision) -> bool {
+        let random = self.ambient.random();
+        let mut memory = self.memory();
+        let before = memory.failed_here.get(container_id).map(|(met, _)| met);
+        let met = Met::again(before, trouble, seq, since);
+        let is_refused = matches!(met.trouble, Trouble::Refused(_));
+        let due = is_refused.then(|| Instant::now() + Backoff::REFUSAL.wait(met.failures, random));
+        let is_news = met.failures == 1;
+        memory.failed_here.insert(container_id.to_owned(), (met, due));
+        is_news
+    }
+
     /// Notes that a look or a pull panicked: the track, or everything, rests for a while before the next.
     pub fn note_fault(&self, key: Option<Track>, fault: &Fault) {
         let random = self.ambient.random();
         let mut memory = self.memory();
         let failures = memory.faults.get(&key).map_or(0, |retry| retry.failures) + 1;
         let wait = Backoff::REGISTRY.wait(failures, random);
-        let retry = Retry { failures, due: Instant::now() + wait, reason: fault.to_string(), is_hopeless: false };
+        let retry =
+            Retry { failures, due: Instant::now() + wait, reason: fault.to_string(), is_hopeless: false, since: 0 };
         memory.faults.insert(key.clone(), retry);
         drop(memory);
         let of = key.as_ref().map_or_else(|| "everything".to_owned(), ToString::to_string);
         self.account.tell("trouble", &of, format!("{fault}; looking again in {} s", wait.as_secs()));
+    }
+
+    /// Names a value in the store that makes no sense: once in the log.
+    pub fn name_nonsense(&self, key: String, revision: Revision, text: &str) {
+        let mut memory = self.memory();
+        let is_known = memory.nonsense.get(&key).is_some_and(|(known, _)| *known == revision);
+        if is_known || memory.nonsense.len() >= NONSENSE_MAX {
+            return;
+        }
+        memory.nonsense.insert(key, (revision, text.to_owned()));
+        drop(memory);
+        tracing::error!("passed over: {text}");
     }
 
     /// The memory. Never held across a wait.

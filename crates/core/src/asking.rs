@@ -58,6 +58,11 @@ pub fn may_ask<'a>(setbacks: impl Iterator<Item = &'a Setback> + Clone, node: &s
     standing.clone().count() < SETBACKS_MAX && standing.clone().all(|setback| setback.node != node)
 }
 
+/// Whether it is for the registry, or for a person, that everybody waits: none of so many nodes fares better.
+pub fn is_stuck<'a>(setbacks: impl Iterator<Item = &'a Setback>, nodes: usize, pending: Revision) -> bool {
+    setbacks.filter(|setback| setback.is_of(pending)).count() >= nodes.clamp(1, SETBACKS_MAX)
+}
+
 /// What is known when the registry's answer comes in.
 #[derive(Clone, Copy, Debug)]
 pub struct Question<'a> {
@@ -150,6 +155,17 @@ mod tests {
         check_turn("b c d", false);
         check_turn("b c d e", false);
         check_turn("a", false);
+    }
+
+    #[test]
+    fn a_question_is_stuck_when_nobody_is_left_to_ask_it() {
+        let all = [setback("a", 0), setback("b", 7), setback("c", 5)];
+        for (count, nodes, expected) in
+            [(0, 0, false), (1, 0, true), (1, 1, true), (1, 2, false), (2, 2, true), (2, 9, false), (3, 9, false)]
+        {
+            assert_eq!(is_stuck(all[..count].iter(), nodes, 7), expected, "{count} of {nodes}");
+        }
+        assert!(is_stuck([&all[0], &all[0], &all[1]].into_iter(), 9, 7));
     }
 
     #[test]

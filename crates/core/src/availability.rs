@@ -23,6 +23,13 @@ pub struct Instance {
     pub off: bool,
 }
 
+/// That a node has instances of a track.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// The services that they are instances of.
+    pub services: BTreeSet<String>,
+}
+
 /// What a living node says of an instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
@@ -51,7 +58,40 @@ pub struct Fetched {
     pub trouble: Vec<(Digest, String)>,
 }
 
+/// How a node fares with the target of one of its containers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fetching {
+    /// It is on the disk.
+    Here,
+    /// It is being brought, or it is not decided yet whether it will be.
+    UnderWay,
+    /// It could not be brought, with the reason.
+    Failed(String),
+    /// The container is left alone, so that nothing is brought for it, with the reason.
+    NotWanted(String),
+}
+
 impl Fetched {
+    /// What a node says, given how it fares for each of its containers. While a digest is on its way for any of them it
+    /// says nothing, and is waited for.
+    pub fn of(targets: impl Iterator<Item = (Digest, Fetching)>) -> Self {
+        let targets: Vec<(Digest, Fetching)> = targets.collect();
+        let is_under_way = |digest: &Digest| targets.contains(&(digest.clone(), Fetching::UnderWay));
+        let mut fetched = Self::default();
+        for (digest, fetching) in &targets {
+            match fetching {
+                Fetching::Here => drop(fetched.here.insert(digest.clone())),
+                Fetching::UnderWay => {}
+                Fetching::Failed(reason) => fetched.trouble.push((digest.clone(), reason.clone())),
+                Fetching::NotWanted(_) if is_under_way(digest) => {}
+                Fetching::NotWanted(reason) => {
+                    fetched.trouble.push((digest.clone(), format!("left alone here: {reason}")));
+                }
+            }
+        }
+        fetched
+    }
+
     /// Whether the node has said anything of a digest.
     pub fn speaks_of(&self, digest: &Digest) -> bool {
         self.here.contains(digest) || self.trouble.iter().any(|(troubled, _)| troubled == digest)
@@ -164,6 +204,33 @@ mod tests {
     fn what_is_down_already_is_always_replaced_and_what_is_unknown_never() {
         check("a- b- c-", "a", "1", Ok(()));
         check("b+ c+", "a", "1", Err(None));
+    }
+
+    /// `1 here, 2 failed`: how each container's target fares, and the digests that the node speaks of.
+    #[track_caller]
+    fn check_fetched(targets: &str, expected: &str) {
+        let digest = |letter: &str| Digest::parse(&format!("sha256:{}", letter.repeat(64))).expect("a digest");
+        let targets = targets.split(", ").filter_map(|target| target.split_once(' ')).map(|(letter, word)| {
+            let fetching = match word {
+                "here" => Fetching::Here,
+                "under way" => Fetching::UnderWay,
+                "failed" => Fetching::Failed("no room".into()),
+                _ => Fetching::NotWanted("it belongs to Nomad".into()),
+            };
+            (digest(letter), fetching)
+        });
+        let fetched = Fetched::of(targets);
+        let spoken: Vec<&str> = ["1", "2"].into_iter().filter(|letter| fetched.speaks_of(&digest(letter))).collect();
+        assert_eq!(spoken.join(" "), expected, "{fetched:?}");
+    }
+
+    #[test]
+    fn a_node_says_also_what_it_will_never_fetch_and_nothing_of_what_is_under_way() {
+        check_fetched("1 here, 2 failed", "1 2");
+        check_fetched("1 not wanted", "1");
+        check_fetched("1 under way", "");
+        check_fetched("1 not wanted, 1 under way, 2 not wanted", "2");
+        check_fetched("1 not wanted, 1 here", "1");
     }
 
     #[test]

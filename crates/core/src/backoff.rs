@@ -20,6 +20,8 @@ impl Backoff {
     pub const SECOND_THOUGHT: Self = Self { first: asking::SECOND_THOUGHT, longest: asking::SECOND_THOUGHT };
     /// A registry that fails, limits us, or refuses: 5 s to 5 min.
     pub const REGISTRY: Self = Self { first: Duration::from_secs(5), longest: Duration::from_secs(300) };
+    /// A container that cannot be replaced as it is, looked at again should the cause have gone: 1 to 30 min.
+    pub const REFUSAL: Self = Self { first: Duration::from_secs(60), longest: Duration::from_secs(1800) };
     /// A connection to the engine or store that broke: 0.2 to 10 s.
     pub const CONNECTION: Self = Self { first: Duration::from_millis(200), longest: Duration::from_secs(10) };
 

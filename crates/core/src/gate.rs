@@ -5,6 +5,8 @@
 //! has a HEALTHCHECK, and answers on every required port, twice in a row. The first instance of a digest is then
 //! watched for the monitor window too.
 
+use serde_json::Value;
+
 use crate::policy::GateSettings;
 
 /// Failed looks in a row that end the monitor window badly. One alone may be a slow moment of the machine.
@@ -165,9 +167,37 @@ impl Gate {
     }
 }
 
+/// The TCP ports of a service whose answer may count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ports {
+    /// What the user published.
+    pub published: Vec<u16>,
+    /// What the user published or exposed, and what the image exposes.
+    pub known: Vec<u16>,
+}
+
+impl Ports {
+    /// Reads them off a candidate's create request and its image. What the predecessor's image exposed and this one does
+    /// not any more is none of them: what runs has no say in what comes after it.
+    pub fn of_candidate(request: &Value, image: &Value) -> Self {
+        let published = tcp_ports(request.pointer("/HostConfig/PortBindings"));
+        let mut known = published.clone();
+        known.extend(tcp_ports(request.get("ExposedPorts")));
+        known.extend(tcp_ports(image.pointer("/Config/ExposedPorts")));
+        known.sort_unstable();
+        known.dedup();
+        Self { published, known }
+    }
+}
+
+fn tcp_ports(ports: Option<&Value>) -> Vec<u16> {
+    let keys = ports.and_then(Value::as_object).into_iter().flatten().map(|(key, _)| key.as_str());
+    keys.filter_map(|key| key.strip_suffix("/tcp").unwrap_or(key).parse().ok()).collect()
+}
+
 /// The TCP ports that a candidate must answer on.
 ///
-/// A port that the predecessor answered on from here is required, or one that a label names; when the
+/// A known port that the predecessor answered on from here is required, or one that a label names; when the
 /// predecessor is not running, the published ones are. UDP is never probed.
 pub fn required_ports(labelled: &[u16], answered: &[u16], published: &[u16], predecessor_runs: bool) -> Vec<u16> {
     let measured = if predecessor_runs { answered } else { published };

@@ -14,6 +14,8 @@ use thiserror::Error;
 pub const DOCKER_HUB: &str = "docker.io";
 /// Other hosts that answer for Docker Hub.
 const DOCKER_HUB_ALIASES: [&str; 3] = ["index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"];
+/// The one of them that engines know, too.
+const ENGINES_ALIAS: &str = "index.docker.io";
 /// Longest `registry/repository` that registries accept, in bytes.
 const NAME_BYTES_MAX: usize = 255;
 /// Longest tag, in bytes (OCI distribution specification).
@@ -282,6 +284,14 @@ impl Track {
             (None, None) => Err(ImageError::Untagged(text.to_owned())),
             (_, Some(_)) => Err(ImageError::Id(text.to_owned())),
         }
+    }
+
+    /// Whether an engine takes a container's `Config.Image` for this track. It knows two names of Docker Hub and keeps the
+    /// spelling of any other host: under an alias that only this module knows, another tag of its lies.
+    pub fn is_written(&self, config_image: &str) -> bool {
+        let host = config_image.trim().split_once('/').map(|(host, _)| host).filter(|host| is_host_of_reference(host));
+        let registry = self.name.registry.as_str();
+        host.is_none_or(|host| host == registry || registry == DOCKER_HUB && host == ENGINES_ALIAS)
     }
 
     /// Registry and repository.

@@ -55,6 +55,21 @@ impl Keys {
         format!("{}halt", self.image(track))
     }
 
+    /// The mark of a track that nobody runs any more.
+    pub fn left(&self, track: &Track) -> String {
+        format!("{}left", self.image(track))
+    }
+
+    /// The leased mark that leftovers were swept out within a day.
+    pub fn swept(&self) -> String {
+        format!("{}/swept", self.prefix)
+    }
+
+    /// A person's last word to go on with a track: its revision ends all trouble that arose before.
+    pub fn retry(&self, track: &Track) -> String {
+        format!("{}retry", self.image(track))
+    }
+
     /// The leased marks of nodes that asked the registry and got no answer of use.
     pub fn setbacks(&self, track: &Track) -> String {
         format!("{}setback/", self.image(track))
@@ -84,8 +99,7 @@ impl Keys {
     /// The track that a key below [`Keys::images`] speaks of, and the fact's name.
     pub fn track_of<'a>(&self, key: &'a str) -> Option<(Track, &'a str)> {
         let (encoded, fact) = key.strip_prefix(&self.images())?.split_once('/')?;
-        let name = String::from_utf8(URL_SAFE_NO_PAD.decode(encoded).ok()?).ok()?;
-        Some((Track::parse(&name).ok()?, fact))
+        Some((Track::parse(&name(encoded)?).ok()?, fact))
     }
 
     /// The verdicts of every service.
@@ -101,6 +115,12 @@ impl Keys {
     /// What is thought of a digest for a service.
     pub fn verdict(&self, service: &str, digest: &Digest) -> String {
         format!("{}{}", self.verdicts(service), digest)
+    }
+
+    /// The digest that a key of a verdict speaks of; `None` for any other key.
+    pub fn verdict_of(&self, key: &str) -> Option<Digest> {
+        let (_, digest) = key.strip_prefix(&self.all_verdicts())?.split_once('/')?;
+        Digest::parse(digest).ok()
     }
 
     /// All scopes' claims, holds, tickets and deferrals.
@@ -126,8 +146,7 @@ impl Keys {
     /// Scope and slot of a claim's key; `None` for any other key.
     pub fn slot_of(&self, key: &str) -> Option<(String, u32)> {
         let (scope, slot) = key.strip_prefix(&self.locks())?.split_once("/claim/")?;
-        let scope = String::from_utf8(URL_SAFE_NO_PAD.decode(scope).ok()?).ok()?;
-        Some((scope, slot.parse().ok()?))
+        Some((name(scope)?, slot.parse().ok()?))
     }
 
     /// The leased sign that a claim's holder lives.
@@ -153,6 +172,11 @@ impl Keys {
     /// Whether a key below [`Keys::locks`] is a ticket.
     pub fn is_ticket(&self, key: &str) -> bool {
         key.strip_prefix(&self.locks()).is_some_and(|rest| rest.split('/').nth(1) == Some("queue"))
+    }
+
+    /// Whether a key below [`Keys::locks`] is a deferral.
+    pub fn is_deferral(&self, key: &str) -> bool {
+        key.strip_prefix(&self.locks()).is_some_and(|rest| rest.split('/').nth(1) == Some("deferred"))
     }
 
     /// The rollouts of a scope that gave way to others.
@@ -183,13 +207,51 @@ impl Keys {
     /// The service that a key of an instance speaks of; `None` for any other key.
     pub fn service_of(&self, key: &str) -> Option<String> {
         let (service, _) = key.strip_prefix(&self.all_instances())?.split_once('/')?;
-        String::from_utf8(URL_SAFE_NO_PAD.decode(service).ok()?).ok()
+        name(service)
+    }
+
+    /// Node and container of an instance's key; `None` for any other key.
+    pub fn instance_of(&self, key: &str) -> Option<(String, String)> {
+        let (_, place) = key.strip_prefix(&self.all_instances())?.split_once('/')?;
+        let (node, container) = place.split_once('/')?;
+        Some((name(node)?, name(container)?))
     }
 
     /// The container that a key of an instance speaks of; `None` for any other key.
     pub fn container_of(&self, key: &str) -> Option<String> {
-        let (_, container) = key.strip_prefix(&self.all_instances())?.rsplit_once('/')?;
-        String::from_utf8(URL_SAFE_NO_PAD.decode(container).ok()?).ok()
+        self.instance_of(key).map(|(_, container)| container)
+    }
+
+    /// Which nodes run which tracks.
+    pub fn all_runs(&self) -> String {
+        format!("{}/runs/", self.prefix)
+    }
+
+    /// Which nodes run a track.
+    pub fn runs(&self, track: &Track) -> String {
+        format!("{}{}/", self.all_runs(), text(&track.to_string()))
+    }
+
+    /// That a node runs a track, whether it lives or not.
+    pub fn run(&self, track: &Track, node: &str) -> String {
+        format!("{}{}", self.runs(track), text(node))
+    }
+
+    /// The track that a key below [`Keys::all_runs`] speaks of.
+    pub fn run_track(&self, key: &str) -> Option<Track> {
+        let (encoded, _) = key.strip_prefix(&self.all_runs())?.split_once('/')?;
+        Track::parse(&String::from_utf8(URL_SAFE_NO_PAD.decode(encoded).ok()?).ok()?).ok()
+    }
+
+    /// The keys that a node keeps for longer than it lives.
+    pub fn index(&self, node: &str) -> String {
+        format!("{}/index/{}", self.prefix, text(node))
+    }
+
+    /// The service that a key below [`Keys::all_verdicts`] speaks of.
+    pub fn verdict_service(&self, key: &str) -> Option<String> {
+        let (service, _) = key.strip_prefix(&self.all_verdicts())?.split_once('/')?;
+        String::from_utf8(URL_SAFE_NO_PAD.decode(service).ok()?).ok()
     }
 
     /// What the nodes say of every service's instances.
@@ -242,6 +304,10 @@ fn text(name: &str) -> String {
     URL_SAFE_NO_PAD.encode(name)
 }
 
+fn name(text: &str) -> Option<String> {
+    String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -252,6 +318,7 @@ mod tests {
         let track = Track::parse("registry.example.com:5000/acme/web:1.4.2").expect("a track");
         let record = keys.record(&track);
         assert_eq!(keys.track_of(&record), Some((track.clone(), "record")));
+        assert_eq!(keys.run_track(&keys.run(&track, "node-a")), Some(track.clone()));
         assert_eq!(keys.checked_track(&keys.checked(&track)), Some(track));
         assert_eq!(keys.track_of("/deployer/images/%%%/record"), None);
     }
@@ -270,5 +337,9 @@ mod tests {
         assert!(key.starts_with(&keys.all_instances()) && key.matches('/').count() == 5, "{key}");
         assert_eq!(keys.service_of(&key).as_deref(), Some("a/../b"));
         assert_eq!(keys.container_of(&key).as_deref(), Some("web"));
+        assert_eq!(keys.instance_of(&key), Some(("../node".to_owned(), "web".to_owned())));
+        for key in ["/deployer/instances/x", "/deployer/instances/d2Vi/x/y", "/deployer/reports/d2Vi/bm9kZQ/d2Vi"] {
+            assert_eq!(keys.instance_of(key), None, "{key}");
+        }
     }
 }

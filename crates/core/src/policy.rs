@@ -17,13 +17,15 @@ use crate::plain;
 /// Whether a daemon manages a container: `deployer.enable=true`, or another value that the daemon was given.
 pub const ENABLE: &str = "deployer.enable";
 /// Labels that deployer itself writes on a candidate.
-pub const BOOKKEEPING: [&str; 4] = [TXN, REPLACES, DIGEST, USER];
+pub const BOOKKEEPING: [&str; 5] = [TXN, REPLACES, DIGEST, ADOPTED, USER];
 /// The replacement that created a container.
 pub const TXN: &str = "deployer.txn";
 /// The ID of the container that was replaced.
 pub const REPLACES: &str = "deployer.replaces";
 /// The registry digest that a container was created for.
 pub const DIGEST: &str = "deployer.digest";
+/// The digest that was adopted from the first of a container's predecessors, which it may go back to.
+pub const ADOPTED: &str = "deployer.adopted";
 /// Which settings are the user's, so that the next replacement need not guess.
 pub const USER: &str = "deployer.user";
 
@@ -178,7 +180,7 @@ impl Policy {
             duration.ok_or_else(|| refused("a duration such as 500ms, 5s or 2m, of an hour at most"))
         };
         match label {
-            ENABLE | TXN | REPLACES | DIGEST | USER => {}
+            ENABLE | TXN | REPLACES | DIGEST | ADOPTED | USER => {}
             LABEL_SUPERVISOR if value == "none" || value.starts_with("systemd:") => {}
             LABEL_SUPERVISOR => return Err(refused("none, or systemd: and the name of a unit")),
             "deployer.service" if !is_name(value) => {
@@ -260,97 +262,4 @@ fn parse_http(text: &str) -> Option<HttpCheck> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn labels(text: &str) -> BTreeMap<String, String> {
-        text.split_whitespace()
-            .filter_map(|pair| pair.split_once('='))
-            .map(|(label, value)| (format!("deployer.{label}"), value.to_owned()))
-            .collect()
-    }
-
-    #[track_caller]
-    fn check(text: &str, expected: Result<(u64, u64, u64), &str>) {
-        let gate = Policy::of_labels(&labels(text))
-            .map(|policy| policy.gate(None))
-            .map(|gate| (gate.timeout_ms, gate.stable_ms, gate.monitor_ms))
-            .map_err(|error| error.to_string());
-        assert_eq!(gate, expected.map_err(str::to_owned), "{text}");
-    }
-
-    #[test]
-    fn labels_set_the_gate() {
-        check("enable=true", Ok((60_000, 5_000, 30_000)));
-        check("health.http=/up", Ok((60_000, 2_000, 30_000)));
-        check("health.timeout=5s health.stable=0 monitor=0s", Ok((5_000, 0, 0)));
-        check("monitor=2m health.stable=500ms", Ok((60_000, 500, 120_000)));
-    }
-
-    #[test]
-    fn a_bad_label_says_what_was_expected() {
-        check(
-            "monitor=soon",
-            Err("label deployer.monitor=soon is not a duration such as 500ms, 5s or 2m, of an hour at most"),
-        );
-        check("health.tcp=80,x", Err("label deployer.health.tcp=80,x is not a list of ports such as 80,8080"));
-        check(
-            "strategy=rolling",
-            Err("label deployer.strategy=rolling is not a strategy that this version has: auto or recreate"),
-        );
-        let unknown = Policy::of_labels(&labels("healt.tcp=1")).expect_err("misspelt").to_string();
-        assert!(unknown.starts_with("label deployer.healt.tcp is unknown; the labels are"), "{unknown}");
-    }
-
-    /// The label may be the image's, and holds the cluster's slot for as long.
-    #[test]
-    fn security_7_no_label_makes_anybody_wait_for_longer_than_an_hour() {
-        for label in ["health.timeout", "health.stable", "monitor", "stop.timeout"] {
-            for value in ["1h", "60m", "3600s", "3600000ms", "0"] {
-                assert!(Policy::of_labels(&labels(&format!("{label}={value}"))).is_ok(), "{label}={value}");
-            }
-            for value in
-                ["3601s", "61m", "2h", "36500d", "3600001ms", "18446744073709551615s", "18446744073709551615ms"]
-            {
-                let expected = format!(
-                    "label deployer.{label}={value} is not a duration such as 500ms, 5s or 2m, of an hour at most"
-                );
-                check(&format!("{label}={value}"), Err(&expected));
-            }
-        }
-    }
-
-    /// A label may be the image's, and what is wrong with it is shown on every terminal.
-    #[test]
-    fn security_9_no_label_brings_a_control_character_before_people() {
-        let refused = |label: &str, value: &str| {
-            let labels = BTreeMap::from([(label.to_owned(), value.to_owned())]);
-            Policy::of_labels(&labels).expect_err("refused").to_string()
-        };
-        let text = refused("deployer.monitor", "soon \u{1b}[2J\n");
-        assert!(text.starts_with(r"label deployer.monitor=soon \u001b[2J\n is not a duration"), "{text}");
-        let text = refused("deployer.\u{1b}[2Jx\r\n", "1");
-        assert!(text.starts_with(r"label deployer.\u001b[2Jx\r\n is unknown"), "{text}");
-        for name in ["web\n", "\u{1b}[2J", "a\u{202e}b", &"x".repeat(257)] {
-            let text = refused("deployer.service", name);
-            assert!(text.contains("is not a service's name") && text.chars().count() < 1200, "{text}");
-        }
-    }
-
-    #[test]
-    fn a_slow_healthcheck_lengthens_the_limit() {
-        let policy = Policy::of_labels(&labels("enable=true")).expect("plain");
-        assert_eq!(policy.gate(Some(Duration::from_secs(200))).timeout_ms, 200_000);
-        assert_eq!(policy.gate(Some(Duration::from_secs(2))).timeout_ms, 60_000);
-        assert_eq!(policy.gate(Some(Duration::MAX)).timeout_ms, 3_600_000);
-    }
-
-    #[test]
-    fn daemons_share_an_engine_by_the_value_of_enable() {
-        let mine = Manage::parse("labeled=blue").expect("a value");
-        assert!(mine.includes(&labels("enable=blue")) && !mine.includes(&labels("enable=true")));
-        let all = Manage::parse("all").expect("all");
-        assert!(all.includes(&labels("")) && !all.includes(&labels("enable=false")));
-        assert_eq!(Manage::parse("labelled"), None);
-    }
-}
+mod tests;

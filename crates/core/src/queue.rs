@@ -2,7 +2,8 @@
 //!
 //! Rollouts follow each other in the order in which their records last changed, so a push that supersedes another goes
 //! behind those that wait; one that cannot go on gives way by a deferral. Within a rollout what is down goes first, then
-//! what runs the oldest version, so that every node's turn comes however fast pushes are.
+//! what runs the oldest version, so that every node's turn comes however fast pushes are; whoever its own machine holds up
+//! goes behind those who can go. A ticket says how its container is now, not how it was when the ticket was drawn.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::image::Track;
 use crate::store::Revision;
 
-/// Tickets in a scope; whoever finds it full comes back later. It bounds what every waiter reads.
+/// Tickets in a scope; whoever finds it full comes back later. It bounds what every waiter reads. What is down already
+/// draws one all the same: everybody else waits for it to be up.
 pub const TICKETS_MAX: usize = 512;
 
 /// A container that waits for a slot.
@@ -27,6 +29,9 @@ pub struct Ticket {
     pub record: Revision,
     /// Whether the container is down already.
     pub is_down: bool,
+    /// Whether its own machine keeps it from going: the engine is away, or another replacement is under way there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_blocked: bool,
     /// Place in the record of what it runs; 0 if the record does not know it.
     pub runs: u64,
 }
@@ -45,7 +50,7 @@ pub fn in_order(mut tickets: Vec<Drawn>, deferrals: &BTreeMap<Track, Revision>) 
     tickets.sort_by_key(|drawn| {
         let ticket = &drawn.ticket;
         let deferred = deferrals.get(&ticket.image).copied().unwrap_or_default();
-        (ticket.record.max(deferred), !ticket.is_down, ticket.runs, drawn.revision)
+        (ticket.record.max(deferred), ticket.is_blocked, !ticket.is_down, ticket.runs, drawn.revision)
     });
     tickets
 }
@@ -58,7 +63,8 @@ mod tests {
         Track::parse(&format!("ghcr.io/acme/{name}:1")).expect("a track")
     }
 
-    /// `a web 10 up 3`: container, track, record's revision, whether it is up, what it runs; drawn in this order.
+    /// `a web 10 up 3`: container, track, record's revision, whether it is up, down or blocked, what it runs; drawn in this
+    /// order.
     #[track_caller]
     fn check(tickets: &[&str], deferred: &[(&str, Revision)], expected: &str) {
         let drawn = tickets.iter().zip(100..).map(|(words, revision)| {
@@ -69,6 +75,7 @@ mod tests {
                 image: track(words[1]),
                 record: words[2].parse().expect("a revision"),
                 is_down: words[3] == "down",
+                is_blocked: words[3] == "blocked",
                 runs: words[4].parse().expect("a seq"),
             };
             Drawn { ticket, revision }
@@ -82,6 +89,11 @@ mod tests {
     #[test]
     fn what_is_down_goes_first_then_what_is_oldest_then_who_came_first() {
         check(&["a web 10 up 3", "b web 10 up 2", "c web 10 down 3", "d web 10 up 2"], &[], "c b d a");
+    }
+
+    #[test]
+    fn who_is_held_up_by_its_own_machine_goes_behind_those_who_can_go() {
+        check(&["a web 10 blocked 1", "b web 10 up 3", "c api 12 up 1"], &[], "b a c");
     }
 
     #[test]

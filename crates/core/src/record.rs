@@ -3,7 +3,7 @@
 //! The record is what the registry said; a verdict is what we think of a digest; the target follows from both.
 //! Creation times play no part: see `docs/adr/0002`. Every node computes the target with the same function.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +42,17 @@ pub struct Version {
     /// A person took this entry back.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub withdrawn: bool,
+    /// No registry said so: some container ran it when the track was first seen.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unsaid: bool,
+}
+
+impl Version {
+    /// Whether a container may be moved to this version, given what was adopted from the first of its predecessors. What
+    /// another container happened to run is no version of this one.
+    pub fn is_for(&self, adopted: Option<&Digest>) -> bool {
+        !self.unsaid || adopted == Some(&self.digest)
+    }
 }
 
 /// The history of a track, the newest entry first; never empty.
@@ -62,6 +73,7 @@ impl Record {
             source: Source::Adopted,
             at,
             withdrawn: false,
+            unsaid: adopted.is_some(),
         };
         let record = Self { v: FORM, history: vec![first] };
         if adopted.is_some() { record.advanced(registry.clone(), source, at) } else { record }
@@ -70,7 +82,7 @@ impl Record {
     /// The record with a further entry on top.
     pub fn advanced(&self, digest: Digest, source: Source, at: i64) -> Self {
         let seq = self.newest().map_or(1, |newest| newest.seq + 1);
-        let version = Version { seq, digest, source, at, withdrawn: false };
+        let version = Version { seq, digest, source, at, withdrawn: false, unsaid: false };
         let history = std::iter::once(version).chain(self.history.iter().cloned()).take(HISTORY_MAX).collect();
         Self { v: FORM, history }
     }
@@ -91,6 +103,26 @@ impl Record {
     /// All entries, the newest first.
     pub fn history(&self) -> &[Version] {
         &self.history
+    }
+
+    /// The digests that leave the history when the next record is written over this one.
+    pub fn forgotten_by(&self, next: &Self) -> BTreeSet<Digest> {
+        let digests = |record: &Self| record.history.iter().map(|version| version.digest.clone()).collect();
+        let (before, after): (BTreeSet<Digest>, BTreeSet<Digest>) = (digests(self), digests(next));
+        before.difference(&after).cloned().collect()
+    }
+
+    /// The entry that no registry named, if it is still known.
+    pub fn unsaid(&self) -> Option<&Version> {
+        self.history.iter().find(|version| version.unsaid)
+    }
+
+    /// The digest by which an image is known here, of all that its repository gives it: the target's, or else the
+    /// newest one that the record knows. An index may change without this platform's image, which then has several.
+    pub fn known_as(record: Option<&Self>, target: Option<&Version>, digests: &[Digest]) -> Option<Digest> {
+        let history = record.into_iter().flat_map(|record| &record.history);
+        let known = target.into_iter().chain(history).map(|version| &version.digest);
+        known.chain(digests).find(|digest| digests.contains(digest)).cloned()
     }
 
     /// The newest entry that is neither withdrawn nor bad for the service whose verdicts are given.
@@ -200,6 +232,39 @@ mod tests {
     }
 
     #[test]
+    fn what_was_adopted_is_for_those_alone_that_ran_it() {
+        let (v1, v2) = (digest('1'), digest('2'));
+        let record = Record::adopt(Some(&v1), &v2, Source::Check, 7);
+        let [said, adopted] = record.history() else { panic!("two versions") };
+        assert!(said.is_for(None) && said.is_for(Some(&v1)));
+        assert!(adopted.is_for(Some(&v1)) && !adopted.is_for(Some(&v2)) && !adopted.is_for(None));
+        let said_too = Record::adopt(Some(&v1), &v1, Source::Check, 7);
+        assert!(said_too.newest().is_some_and(|newest| newest.is_for(None)));
+    }
+
+    /// The history from the oldest on, the target, the image's digests in the engine's order, and what it is known as.
+    #[track_caller]
+    fn check_name(history: &str, target: Option<char>, digests: &str, expected: Option<char>) {
+        let mut versions = history.chars().map(digest);
+        let first = versions.next().map(|first| Record::adopt(None, &first, Source::Hook, 0));
+        let record = first.map(|first| versions.fold(first, |record, next| record.advanced(next, Source::Hook, 0)));
+        let target = target.map(digest);
+        let target =
+            record.as_ref().and_then(|record| record.history().iter().find(|v| Some(&v.digest) == target.as_ref()));
+        let digests: Vec<Digest> = digests.chars().map(digest).collect();
+        assert_eq!(Record::known_as(record.as_ref(), target, &digests), expected.map(digest), "{history} {digests:?}");
+    }
+
+    #[test]
+    fn an_image_with_several_digests_is_known_as_the_target_and_else_as_the_newest_version() {
+        check_name("123", Some('2'), "123", Some('2'));
+        check_name("123", Some('3'), "12", Some('2'));
+        check_name("123", Some('3'), "4", Some('4'));
+        check_name("", None, "45", Some('4'));
+        check_name("123", Some('3'), "", None);
+    }
+
+    #[test]
     fn the_target_passes_over_bad_and_withdrawn_entries() {
         let (v1, v2, v3) = (digest('1'), digest('2'), digest('3'));
         let record = Record::adopt(Some(&v1), &v2, Source::Hook, 0).advanced(v3.clone(), Source::Hook, 0);
@@ -224,5 +289,14 @@ mod tests {
             record.advanced(digest(if i % 2 == 0 { 'a' } else { 'b' }), Source::Hook, i)
         });
         assert_eq!((record.history().len(), record.newest().map(|v| v.seq)), (HISTORY_MAX, Some(201)));
+    }
+
+    #[test]
+    fn a_digest_leaves_the_history_with_the_last_of_its_entries() {
+        let first = Record::adopt(Some(&digest('1')), &digest('2'), Source::Hook, 0);
+        let full = (2..HISTORY_MAX).fold(first, |record, _| record.advanced(digest('3'), Source::Hook, 0));
+        let next = full.advanced(digest('4'), Source::Hook, 0);
+        assert_eq!(full.forgotten_by(&next), BTreeSet::from([digest('1')]));
+        assert_eq!(next.forgotten_by(&next.advanced(digest('2'), Source::Hook, 0)), BTreeSet::new());
     }
 }

@@ -44,6 +44,15 @@ impl Scope {
         }
     }
 
+    /// How many slots a scope has, where that does not depend on how many instances the service has.
+    pub fn slots_known(self, limit: Limit) -> Option<u32> {
+        match (self, limit) {
+            (Self::Cluster, _) => Some(1),
+            (Self::Service, Limit::Count(count)) => Some(count),
+            (Self::Service, Limit::Percent(_)) => None,
+        }
+    }
+
     /// How many slots a scope has, for a service of so many instances.
     pub fn slots(self, limit: Limit, instances: usize) -> u32 {
         match self {
@@ -113,6 +122,9 @@ pub struct Grounds {
     /// Revision of the track's halt, which was for another version; 0: none.
     #[serde(default)]
     pub halt: Revision,
+    /// Revision of the last word to go on, with which trouble that follows is compared. It may change.
+    #[serde(default)]
+    pub retry: Revision,
 }
 
 impl Grounds {
@@ -218,75 +230,4 @@ pub fn remove_unmoved(keys: &Keys, scope: &str, slot: u32, entry: &Entry) -> Txn
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn claim(phase: ClaimPhase) -> Claim {
-        let digest = Digest::parse(&format!("sha256:{}", "a".repeat(64))).expect("a digest");
-        Claim {
-            node: "a".into(),
-            boot: "1".into(),
-            txn: "00c0ffee".into(),
-            image: Track::parse("ghcr.io/acme/web:1").expect("a track"),
-            digest,
-            container: "web".into(),
-            phase,
-            machine: "machine".into(),
-            state: "folder".into(),
-            at: 0,
-        }
-    }
-
-    /// The finder as `node boot machine folder`, and what the holder left as `hold` and `journal`.
-    #[track_caller]
-    fn check(phase: ClaimPhase, finder: &str, left: &str, expected: bool) {
-        let words: Vec<&str> = finder.split(' ').collect();
-        let identity = Identity { boot: words[2].into(), state: words[3].into() };
-        let finder = Finder { node: words[0], boot: words[1], identity: &identity, sign: 3 };
-        let traces = Traces { has_hold: left.contains("hold"), has_journal: left.contains("journal") };
-        assert_eq!(is_dead(&claim(phase), &finder, traces), expected, "{phase:?} {finder:?} {left}");
-    }
-
-    #[test]
-    fn anybody_ends_a_claim_before_its_fence_whose_holder_is_gone() {
-        for finder in ["b 9 elsewhere other", "a 9 elsewhere other", "a 1 machine folder"] {
-            check(ClaimPhase::Acquired, finder, "", true);
-            check(ClaimPhase::Acquired, finder, "hold", false);
-            check(ClaimPhase::Stopping, finder, "", false);
-        }
-    }
-
-    #[test]
-    fn past_the_fence_a_claim_is_ended_by_its_own_directory_on_its_own_machine_alone() {
-        check(ClaimPhase::Stopping, "a 2 machine folder", "", true);
-        check(ClaimPhase::Stopping, "a 2 machine folder", "hold", true);
-        check(ClaimPhase::Stopping, "a 2 machine folder", "journal", false);
-        check(ClaimPhase::Stopping, "a 1 machine folder", "", false);
-        check(ClaimPhase::Stopping, "a 2 elsewhere folder", "", false);
-        check(ClaimPhase::Stopping, "a 2 machine other", "", false);
-        check(ClaimPhase::Stopping, "b 2 machine folder", "", false);
-    }
-
-    #[test]
-    fn a_claim_of_a_version_that_wrote_no_identity_is_nobodys_past_its_fence() {
-        let value = serde_json::to_value(claim(ClaimPhase::Stopping)).expect("plain");
-        let mut old = value.as_object().expect("a map").clone();
-        old.retain(|name, _| name != "machine" && name != "state");
-        let old: Claim = serde_json::from_value(old.into()).expect("readable");
-        let identity = Identity { boot: "machine".into(), state: "folder".into() };
-        let finder = Finder { node: "a", boot: "2", identity: &identity, sign: 3 };
-        assert!(!is_dead(&old, &finder, Traces { has_hold: false, has_journal: false }));
-    }
-
-    #[test]
-    fn reaping_compares_the_very_claim_that_was_read_and_the_finders_own_sign() {
-        let keys = Keys::new("/deployer");
-        let value = serde_json::to_vec(&claim(ClaimPhase::Acquired)).expect("plain");
-        let entry = Entry { key: keys.claim("all", 0), value, create_revision: 7, mod_revision: 9 };
-        let identity = Identity { boot: "elsewhere".into(), state: "other".into() };
-        let finder = Finder { node: "b", boot: "9", identity: &identity, sign: 3 };
-        let txn = reap(&keys, "all", 0, &entry, &finder);
-        let expected = [Compare::ModRevision(entry.key.clone(), 9), Compare::ModRevision(keys.node("b"), 3)];
-        assert_eq!(txn.when, expected);
-    }
-}
+mod tests;

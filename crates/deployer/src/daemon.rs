@@ -4,6 +4,7 @@
 //! A stage that returns before the shutdown ends the process with an error, so that its supervisor starts it
 //! again: a deployer that is half there would be believed to be whole.
 
+mod farewell;
 mod own;
 pub(crate) mod state_dir;
 
@@ -52,6 +53,7 @@ const CALLBACKS_MAX: usize = 64;
 /// # Errors
 /// Whatever keeps the daemon from starting, and the death of a stage.
 pub async fn run(config: Config) -> anyhow::Result<()> {
+    state_dir::keep_to_ourselves();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), node = config.node, "deployer starts");
     for line in config.to_string().lines() {
         tracing::info!("setting {line}");
@@ -95,7 +97,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     // Not being run by systemd is no mistake.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     tasks.wait().await?;
-    presence::leave(&world).await;
+    presence::leave(&world, farewell::farewell().await).await;
     Ok(())
 }
 
@@ -132,15 +134,21 @@ fn wire(
     let (replace, containers) = mpsc::channel(KEYS_MAX);
     let (waiting, intake) = Intake::new(Arc::clone(world));
     let presence = world.presence.subscribe();
-    let sink = Sink::new(waiting, world.registered.subscribe(), move || presence.borrow().trouble.clone());
+    let registered = world.registered.subscribe();
+    let sink = Sink::new(waiting, move || {
+        let unheard = registered.borrow().is_none().then_some("the engine or the store was not heard yet");
+        presence.borrow().public_trouble().or(unheard)
+    });
     let shutdown = tasks.shutdown.clone();
     let update = Update { world: Arc::clone(world), wakes, pulls: pull, replacements: replace };
     tasks.spawn("update", update.run(shutdown.clone()));
     tasks.spawn("pull", Pull { world: Arc::clone(world), tracks }.run(shutdown.clone()));
     tasks.spawn_last("restart", Restart { world: Arc::clone(world), containers, left }.run(shutdown.clone()));
-    let (here, ending) = (Arc::clone(world), shutdown.clone());
-    tasks.spawn("presence", async move { presence::run(&here, ending).await });
+    let here = Arc::clone(world);
+    tasks.spawn("presence", async move { presence::run(&here).await });
     tasks.spawn("engine events", EngineEvents { world: Arc::clone(world), wakes: wake.clone() }.run());
+    let mirror = Arc::clone(&world.mirror);
+    tasks.spawn("store mirror", async move { mirror.keep().await });
     tasks.spawn("store watch", StoreWatch { world: Arc::clone(world), wakes: wake.clone() }.run());
     tasks.spawn("timer", triggers::timer(config.interval, wake));
     tasks.spawn("intake", intake.run(shutdown.clone()));
@@ -152,6 +160,7 @@ fn wire(
     tasks.spawn("hooks", http::serve(listener, hooks, TaskTracker::new(), shutdown.clone()));
     let api = control::router(Arc::clone(world), shutdown.clone());
     tasks.spawn("control", async move {
+        let api = api.into_make_service_with_connect_info::<control::Peer>();
         let serving = axum::serve(socket, api).with_graceful_shutdown(shutdown.cancelled_owned());
         if let Err(error) = serving.await {
             tracing::error!(error = %error, "the local API ended");

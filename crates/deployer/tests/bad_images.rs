@@ -4,8 +4,8 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Stage, bad_verdict};
-use deployer_testkit::{Behaviour, Sampler};
+use common::{REPOSITORY, Stage, bad_verdict};
+use deployer_testkit::{AppImage, Behaviour, Sampler};
 
 /// Pushes a version that behaves badly in a way that is its own fault.
 #[track_caller]
@@ -41,6 +41,23 @@ fn an_image_that_never_listens_is_put_back() {
 #[test]
 fn an_image_that_is_never_healthy_is_put_back() {
     check_bad(Behaviour::NeverHealthy, "unhealthy");
+}
+
+/// The engine takes such numbers, and so did a sum that overflowed and ended every daemon that ran the track.
+#[test]
+fn security_1_a_push_with_a_healthcheck_beyond_all_measure_ends_no_daemon() {
+    let stage = Stage::new();
+    stage.push("v1");
+    let web = stage.run(&stage.container("web"));
+    let daemon = stage.daemon.pid();
+    let check = "HEALTHCHECK --interval=2562047h --timeout=2562047h --retries=2147483647 --start-period=1s CMD true";
+    let digest = AppImage::new("v2").change(check).push(&stage.scene, &stage.registry, REPOSITORY, "latest");
+    let verdict = stage.wait_for_bad(&digest);
+    assert!(verdict["reason"].to_string().contains("HEALTHCHECK has not passed"), "{verdict}");
+    stage.assert_settled(&web, "v1");
+    let good = stage.push("v3");
+    stage.wait_for_digest(web.name(), &good);
+    assert_eq!(stage.daemon.pid(), daemon);
 }
 
 /// With the windows as they are by default: five seconds stable, watched for thirty more.

@@ -204,26 +204,36 @@ fn a_stopped_container_stays_stopped() {
     assert_ne!(stage.wait_for_state(stopped.name(), "held_back")["digest"], digest.as_str());
 }
 
+/// What somebody else has named stays: on containerd's image store it could go with the name that the pull made.
 #[test]
 fn images_that_nobody_needs_are_removed_and_the_way_back_is_kept() {
     let stage = Stage::new();
     stage.push("v1");
     let web = stage.run(&stage.container("web"));
-    let digests: Vec<String> = ["v2", "v3", "v4"]
+    let repository = stage.image().trim_end_matches(":latest").to_owned();
+    let known_good = format!("{repository}:known-good");
+    let digests: Vec<String> = ["v2", "v3", "v4", "v5"]
         .map(|version| {
             let digest = stage.push(version);
             stage.wait_for_digest(web.name(), &digest);
             stage.wait_for_quiet();
+            if version == "v3" {
+                docker(["tag", &format!("{repository}@{digest}"), &known_good]);
+            }
             digest
         })
         .into();
-    let repository = stage.image().trim_end_matches(":latest").to_owned();
-    let is_here =
-        |digest: &String| deployer_testkit::try_docker(["image", "inspect", &format!("{repository}@{digest}")]).is_ok();
+    let names = |name: &str| {
+        deployer_testkit::try_docker(["image", "inspect", "--format", "{{.RepoTags}}", name]).unwrap_or_default()
+    };
     wait_until(SOON, "old images to go", || {
-        let here: Vec<bool> = digests.iter().map(is_here).collect();
-        if here == [false, true, true] { Ok(()) } else { Err(format!("{here:?}")) }
+        let here: Vec<bool> =
+            digests.iter().map(|digest| !names(&format!("{repository}@{digest}")).is_empty()).collect();
+        let is_kept = names(&known_good).contains("deployer.invalid/");
+        if here == [false, true, true, true] && !is_kept { Ok(()) } else { Err(format!("{here:?} {is_kept}")) }
     });
+    assert!(names(&known_good).contains(&known_good), "a person's tag is not ours to remove");
+    docker(["rmi", &known_good]);
 }
 
 /// Built and pushed on the machine that runs it: the tag names an image that no registry knows until the push ends,
@@ -243,4 +253,28 @@ fn a_push_from_the_same_machine_is_deployed() {
     stage.assert_settled(&web, "v2");
     let under_the_tag = docker(["image", "inspect", "--format", "{{.Id}}", &stage.image()]);
     assert_eq!(web.inspect()["Image"], under_the_tag.as_str(), "the tag is back at what runs");
+}
+
+/// `docker build` and `compose up` on the machine itself. Whether a registry has the image, containerd's image store does
+/// not tell; the classic one does.
+#[test]
+fn a_local_build_is_left_alone_until_it_is_pushed() {
+    let mut stage = Stage::new();
+    let first = stage.push("v1");
+    let web = stage.run(&stage.container("web"));
+    let build = AppImage::new("v2").build(&stage.scene);
+    build.tag(&stage.image());
+    docker(["rm", "--force", web.name()]);
+    let web = stage.container("web").run();
+    stage.wait_for_state(web.name(), "held_back");
+    assert_eq!(stage.registry.retag(REPOSITORY, "latest", "latest"), first, "the registry notifies of the old one");
+    stage.daemon.stop();
+    stage.daemon.restart();
+    let held = stage.wait_for_state(web.name(), "held_back");
+    assert!(held["reason"].to_string().contains("the local tag names"), "{held}");
+    assert_eq!(web.id(), web.first_id(), "it is not replaced by what the registry has");
+    let digest = build.push(&stage.registry, &stage.registry.address(), REPOSITORY, "latest");
+    stage.wait_for_digest(web.name(), &digest);
+    assert_eq!(web.id(), web.first_id(), "it runs that already");
+    assert_eq!(stage.track()["record"]["digest"], digest.as_str());
 }

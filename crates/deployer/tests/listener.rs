@@ -1,6 +1,5 @@
 //! The public listener's answers, over the real intake and the embedded store; no engine is asked anything.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -9,10 +8,12 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, Response, header};
+use deployer_agent::concern::Concern;
 use deployer_agent::intake::Intake;
 use deployer_agent::journal::Journals;
-use deployer_agent::world::{Settings, World};
+use deployer_agent::world::{Presence, Settings, World};
 use deployer_core::ambient::Ambient;
+use deployer_core::availability::Run;
 use deployer_core::image::{Registry, Track};
 use deployer_core::node::Identity;
 use deployer_core::policy::Manage;
@@ -116,7 +117,11 @@ impl Listener {
         let shared = Arc::clone(&store) as Arc<dyn Store>;
         let world = Arc::new(World::new(Arc::new(docker), shared, settings, Arc::clone(&ambient), journals));
         let (waiting, intake) = Intake::new(Arc::clone(&world));
-        let sink = Sink::new(waiting, world.registered.subscribe(), || None);
+        let (presence, registered) = (world.presence.subscribe(), world.registered.subscribe());
+        let sink = Sink::new(waiting, move || {
+            let unheard = registered.borrow().is_none().then_some("the engine or the store was not heard yet");
+            presence.borrow().public_trouble().or(unheard)
+        });
         let hook = |path: &str, source, registry_host| Hook {
             path: path.to_owned(),
             source,
@@ -143,7 +148,7 @@ impl Listener {
     fn ready() -> Self {
         let listener = Self::new();
         listener.store.passes.add_permits(1000);
-        listener.world.registered.send_replace(Some(BTreeSet::from([web()])));
+        listener.world.follow([(web(), WEB.to_owned())].into_iter().collect());
         listener
     }
 
@@ -284,6 +289,31 @@ async fn nobody_waits_for_those_that_are_to_be_called_back() {
     assert_eq!(listener.send("POST", &format!("/hub/{PATH_SECRET}"), "", push(WAITS)).await.status(), 202);
 }
 
+/// An empty secret is a wrong one, answered and counted like any other.
+#[tokio::test]
+async fn security_head_an_empty_secret_in_the_path_is_a_wrong_one() {
+    let listener = Listener::ready();
+    assert_eq!(listener.send("POST", "/hub/", SECRET, push("")).await.status(), 401);
+}
+
+/// Addresses inside, names of keys and of nodes are in the store's own words; `status` and the log have them.
+#[tokio::test]
+async fn security_14_health_tells_strangers_fixed_words() {
+    let listener = Listener::ready();
+    let trouble = Some("the store does not answer: http://10.0.0.7:2379: tcp connect error on node-7".to_owned());
+    for (lease, expected) in [
+        (None, r#"{"error":"this node is not registered in the store","status":"degraded"}"#),
+        (Some((LeaseId(1), 1)), r#"{"error":"the store does not answer","status":"degraded"}"#),
+    ] {
+        listener.world.presence.send_replace(Presence { lease, trouble: trouble.clone() });
+        let answer = listener.send("GET", "/healthz", "", "").await;
+        assert_eq!((answer.status().as_u16(), text(answer).await.as_str()), (503, expected));
+    }
+    let unheard = Listener::new();
+    let answer = unheard.send("GET", "/healthz", "", "").await;
+    assert_eq!(text(answer).await, r#"{"error":"the engine or the store was not heard yet","status":"degraded"}"#);
+}
+
 #[tokio::test]
 async fn until_engine_and_store_were_heard_a_sender_is_told_to_come_back() {
     let listener = Listener::new();
@@ -293,6 +323,25 @@ async fn until_engine_and_store_were_heard_a_sender_is_told_to_come_back() {
         assert_eq!((answer.status().as_u16(), answer.headers().get("retry-after").is_some()), (503, true), "{path}");
     }
     assert_eq!(listener.store.begun.load(Ordering::SeqCst), 0);
+}
+
+/// A node that runs nothing of it takes a hook for another one's track, and cannot tell while the store is away.
+#[tokio::test]
+async fn what_another_node_runs_is_taken_here() {
+    let listener = Listener::ready();
+    listener.world.follow(Concern::default());
+    let send = async || {
+        let answer = listener.send("POST", "/ci", SECRET, format!(r#"{{"image": "{WEB}"}}"#)).await;
+        (answer.status().as_u16(), text(answer).await.contains("acme/web"))
+    };
+    listener.store.is_away.store(true, Ordering::SeqCst);
+    assert_eq!(send().await, (503, false));
+    listener.store.is_away.store(false, Ordering::SeqCst);
+    assert_eq!(send().await, (202, false), "nobody runs it");
+    let run = Run { services: [WEB.to_owned()].into() };
+    listener.store.txn(Txn::new().put(listener.world.keys.run(&web(), "elsewhere"), &run)).await.expect("stored");
+    assert_eq!(send().await, (202, true));
+    assert!(listener.pending_revision().await.is_some());
 }
 
 #[tokio::test(start_paused = true)]
@@ -313,7 +362,7 @@ async fn a_store_that_is_away_or_hangs_makes_senders_come_back() {
 #[tokio::test]
 async fn a_hook_is_answered_by_a_write_that_began_after_it_and_many_share_one() {
     let listener = Arc::new(Listener::new());
-    listener.world.registered.send_replace(Some(BTreeSet::from([web()])));
+    listener.world.follow([(web(), WEB.to_owned())].into_iter().collect());
     let mut senders = JoinSet::new();
     let mut send = |count: usize| {
         for _ in 0..count {

@@ -62,6 +62,14 @@ pub enum EngineError {
         /// The limit that passed.
         limit: Duration,
     },
+    /// An answer longer than is read.
+    #[error("{what}: the engine's answer is too long: {message}")]
+    TooLong {
+        /// The call and its object.
+        what: String,
+        /// How much is read.
+        message: String,
+    },
     /// An answer that is not what the API documents.
     #[error("{what}: the engine's answer makes no sense: {message}")]
     Nonsense {
@@ -81,6 +89,7 @@ impl EngineError {
             Self::Refused { .. } => "refused",
             Self::Unreachable { .. } => "unreachable",
             Self::Timeout { .. } => "timeout",
+            Self::TooLong { .. } => "too_long",
             Self::Nonsense { .. } => "nonsense",
         }
     }
@@ -184,6 +193,9 @@ pub struct ImageSummary {
     pub tags: BTreeSet<Track>,
     /// The digests that it has in registries, by repository; empty for an image built here.
     pub digests: BTreeMap<ImageName, BTreeSet<Digest>>,
+    /// The repositories in which it has its digest by a tag alone, on an engine where that is true of an image built
+    /// here, too: the registry may not have it.
+    pub unverified: BTreeSet<ImageName>,
 }
 
 impl ImageSummary {
@@ -273,6 +285,8 @@ pub trait Engine: Send + Sync {
     async fn image(&self, reference: &str) -> Result<Value, EngineError>;
     /// Asks the registry, through the engine, what a track points to now.
     async fn resolve(&self, track: &Track) -> Result<Resolved, ResolveError>;
+    /// Asks the registry, through the engine, whether it has the digest that `image` names.
+    async fn has(&self, image: &ImageRef) -> Result<bool, ResolveError>;
     /// Pulls exactly the digest that `image` names, telling of progress as it goes.
     async fn pull(&self, image: &ImageRef, progress: &(dyn Fn(PullProgress) + Send + Sync)) -> Result<(), PullError>;
     /// Points `repository:tag` at an image. The name is Docker's familiar form or the full one.

@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use deployer_core::image::{Digest, Track};
+use deployer_core::image::{Digest, ImageName, ImageRef, Track};
 use deployer_engine::docker::Docker;
-use deployer_engine::{Engine, EngineError, HttpProbe, PullError, ResolveError};
+use deployer_engine::{Engine, EngineError, HttpProbe, ImageSummary, PullError, ResolveError};
 use deployer_testkit::{AppImage, Registry, RegistryOptions, Scene, docker};
 use deployer_wire::Endpoint;
 use futures_util::StreamExt;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// For what takes a second or two on an idle machine.
 const SOON: Duration = Duration::from_secs(60);
@@ -56,6 +56,78 @@ fn server(answers: Vec<&'static [u8]>) -> (SocketAddr, Arc<Mutex<Vec<String>>>) 
     (address, asked)
 }
 
+/// An answer with a body, as a server gives it.
+fn answer(status: &str, body: &Value) -> &'static [u8] {
+    let body = body.to_string();
+    format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes().leak()
+}
+
+const PING: &[u8] = b"HTTP/1.1 200 OK\r\nApi-Version: 1.45\r\nContent-Length: 0\r\n\r\n";
+
+fn name(text: &str) -> ImageName {
+    ImageRef::parse(text).expect("a name").name
+}
+
+/// Lists as Docker 26 gave them, with each of its image stores, of five images: `one` pulled by digest, with further tags
+/// and a keep-tag; `two` pulled by its tag; `three` pulled by digest and pushed to another repository; one that lost its
+/// names while it was in use; one that was built here as `app:1`.
+#[tokio::test]
+async fn an_image_is_known_by_digest_whatever_the_engines_list_shows_of_it() {
+    for (recorded, is_containerds) in [
+        (include_str!("image_lists/docker-26-classic.json"), false),
+        (include_str!("image_lists/docker-26-containerd.json"), true),
+    ] {
+        let recorded: Value = serde_json::from_str(recorded).expect("JSON");
+        let (engine, _) = scripted(vec![PING, answer("200 OK", &recorded["list"])]);
+        let images = engine.images().await.expect("a list");
+        let (web, blog, app) = (name("127.0.0.1:5000/acme/web"), name("localhost:5000/acme/blog"), name("app"));
+        let at = |repository: &ImageName, word: &str| {
+            let digest = Digest::parse(recorded["digests"][word].as_str().expect("a digest")).expect("a digest");
+            let mut found = images.iter().filter(|image| image.is_at(repository, &digest));
+            (found.next().unwrap_or_else(|| panic!("{word} is here: {images:?}")), found.count())
+        };
+        let tags = |image: &ImageSummary| image.tags.iter().map(Track::to_string).collect::<Vec<_>>();
+        let (one, others) = at(&web, "one");
+        let keep_tag = "deployer.invalid/pulled/0123456789abcdef:sha256-1";
+        assert_eq!(tags(one), ["127.0.0.1:5000/acme/web:known-good", keep_tag, "docker.io/library/zoo:latest"]);
+        assert_eq!((others, one.unverified.contains(&web)), (0, false), "its name by digest says where it is from");
+        let (two, _) = at(&web, "two");
+        assert_eq!(tags(two), ["127.0.0.1:5000/acme/web:2"]);
+        assert_eq!(two.unverified.contains(&web), is_containerds, "a build here would look the same");
+        assert_eq!(at(&web, "three"), at(&blog, "three"));
+        let built = images.iter().find(|image| image.is_tagged_in(&app)).expect("it is here");
+        assert_eq!(built.digests.contains_key(&app), is_containerds, "{built:?}");
+        assert_eq!(built.unverified.contains(&app), is_containerds, "{built:?}");
+        assert_eq!(images.iter().filter(|image| image.tags.is_empty()).count(), 1, "{images:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_name_is_the_same_in_short_and_in_full() {
+    let digest = format!("sha256:{}", "1".repeat(64));
+    let (short, full) = (format!("nginx@{digest}"), format!("docker.io/library/nginx@{digest}"));
+    let names = |by_tag: &'static str, by_digest: &String| {
+        let list = json!([{"Id": "sha256:2", "RepoTags": [by_tag], "RepoDigests": [by_digest]}]);
+        scripted(vec![PING, answer("200 OK", &list)]).0
+    };
+    let docker = names("nginx:1", &short).images().await.expect("a list");
+    let podman = names("docker.io/library/nginx:1", &full).images().await.expect("a list");
+    assert_eq!(docker, podman);
+    assert!(docker[0].is_at(&name("nginx"), &Digest::parse(&digest).expect("a digest")), "{docker:?}");
+}
+
+/// As containerd's image store answers while one of the images is being removed.
+#[tokio::test]
+async fn a_list_that_fails_for_an_image_being_removed_is_asked_for_again() {
+    let gone = answer("404 Not Found", &json!({"message": "content digest sha256:1: not found"}));
+    let (engine, asked) = scripted(vec![PING, gone, gone, answer("200 OK", &json!([]))]);
+    assert_eq!(engine.images().await.expect("a list"), []);
+    assert_eq!(asked.lock().expect("no panic").len(), 4);
+    let (engine, asked) = scripted(vec![PING, gone]);
+    assert_eq!(engine.images().await.map_err(|error| error.kind()), Err("not_found"));
+    assert!(asked.lock().expect("no panic").len() < 10, "not for ever");
+}
+
 #[tokio::test]
 async fn a_registrys_answers_are_told_apart() {
     let scene = Scene::new();
@@ -63,6 +135,9 @@ async fn a_registrys_answers_are_told_apart() {
     let digest = AppImage::new("v1").push(&scene, &registry, REPOSITORY, "latest");
     let resolved = real().resolve(&track(&registry, "latest")).await.expect("it is there");
     assert_eq!(resolved.digest.as_str(), digest);
+    let image = |digest: &str| track(&registry, "latest").at(&Digest::parse(digest).expect("a digest"));
+    assert!(real().has(&image(&digest)).await.expect("an answer"));
+    assert!(!real().has(&image(&format!("sha256:{}", "0".repeat(64)))).await.expect("an answer"));
     let missing = real().resolve(&track(&registry, "missing")).await;
     assert!(matches!(missing, Err(ResolveError::Absent { .. })), "{missing:?}");
     let closed = Track::parse("127.0.0.1:1/acme/web:latest").expect("a track");

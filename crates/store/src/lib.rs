@@ -5,6 +5,8 @@
 
 pub mod embedded;
 pub mod etcd;
+pub mod mirror;
+pub mod news;
 mod store;
 pub mod unopened;
 

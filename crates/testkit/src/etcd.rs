@@ -130,6 +130,14 @@ impl Etcd {
         self.wait_until_it_is_healthy();
     }
 
+    /// The same without its data: a server of the same address that has never heard of anything.
+    #[track_caller]
+    pub fn restart_empty(&mut self) {
+        self.process.kill_9();
+        std::fs::remove_dir_all(self.directory.join("data")).expect("a server that ran has data");
+        self.restart();
+    }
+
     /// Makes a user who may read and write what begins with a prefix, and nothing else, and switches authentication
     /// on; `control` goes on as root. The empty prefix stands for everything.
     #[track_caller]

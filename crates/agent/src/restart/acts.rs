@@ -11,6 +11,7 @@ use deployer_engine::{EngineError, if_found};
 use deployer_store::StoreError;
 use serde_json::{Value, json};
 use thiserror::Error;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::observe::Watched;
@@ -24,6 +25,11 @@ const PORT_TRIES_MAX: u32 = 3;
 const REMOVAL_TRIES_MAX: u32 = 5;
 /// The pause between such tries.
 pub const PAUSE: Duration = Duration::from_secs(1);
+
+/// Times that a candidate is made anew because somebody moved the tag meanwhile. Beyond it: trouble of this machine.
+const CREATIONS_MAX: u32 = 3;
+/// How long a creation that the engine still works on is waited for. Beyond it: trouble of this machine.
+const CREATION_LONGEST: Duration = Duration::from_secs(600);
 
 /// Refusals in a row after which an act on the way back is given up: about a minute.
 pub const REFUSALS_MAX: u32 = 12;
@@ -61,7 +67,7 @@ pub async fn carry_out(
             None => Ok(slot::fence(world, replacement).await?),
         },
         Act::Release => Ok(slot::release(world, replacement).await?),
-        Act::MoveTag => or_back(move_tag(world, replacement, Some(&replacement.facts.new_image.clone())).await),
+        Act::MoveTag => or_back(move_tag_on(world, replacement).await),
         Act::Create => or_back(create(world, replacement).await),
         Act::DisarmPredecessor => or_back(disarm_predecessor(world, replacement).await),
         Act::StopPredecessor => or_back(stop(world, replacement, &replacement.facts.predecessor).await),
@@ -145,34 +151,41 @@ pub async fn move_tag(world: &World, replacement: &Replacement, image: Option<&S
     Ok(())
 }
 
-/// Creates the candidate, or finds the one that was created before a crash, and makes sure of its image: between
-/// the tag and the creation somebody may have moved the tag.
-async fn create(world: &World, replacement: &mut Replacement) -> Result<(), EngineError> {
-    let name = replacement.candidate_name();
-    let facts = &replacement.facts;
-    let id = match world.engine.container(&name).await {
-        Ok(existing) => text(&existing, "/Id"),
-        Err(EngineError::NotFound { .. }) => {
-            let mut body = facts.body.clone();
-            if let Some(labels) = body.get_mut("Labels").and_then(Value::as_object_mut) {
-                labels.insert(TXN.to_owned(), json!(replacement.txn));
-                labels.insert(REPLACES.to_owned(), json!(facts.predecessor));
-            }
-            world.engine.create(&name, &body).await?
-        }
-        Err(error) => return Err(error),
-    };
-    replacement.candidate = Some(id.clone());
-    let candidate = world.engine.container(&id).await?;
-    let image = text(&candidate, "/Image");
-    if image != replacement.facts.new_image {
-        world.engine.remove(&id).await?;
-        return Err(EngineError::Refused {
-            what: format!("create container {name}"),
-            status: 409,
-            message: format!("the tag was moved by somebody: it got image {image}"),
-        });
+/// Moves the tag to the candidate's image, and notes where it pointed: since the decision, which may be long ago, somebody
+/// may have moved it.
+async fn move_tag_on(world: &World, replacement: &mut Replacement) -> Result<(), EngineError> {
+    let facts = &mut replacement.facts;
+    let tagged = if_found(world.engine.image(&facts.track.familiar()).await)?.map(|image| text(&image, "/Id"));
+    if tagged.as_ref() != Some(&facts.new_image) {
+        facts.tag_before = tagged;
     }
+    move_tag(world, replacement, Some(&replacement.facts.new_image.clone())).await
+}
+
+/// Creates the candidate, or finds the one that was created before a crash, and makes sure of its image: between
+/// the tag and the creation somebody may have moved the tag, which is then moved again.
+async fn create(world: &World, replacement: &mut Replacement) -> Result<(), EngineError> {
+    let mut tries = 1;
+    let candidate = loop {
+        let id = create_once(world, replacement).await?;
+        let candidate = world.engine.container(&id).await?;
+        let image = text(&candidate, "/Image");
+        if image == replacement.facts.new_image {
+            break candidate;
+        }
+        world.engine.remove(&id).await?;
+        replacement.candidate = None;
+        if tries == CREATIONS_MAX {
+            return Err(EngineError::Refused {
+                what: format!("create container {}", replacement.candidate_name()),
+                status: 409,
+                message: format!("the tag is moved by somebody time and again: it got image {image}"),
+            });
+        }
+        tries += 1;
+        move_tag(world, replacement, Some(&replacement.facts.new_image.clone())).await?;
+    };
+    let id = text(&candidate, "/Id");
     let attached =
         candidate.pointer("/NetworkSettings/Networks").and_then(Value::as_object).cloned().unwrap_or_default();
     for (network, endpoint) in &replacement.facts.connect {
@@ -181,6 +194,34 @@ async fn create(world: &World, replacement: &mut Replacement) -> Result<(), Engi
         }
     }
     Ok(())
+}
+
+/// The candidate's ID. A creation whose answer was lost may go on in the engine for minutes, on a slow disk: until then
+/// nothing is found under the name, and the name is taken all the same.
+async fn create_once(world: &World, replacement: &mut Replacement) -> Result<String, EngineError> {
+    let name = replacement.candidate_name();
+    let begun = Instant::now();
+    loop {
+        if let Some(existing) = if_found(world.engine.container(&name).await)? {
+            let id = text(&existing, "/Id");
+            replacement.candidate = Some(id.clone());
+            return Ok(id);
+        }
+        let facts = &replacement.facts;
+        let mut body = facts.body.clone();
+        if let Some(labels) = body.get_mut("Labels").and_then(Value::as_object_mut) {
+            labels.insert(TXN.to_owned(), json!(replacement.txn));
+            labels.insert(REPLACES.to_owned(), json!(facts.predecessor));
+        }
+        match world.engine.create(&name, &body).await {
+            Ok(id) => {
+                replacement.candidate = Some(id.clone());
+                return Ok(id);
+            }
+            Err(EngineError::Conflict { .. }) if begun.elapsed() < CREATION_LONGEST => tokio::time::sleep(PAUSE).await,
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 pub fn text(value: &Value, pointer: &str) -> String {

@@ -8,26 +8,30 @@ use deployer_core::queue::{TICKETS_MAX, Ticket};
 use deployer_core::record::Verdicts;
 use deployer_core::replacement::{Event, Facts, Replacement};
 use deployer_core::slot::{self, Claim, ClaimPhase, Entrant, Token};
-use deployer_core::store::Txn;
+use deployer_core::store::{Revision, Txn};
+use deployer_engine::EngineError;
 use deployer_store::StoreError;
-use tokio::sync::broadcast;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::line::{Interest, Line, Service, signs, still_fetching};
-use super::slot::{claim_of, leave_turn, superseded, take_turn};
+use super::slot::{claim_of, leave_turn, superseded, take_turn, whose_turn};
 use crate::claims;
 use crate::failpoint;
 use crate::ledger::{self, Ledger};
 use crate::survey::Survey;
-use crate::world::{Changed, World};
+use crate::world::World;
 
 /// How long the first slot of a rollout waits for every node to have the image; late ones join when they are ready.
 const BARRIER: Duration = Duration::from_secs(300);
 /// How long a rollout that cannot go on keeps others waiting.
 const HEAD: Duration = Duration::from_secs(60);
-/// The longest pause between two looks at the line, should a change have been missed.
+/// The longest pause between two looks of one whose turn it is, should a change have been missed.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// The same for one with others before it, lengthened by chance up to twice as long: hundreds may wait in a line.
+const LOOK_BEHIND: Duration = Duration::from_secs(120);
+/// The pause before one that holds a slot looks whether the other replacement of this machine is through.
+const TURN_AGAIN: Duration = Duration::from_secs(1);
 /// The pause after a transaction that found the world changed, so that many who try do not do so in step.
 const CONTENDED: Duration = Duration::from_millis(20);
 
@@ -40,10 +44,18 @@ struct Patience {
     blocked: Option<Instant>,
 }
 
+/// How a look at the line ended.
+enum Look {
+    /// With a slot, or with nothing to wait for any more.
+    Ended(Event),
+    /// Without; and the revision that was looked at.
+    Stays(Stay, Revision),
+}
+
 /// How a look at the line ended without a slot.
 enum Stay {
-    /// Look again after a change of these keys.
-    Until(Interest),
+    /// Look again after a change of these keys, or after this time.
+    Until(Interest, Duration),
     /// Look again in a moment.
     Moment,
 }
@@ -89,45 +101,23 @@ async fn wait_in_line(
 ) -> Result<Event, StoreError> {
     let mut patience = Patience::default();
     // Heard from before the first look, so that a slot freed in between is not missed.
-    let mut changes = world.changes.subscribe();
+    let mut changes = world.mirror.listen();
     loop {
-        if shutdown.is_cancelled() {
+        if shutdown.is_cancelled() || !is_registered(world, shutdown).await {
             return Ok(superseded("shutting down"));
         }
-        // Side by side: a slot stands free for as long as this takes.
-        let facts = &mut replacement.facts;
-        let (line, ledger, (verdicts, revisions)) = tokio::try_join!(
-            Line::read(world, &facts.scope),
-            Ledger::read(world, &facts.track),
-            ledger::verdicts(world, &facts.service),
-        )?;
-        let lost = lost_grounds(world, facts, &ledger, &verdicts);
-        if lost.is_none() {
-            facts.grounds = ledger::grounds(&ledger, &facts.service, &facts.digest, &revisions);
-            facts.is_first &= !verdicts.is_good(&facts.digest);
-        }
-        if let Some(token) = own_claim(world, replacement, &line) {
-            replacement.token = Some(token);
-            return Ok(Event::Done);
-        }
-        if let Some(gone) = lost {
-            return Ok(superseded(&gone));
-        }
-        let stay = match try_claim(world, replacement, &line, &mut patience).await? {
-            Ok(token) => {
-                replacement.token = Some(token);
-                return Ok(Event::Done);
-            }
-            Err(stay) => stay,
+        let (stay, seen) = match look(world, replacement, &mut patience).await? {
+            Look::Ended(event) => return Ok(event),
+            Look::Stays(stay, seen) => (stay, seen),
         };
         leave_turn(world, &replacement.txn);
         match stay {
             Stay::Moment => tokio::time::sleep(CONTENDED).await,
-            Stay::Until(interest) => {
+            Stay::Until(interest, limit) => {
                 tokio::select! {
                     biased;
-                    () = changed(&mut changes, &interest) => {}
-                    () = tokio::time::sleep(LOOK_AGAIN) => {}
+                    () = changes.hear(interest.prefixes(), seen) => {}
+                    () = tokio::time::sleep(limit) => {}
                     () = shutdown.cancelled() => {}
                 }
             }
@@ -135,15 +125,48 @@ async fn wait_in_line(
     }
 }
 
-async fn changed(changes: &mut broadcast::Receiver<Changed>, interest: &Interest) {
-    loop {
-        match changes.recv().await {
-            Ok(Changed::Key(key)) if !interest.includes(&key) => {}
-            Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => return,
-            // The daemon is ending: nothing will ever change again.
-            Err(broadcast::error::RecvError::Closed) => return std::future::pending().await,
-        }
+/// Waits until this node is registered: before, nothing that it could do in line would count. `false`: it is ending.
+async fn is_registered(world: &World, shutdown: &CancellationToken) -> bool {
+    let mut presence = world.presence.subscribe();
+    tokio::select! {
+        biased;
+        registered = presence.wait_for(|presence| presence.lease.is_some()) => registered.is_ok(),
+        () = shutdown.cancelled() => false,
     }
+}
+
+/// One look at the line, and the try to take a slot if it is one's turn.
+async fn look(world: &World, replacement: &mut Replacement, patience: &mut Patience) -> Result<Look, StoreError> {
+    // Side by side: a slot stands free for as long as this takes.
+    let facts = &mut replacement.facts;
+    let (line, ledger, (verdicts, revisions)) = tokio::try_join!(
+        Line::read(world, &facts.scope),
+        Ledger::read(world, &facts.track),
+        ledger::verdicts(world, &facts.service),
+    )?;
+    let lost = lost_grounds(world, facts, &ledger, &verdicts);
+    if lost.is_none() {
+        facts.grounds = ledger::grounds(&ledger, &facts.service, &facts.digest, &revisions);
+        facts.is_first &= !verdicts.is_good(&facts.digest);
+    }
+    if let Some(token) = own_claim(world, replacement, &line) {
+        replacement.token = Some(token);
+        return match take_turn(world, &replacement.txn) {
+            None => Ok(Look::Ended(Event::Done)),
+            // Held already, and not to be used before the other on this machine is through.
+            Some(_) => Ok(Look::Stays(Stay::Until(Interest::of_nothing(), TURN_AGAIN), line.revision)),
+        };
+    }
+    if let Some(gone) = lost {
+        return Ok(Look::Ended(superseded(&gone)));
+    }
+    Ok(match try_claim(world, replacement, &line, patience).await? {
+        Ok(token) => {
+            replacement.token = Some(token);
+            Look::Ended(Event::Done)
+        }
+        Err(stay) => Look::Stays(stay, line.revision),
+    })
 }
 
 /// A claim whose answer was lost is ours all the same; waited for, it would be waited for for ever.
@@ -163,22 +186,31 @@ async fn try_claim(
     if claims::end_dead(world, &line.entries).await? {
         return Ok(Err(Stay::Moment));
     }
-    // What only the one whose turn it is needs is asked for with the rest: mostly somebody's turn is why one looks.
-    let (service, signs, survey) = tokio::join!(Service::read(world, facts, line), signs(world), Survey::take(world));
-    let (mut service, signs) = (service?, signs?);
-    let slots = world.settings.scope.slots(facts.limit, service.standings.len());
+    let here = Here::look(world, facts).await;
     let place = line.place(&world.settings.node, &facts.container);
-    let is_free = |slot: &u32| !line.claims.contains_key(slot) || mutation::is("lock_ignored");
-    let free = (0..slots).filter(is_free).nth(place.unwrap_or(line.waiting.len()));
-    let Some(slot) = free else {
+    // One that certainly has others before it reads no more than the line.
+    if let Some(slots) = world.settings.scope.slots_known(facts.limit)
+        && free_slot(line, slots, place).is_none()
+    {
         patience.blocked = None;
         say_for_whom(world, facts, line, place);
-        return take_ticket(world, facts, line, place, &service).await;
+        return take_ticket(world, facts, line, place, slots, &here, false).await;
+    }
+    let (service, signs) = tokio::join!(Service::read(world, facts, line), signs(world));
+    let (mut service, signs) = (service?, signs?);
+    if let Ok(survey) = &here.survey {
+        service.correct(world, survey, line);
+    }
+    let slots = world.settings.scope.slots(facts.limit, service.standings.len());
+    let Some(slot) = free_slot(line, slots, place) else {
+        patience.blocked = None;
+        say_for_whom(world, facts, line, place);
+        return take_ticket(world, facts, line, place, slots, &here, false).await;
     };
-    if let Some(obstacle) = obstacle(world, replacement, &mut service, &signs, survey.ok(), patience).await? {
+    if let Some(obstacle) = obstacle(world, replacement, &service, &signs, &here, patience).await? {
         say(world, facts, obstacle);
         give_way(world, facts, line, patience).await?;
-        return take_ticket(world, facts, line, place, &service).await;
+        return take_ticket(world, facts, line, place, slots, &here, true).await;
     }
     let Some((lease, sign)) = world.presence.borrow().lease else { return Ok(Err(Stay::Moment)) };
     let entrant = Entrant { scope: facts.scope.clone(), slot, seen: line.revision, lease, sign };
@@ -191,30 +223,55 @@ async fn try_claim(
     }
 }
 
+/// The free slot that falls to one at this place in line; without a place one comes behind all that wait.
+fn free_slot(line: &Line, slots: u32, place: Option<usize>) -> Option<u32> {
+    let is_free = |slot: &u32| !line.claims.contains_key(slot) || mutation::is("lock_ignored");
+    (0..slots).filter(is_free).nth(place.unwrap_or(line.waiting.len()))
+}
+
+/// What this machine's own engine says of the container that waits: nobody else knows it better or sooner.
+struct Here {
+    survey: Result<Survey, EngineError>,
+    is_down: bool,
+    /// What on this machine keeps it from going, for people.
+    in_the_way: Option<String>,
+}
+
+impl Here {
+    async fn look(world: &World, facts: &Facts) -> Self {
+        let survey = Survey::take(world).await;
+        let own = survey.as_ref().ok().and_then(|survey| survey.named(&facts.container));
+        let is_down = own.is_some_and(|seen| !seen.is_up());
+        let in_the_way = match &survey {
+            Err(_) => Some("waiting for the engine".to_owned()),
+            Ok(_) => whose_turn(world).map(|other| format!("waiting for replacement {other} on this machine")),
+        };
+        Self { survey, is_down, in_the_way }
+    }
+}
+
 /// What the one whose turn it is has to wait for all the same, for people.
 async fn obstacle(
     world: &World,
     replacement: &Replacement,
-    service: &mut Service,
+    service: &Service,
     signs: &[Sign],
-    survey: Option<Survey>,
+    here: &Here,
     patience: &mut Patience,
 ) -> Result<Option<String>, StoreError> {
     let facts = &replacement.facts;
-    if world.presence.borrow().lease.is_none() {
-        return Ok(Some("waiting for the store".to_owned()));
+    if let Some(in_the_way) = &here.in_the_way {
+        return Ok(Some(in_the_way.clone()));
     }
     if let Some(other) = take_turn(world, &replacement.txn) {
         return Ok(Some(format!("waiting for replacement {other} on this machine")));
     }
-    let Some(survey) = survey else { return Ok(Some("waiting for the engine".to_owned())) };
     let scope = world.settings.scope.word();
     if let Some(other) = signs.iter().find(|sign| sign.scope != scope) {
         let text =
             format!("waiting for {} to take slots of the same scope: it has scope = \"{}\"", other.node, other.scope);
         return Ok(Some(text));
     }
-    service.correct(world, &survey);
     if let Some(obstacle) = service.obstacle(world, facts) {
         return Ok(Some(obstacle));
     }
@@ -226,43 +283,53 @@ async fn obstacle(
     Ok(late.map(|node| format!("waiting for {node} to have the image")))
 }
 
-/// Draws a ticket if there is none yet, and says what to wait for.
+/// Draws a ticket if there is none yet, or mends one that no longer says how the container is, and says what to wait for.
 async fn take_ticket(
     world: &World,
     facts: &Facts,
     line: &Line,
     place: Option<usize>,
-    service: &Service,
+    slots: u32,
+    here: &Here,
+    is_its_turn: bool,
 ) -> Result<Result<Token, Stay>, StoreError> {
     let keys = &world.keys;
-    let Some(place) = place else {
-        let Some((lease, _)) = world.presence.borrow().lease else { return Ok(Err(Stay::Moment)) };
-        if line.waiting.len() >= TICKETS_MAX {
-            return Ok(Err(Stay::Until(Interest::of_the_first(keys, facts))));
-        }
-        let is_own = |node: &str, container: &str| node == world.settings.node && container == facts.container;
-        let ticket = Ticket {
-            node: world.settings.node.clone(),
-            container: facts.container.clone(),
-            image: facts.track.clone(),
-            record: facts.grounds.record,
-            is_down: service.standings.iter().any(|s| is_own(&s.node, &s.container) && !s.is_up),
-            runs: facts.runs,
-        };
+    let Some((lease, _)) = world.presence.borrow().lease else { return Ok(Err(Stay::Moment)) };
+    let drawn = place.and_then(|place| line.waiting.get(place));
+    // One that has gone behind the others for its machine's sake stays there until the machine is free.
+    let was_blocked = drawn.is_some_and(|drawn| drawn.ticket.is_blocked);
+    let is_blocked = here.in_the_way.is_some() && (is_its_turn || was_blocked || here.survey.is_err());
+    let ticket = Ticket {
+        node: world.settings.node.clone(),
+        container: facts.container.clone(),
+        image: facts.track.clone(),
+        record: facts.grounds.record,
+        is_down: here.is_down,
+        is_blocked,
+        runs: facts.runs,
+    };
+    let is_full = line.waiting.len() >= TICKETS_MAX && !ticket.is_down;
+    if drawn.is_none() && is_full {
+        return Ok(Err(Stay::Until(Interest::of_the_first(keys, facts, &ticket.node), LOOK_AGAIN)));
+    }
+    if drawn.is_none_or(|drawn| drawn.ticket != ticket) {
         let key = keys.ticket(&facts.scope, &ticket.node, &ticket.container);
         return match world.store.txn(Txn::new().put_leased(key, &ticket, lease)).await {
             // The line has changed by this ticket: look where it stands.
             Ok(_) | Err(StoreError::LeaseGone) => Ok(Err(Stay::Moment)),
             Err(error) => Err(error),
         };
-    };
-    let slots = world.settings.scope.slots(facts.limit, service.standings.len()) as usize;
+    }
     // As many are woken by a slot as there are slots; each of the others by the one before.
-    let before = line.waiting.get(place.wrapping_sub(1)).filter(|_| place >= slots);
-    Ok(Err(Stay::Until(match before {
-        Some(before) => Interest::of_one_behind(keys, facts, &before.ticket),
-        None => Interest::of_the_first(keys, facts),
-    })))
+    let place = place.unwrap_or_default();
+    let before = line.waiting.get(place.wrapping_sub(1)).filter(|_| place >= slots as usize && !is_blocked);
+    Ok(Err(match before {
+        Some(before) => {
+            let limit = LOOK_BEHIND.mul_f64(1.0 + (world.ambient.random() % 1000) as f64 / 1000.0);
+            Stay::Until(Interest::of_one_behind(keys, facts, &ticket.node, &before.ticket), limit)
+        }
+        None => Stay::Until(Interest::of_the_first(keys, facts, &ticket.node), LOOK_AGAIN),
+    }))
 }
 
 /// Lets other rollouts go first if this one has not been able to go on for long.
@@ -305,3 +372,6 @@ fn lost_grounds(world: &World, facts: &Facts, ledger: &Ledger, verdicts: &Verdic
     let halt = ledger.standing_halt(world, &facts.track, facts.seq)?;
     Some(format!("halted by trouble on {}: {}", halt.node, halt.reason))
 }
+
+#[cfg(test)]
+mod tests;

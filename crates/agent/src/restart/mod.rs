@@ -13,15 +13,17 @@ mod owing;
 mod prefetch;
 mod recovery;
 mod slot;
+mod unready;
 mod way_back;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use deployer_core::backoff::Backoff;
 use deployer_core::dirty::Dirty;
 use deployer_core::plan::{Action, Answer};
 use deployer_core::replacement::{Act, Event, Failure, Phase, Replacement};
-use deployer_engine::EngineError;
+use deployer_core::trouble::Trouble;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
@@ -35,14 +37,11 @@ use crate::look::LookError;
 use crate::situation::{Decision, TrackView};
 use crate::supervision::Supervisors;
 use crate::survey::Survey;
-use crate::world::{Transition, Trouble, World};
+use crate::world::{Transition, World};
 
 pub use recovery::recover_with_engine;
 
-/// Containers that wait for their slot at once on one machine; more wait as dirty keys.
-const WAITING_MAX: usize = 16;
-
-/// The pause before a replacement that could not begin is looked at again.
+/// The pause before a look that failed is repeated.
 const RETRY: Duration = Duration::from_secs(5);
 
 /// The stage with its channel.
@@ -65,12 +64,20 @@ impl Restart {
             let _ = dirty.take();
             jobs.push(self.job(replacement.facts.container.clone(), Some(replacement), shutdown.clone()));
         }
+        let mut seen = Instant::now();
         loop {
+            let now = Instant::now();
+            unready::due(&self.world, seen, now).into_iter().for_each(|container| dirty.mark(container));
+            seen = now;
             while !shutdown.is_cancelled()
-                && jobs.len() < WAITING_MAX
                 && let Some(container) = dirty.take()
             {
-                jobs.push(self.job(container, None, shutdown.clone()));
+                // Marked again when its time has come.
+                if unready::rests(&self.world, &container, now) {
+                    dirty.done(&container);
+                } else {
+                    jobs.push(self.job(container, None, shutdown.clone()));
+                }
             }
             if shutdown.is_cancelled() && jobs.is_empty() {
                 return;
@@ -87,15 +94,15 @@ impl Restart {
                 biased;
                 Some(container) = jobs.next() => {
                     dirty.done(&container);
+                    unready::say(&self.world, &container);
                     let mut memory = self.world.memory();
-                    memory.replacing.remove(&container);
                     if !memory.owed.has(&container) {
                         memory.transitions.remove(&container);
                     }
                     drop(memory);
                     self.world.bell.notify_one();
                 }
-                container = is_due(owed), if !shutdown.is_cancelled() && jobs.len() < WAITING_MAX => {
+                container = is_due(owed), if !shutdown.is_cancelled() => {
                     dirty.mark(container);
                 }
                 () = shutdown.cancelled(), if !shutdown.is_cancelled() => {}
@@ -105,6 +112,7 @@ impl Restart {
                     None if shutdown.is_cancelled() => {}
                     None => return,
                 },
+                () = unready::next(&self.world, now), if !shutdown.is_cancelled() => {}
             }
         }
     }
@@ -151,6 +159,7 @@ async fn work(world: &World, container: &str, left: Option<Replacement>, shutdow
 
 /// Decides again, and replaces the container if that is still what should be done.
 async fn replace(world: &World, container: &str, shutdown: &CancellationToken) -> Result<(), LookError> {
+    let failures = unready::take(world, container) + 1;
     // The look at the machine blocks, and comes second so that the engine works meanwhile.
     let (survey, supervisors) = tokio::join!(Survey::take(world), async { Supervisors::look(&world.settings.root) });
     let survey = survey?;
@@ -173,11 +182,9 @@ async fn replace(world: &World, container: &str, shutdown: &CancellationToken) -
             carry_through(world, replacement, shutdown).await;
             Ok(())
         }
-        // Gone meanwhile, or no answer: looked at again. What the engine refuses it refuses the next time, too.
-        Err(prefetch::PrefetchError::Engine(error))
-            if error.is_ambiguous() || matches!(error, EngineError::NotFound { .. }) =>
-        {
-            Err(error.into())
+        Err(error) if error.may_pass(failures) => {
+            unready::note(world, container, &error, failures);
+            Ok(())
         }
         Err(error) => {
             leave_alone(world, decision, error.trouble());
@@ -189,9 +196,11 @@ async fn replace(world: &World, container: &str, shutdown: &CancellationToken) -
 /// Notes that a version cannot be deployed to a container of this machine until somebody does something.
 fn leave_alone(world: &World, decision: &Decision, trouble: Trouble) {
     let name = &decision.container.summary.name;
-    let Some(target) = &decision.target else { return };
+    let (Some(target), Some(grounds)) = (&decision.target, &decision.grounds) else { return };
     let text = format!("left as it is: {}", trouble.reason());
-    world.memory().failed_here.insert((decision.container.summary.id.clone(), target.seq), trouble);
+    if !world.meet(&decision.container.summary.id, trouble, target.seq, grounds.retry) {
+        return;
+    }
     let track = decision.container.track();
     let image = track.as_ref().map(ToString::to_string).unwrap_or_default();
     world.account.tell_of("trouble", &image, name, None, text);
@@ -222,7 +231,7 @@ async fn take_steps(world: &World, mut replacement: Replacement, shutdown: &Canc
                 continue;
             } else {
                 note_failed_here(world, &replacement, &error.to_string());
-                abandon(world, &replacement).await;
+                abandon(world, &replacement, shutdown).await;
                 return;
             }
         }
@@ -272,9 +281,17 @@ async fn take_steps(world: &World, mut replacement: Replacement, shutdown: &Canc
 }
 
 /// Ends a replacement that has touched nothing. Its claim would keep everybody waiting until the next start.
-async fn abandon(world: &World, replacement: &Replacement) {
-    if let Err(error) = slot::release(world, replacement).await {
+async fn abandon(world: &World, replacement: &Replacement, shutdown: &CancellationToken) {
+    let mut failures = 0;
+    // Of a claim that this daemon still stands behind nobody else can rid the others.
+    while let Err(error) = slot::release(world, replacement).await {
+        failures += 1;
         tracing::error!(error = %error, txn = replacement.txn, "the slot could not be given back");
+        tokio::select! {
+            biased;
+            () = tokio::time::sleep(Backoff::CONNECTION.wait(failures, world.ambient.random())) => {}
+            () = shutdown.cancelled() => break,
+        }
     }
     if let Err(error) = world.journals.close(&replacement.txn) {
         tracing::error!(error = &error as &dyn std::error::Error, "a journal stays behind");
@@ -303,6 +320,7 @@ async fn finish(world: &World, replacement: &Replacement) {
     if let Err(error) = world.journals.close(&replacement.txn) {
         tracing::error!(error = &error as &dyn std::error::Error, "a finished journal stays behind");
     }
+    owing::sweep(world).await;
     if let Err(error) = keep::tidy(world, &facts.track).await {
         tracing::warn!(error = &error as &dyn std::error::Error, "images are tidied after the next replacement");
     }
@@ -310,8 +328,8 @@ async fn finish(world: &World, replacement: &Replacement) {
 
 /// Notes that a version cannot be deployed to a container of this machine until somebody says go on.
 fn note_failed_here(world: &World, replacement: &Replacement, reason: &str) {
-    let key = (replacement.facts.predecessor.clone(), replacement.facts.seq);
-    world.memory().failed_here.insert(key, Trouble::Failed(reason.to_owned()));
+    let facts = &replacement.facts;
+    world.meet(&facts.predecessor, Trouble::Failed(reason.to_owned()), facts.seq, facts.grounds.retry);
 }
 
 fn tell(world: &World, replacement: &Replacement, act: Act, event: &Event) {

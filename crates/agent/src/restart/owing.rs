@@ -1,8 +1,12 @@
 //! What a replacement still owes at its end, and how it is paid; see [`crate::owed`].
 
-use deployer_core::replacement::Replacement;
+use std::collections::BTreeSet;
+
+use deployer_core::policy::TXN;
+use deployer_core::replacement::{Replacement, transitional};
 
 use super::{recovery, way_back};
+use crate::survey::Survey;
 use crate::world::World;
 
 /// Whether a replacement that has come to its end still owes a container; then it is noted as such. An engine that does
@@ -27,6 +31,23 @@ pub async fn due(world: &World, name: &str) -> Option<Replacement> {
     let mut replacement = world.memory().owed.take_due(name)?;
     recovery::settle(world, &mut replacement).await;
     Some(replacement)
+}
+
+/// Removes candidates that were created and never started, and that no journal knows of: an engine can go on creating one
+/// long after whoever asked was told that it failed. What runs, or has run, is left to a person.
+pub async fn sweep(world: &World) {
+    let (Ok(survey), Ok(journals)) = (Survey::take(world).await, world.journals.all()) else { return };
+    let known: BTreeSet<String> = journals.into_iter().map(|journal| journal.txn).collect();
+    for container in survey.unfinished.iter().filter(|container| container.state == "created") {
+        let txn = transitional(&container.name).map(|(_, txn)| txn.to_owned());
+        let is_ours = txn.is_some() && container.labels.get(TXN) == txn.as_ref();
+        if is_ours && txn.is_some_and(|txn| !known.contains(&txn)) {
+            tracing::warn!(container = container.name, "a candidate that nobody waits for is removed");
+            if let Err(error) = world.engine.remove(&container.id).await {
+                tracing::warn!(container = container.name, error = %error, "it stays behind");
+            }
+        }
+    }
 }
 
 /// Hands a container over to a further replacement, which is past its fence: what the one before left is removed.

@@ -6,16 +6,17 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use deployer_core::gate::required_ports;
+use deployer_core::gate::{Ports, required_ports};
 use deployer_core::healthcheck;
-use deployer_core::image::Track;
+use deployer_core::image::{Digest, Track};
 use deployer_core::ownership::owner;
 use deployer_core::plain;
-use deployer_core::policy::{DIGEST, LONGEST, LabelError};
+use deployer_core::policy::{ADOPTED, DIGEST, LONGEST, LabelError};
 use deployer_core::replacement::Facts;
 use deployer_core::successor::{
     Input, Refusal, Successor, UserFields, changeable, files_to_look_at, injected_files, refuse_if_provider, successor,
 };
+use deployer_core::trouble::Trouble;
 use deployer_engine::{EngineError, if_found};
 use serde_json::Value;
 use thiserror::Error;
@@ -26,17 +27,23 @@ use crate::pull::platform_mismatch;
 use crate::situation::{Decision, TrackView};
 use crate::supervision::Supervisors;
 use crate::survey::Survey;
-use crate::world::{Trouble, World};
+use crate::world::World;
 
 /// The engine's grace where neither the container nor a label gives one.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// Refusals in a row of what the engine only has to look at, after which they count: about half a minute.
+const FAILURES_MAX: u32 = 4;
+
 /// Why a replacement cannot begin.
 #[derive(Debug, Error)]
 pub enum PrefetchError {
-    /// The engine failed; worth another try.
+    /// The engine failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The engine failed to tell which files were put into the container.
+    #[error("nobody knows which files were put into the container: {0}")]
+    Files(#[source] EngineError),
     /// The container's settings cannot be carried over.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -72,9 +79,23 @@ pub enum PrefetchError {
 }
 
 impl PrefetchError {
+    /// Whether another try may well end better, after so many failures in a row: no answer says nothing, and an engine
+    /// may refuse for a moment what it only has to look at.
+    pub fn may_pass(&self, failures: u32) -> bool {
+        let (Self::Engine(error) | Self::Files(error)) = self else { return false };
+        match error {
+            EngineError::NotFound { .. } | EngineError::Unreachable { .. } | EngineError::Timeout { .. } => true,
+            EngineError::Refused { .. } | EngineError::Conflict { .. } | EngineError::Nonsense { .. } => {
+                failures < FAILURES_MAX
+            }
+            EngineError::TooLong { .. } => false,
+        }
+    }
+
     /// Whether this is about the one container, or about something that may be wrong elsewhere, too.
     pub fn trouble(&self) -> Trouble {
         match self {
+            Self::Engine(EngineError::TooLong { .. }) => Trouble::Refused(self.to_string()),
             Self::Engine(_) | Self::Platform(_) => Trouble::Failed(self.to_string()),
             _ => Trouble::Refused(self.to_string()),
         }
@@ -104,7 +125,8 @@ pub async fn prefetch(
         world.engine.changes(&summary.id),
         world.engine.api(),
     );
-    let (container, new_image, changes, api) = (container?, new_image?, changes?, api?);
+    let (container, new_image, api) = (container?, new_image?, api?);
+    let changes = changes.map_err(PrefetchError::Files)?;
     let old_image = if_found(old_image)?;
     if let Some(mismatch) = platform_mismatch(&new_image, old_image.as_ref()) {
         return Err(PrefetchError::Platform(mismatch));
@@ -118,7 +140,8 @@ pub async fn prefetch(
     let grace = policy.stop_timeout.map_or_else(|| grace_of(&container), Ok)?;
     refuse_if_provider(&container, survey.containers.iter().map(|other| &*other.inspection))?;
     refuse_injected_files(world, &container, old_image.as_ref(), &changes).await?;
-    let labels = BTreeMap::from([(DIGEST.to_owned(), target.digest.to_string())]);
+    let mut labels = BTreeMap::from([(DIGEST.to_owned(), target.digest.to_string())]);
+    labels.extend(adopted(survey, view, decision).map(|adopted| (ADOPTED.to_owned(), adopted.to_string())));
     let image = decision.container.config_image.as_str();
     let remembered = UserFields::remembered(&container, old_image.as_ref());
     let successor = successor(Input {
@@ -140,7 +163,8 @@ pub async fn prefetch(
             "its HEALTHCHECK may take longer than an hour to say unhealthy; the gate waits for an hour".to_owned();
         world.account.tell_of("replace", &view.track, &summary.name, None, text);
     }
-    let ports = baseline(world, &container, &policy.tcp, ran).await;
+    let ports = Ports::of_candidate(&successor.body, &new_image);
+    let ports = baseline(world, &container, &ports, &policy.tcp, ran).await;
     Ok(Facts {
         track: view.track.clone(),
         service: decision.service.clone(),
@@ -168,6 +192,15 @@ pub async fn prefetch(
     })
 }
 
+/// What was adopted from the container, or from the first of its predecessors.
+fn adopted(survey: &Survey, view: &TrackView, decision: &Decision) -> Option<Digest> {
+    let container = &decision.container;
+    let digests = survey.digests_of(&view.track, &container.summary.image_id);
+    let unsaid = view.ledger.record.as_ref().and_then(|record| record.value.unsaid());
+    let own = unsaid.filter(|unsaid| digests.contains(&unsaid.digest)).map(|unsaid| unsaid.digest.clone());
+    container.adopted().or(own)
+}
+
 /// The newest place in the record of what a container runs; 0 if the record does not know it.
 fn runs(survey: &Survey, view: &TrackView, image: &str) -> u64 {
     let digests = survey.digests_of(&view.track, image);
@@ -192,7 +225,7 @@ async fn refuse_injected_files(
     let id = container.get("Id").and_then(Value::as_str).unwrap_or_default();
     let mut files = Vec::new();
     for path in files_to_look_at(container, changes) {
-        files.extend(world.engine.file(id, &path).await?);
+        files.extend(world.engine.file(id, &path).await.map_err(PrefetchError::Files)?);
     }
     let paths = injected_files(container, image, changes, &files);
     if paths.is_empty() {
@@ -232,26 +265,16 @@ async fn keep_predecessors_image(
 }
 
 /// The ports that the candidate must answer on.
-async fn baseline(world: &World, container: &Value, labelled: &[u16], runs: bool) -> Vec<u16> {
-    let published = tcp_ports(container.pointer("/HostConfig/PortBindings"));
-    let exposed = tcp_ports(container.pointer("/Config/ExposedPorts"));
+async fn baseline(world: &World, container: &Value, ports: &Ports, labelled: &[u16], runs: bool) -> Vec<u16> {
     let mut answered = Vec::new();
     if let (true, Some(address)) = (runs, observe::address(container)) {
-        let mut asked: Vec<u16> = published.iter().chain(&exposed).copied().collect();
-        asked.sort_unstable();
-        asked.dedup();
-        for port in asked {
-            if world.engine.connects((address, port).into(), observe::PROBE_LIMIT).await {
-                answered.push(port);
+        for port in &ports.known {
+            if world.engine.connects((address, *port).into(), observe::PROBE_LIMIT).await {
+                answered.push(*port);
             }
         }
     }
-    required_ports(labelled, &answered, &published, runs)
-}
-
-fn tcp_ports(ports: Option<&Value>) -> Vec<u16> {
-    let keys = ports.and_then(Value::as_object).into_iter().flatten().map(|(key, _)| key.as_str());
-    keys.filter_map(|key| key.strip_suffix("/tcp").unwrap_or(key).parse().ok()).collect()
+    required_ports(labelled, &answered, &ports.published, runs)
 }
 
 /// The grace of the container's stop, if it ends within an hour.

@@ -103,6 +103,11 @@ pub fn take_turn(world: &World, txn: &str) -> Option<String> {
     (holder != txn).then(|| holder.clone())
 }
 
+/// The replacement that has this machine's turn.
+pub fn whose_turn(world: &World) -> Option<String> {
+    world.memory().on_slot.clone()
+}
+
 /// Gives this machine's turn back, if it is this replacement's.
 pub fn leave_turn(world: &World, txn: &str) {
     world.memory().on_slot.take_if(|holder| holder == txn);

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::acts::{ActError, PAUSE, is_gone, move_tag, name, stop, text};
 use super::observe::{self, Watched};
 use crate::ledger;
+use crate::survey::{Survey, Surveyed};
 use crate::world::World;
 
 /// Lines of a failed candidate's log that are kept.
@@ -98,13 +99,20 @@ pub async fn start_predecessor(world: &World, replacement: &Replacement) -> Resu
     if replacement.owes_a_start() { world.engine.start(&replacement.facts.predecessor).await } else { Ok(()) }
 }
 
-/// A tag that no longer names the candidate's image was moved by somebody else since, and is left to them.
+/// A tag that no longer names the candidate's image was moved by somebody else since, and is left to them. One that another
+/// container here runs by now stays as well: for that one the image is right.
 pub async fn move_tag_back(world: &World, replacement: &Replacement) -> Result<(), EngineError> {
     if replacement.reached < Phase::Fenced {
         return Ok(());
     }
     let tagged = if_found(world.engine.image(&replacement.facts.track.familiar()).await)?;
     if tagged.is_none_or(|tagged| text(&tagged, "/Id") != replacement.facts.new_image) {
+        return Ok(());
+    }
+    let survey = Survey::take(world).await?;
+    let is_other = |seen: &&Surveyed| Some(&seen.summary.id) != replacement.candidate.as_ref();
+    let mut others = survey.running(world, &replacement.facts.track).filter(is_other);
+    if others.any(|seen| seen.is_up() && seen.summary.image_id == replacement.facts.new_image) {
         return Ok(());
     }
     absent_is_done(move_tag(world, replacement, replacement.facts.tag_before.as_ref()).await)
@@ -158,6 +166,10 @@ pub async fn runs(world: &World, id: &str) -> Result<Option<bool>, EngineError> 
 
 pub async fn condemn(world: &World, replacement: &Replacement) -> Result<(), ActError> {
     let facts = &replacement.facts;
+    if replacement.charge(false).is_none() && replacement.trouble(false).is_none() {
+        // Nothing is to be said, and so nobody waited for: the store may be away, and the daemon ending.
+        return Ok(());
+    }
     let (verdicts, _) = ledger::verdicts(world, &facts.service).await?;
     let mut is_good = verdicts.is_good(&facts.digest);
     if let Some(reason) = replacement.charge(is_good) {

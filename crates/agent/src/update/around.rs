@@ -7,11 +7,15 @@ use deployer_core::plan::{Action, Answer};
 use deployer_core::store::{Compare, Txn};
 use deployer_store::StoreError;
 
+use super::verify;
+use crate::concern::Concern;
+use crate::keep;
 use crate::ledger;
 use crate::look::LookError;
 use crate::publish;
 use crate::situation::TrackView;
 use crate::survey::Survey;
+use crate::sweep::sweep_if_due;
 use crate::turn;
 use crate::words::Words;
 use crate::world::World;
@@ -23,72 +27,73 @@ pub async fn look_around(world: &World) -> Result<Vec<Track>, LookError> {
         return Ok(Vec::new());
     };
     let survey = Survey::take(world).await?;
+    verify::forget(world, &survey);
+    world.follow(concern(world, &survey));
     let mut words = Words::default();
     let mut busy = Vec::new();
     let tracks: BTreeSet<Track> = survey.tracks(world).into_keys().collect();
     for track in &tracks {
         remember_tag(world, &survey, track);
         let view = TrackView::of(world, &survey, track, Answer::NotAsked).await?;
-        if view.decisions.iter().any(|decision| decision.row.action != Action::Leave) || mind_halt(world, &view).await?
-        {
+        mind_halt(world, &view).await?;
+        if let Some(revision) = view.ledger.left {
+            // Somebody found no instance of it. It is here, running or not.
+            let key = world.keys.left(track);
+            world.store.txn(Txn::new().when(Compare::ModRevision(key.clone(), revision)).delete(key)).await?;
+        }
+        if view.decisions.iter().any(|decision| decision.row.action != Action::Leave) {
             busy.push(track.clone());
         }
         words.tell(world, &survey, &view);
     }
     let transitions = world.memory().transitions.clone();
     for (container, transition) in &transitions {
-        words.repeat(world, &transition.service, container);
+        words.repeat(world, container, transition);
     }
+    words.keep_unfinished(world, &survey);
     publish::publish(world, &words, lease).await?;
     // Where the last container of a track is gone others ask for it.
     turn::give_back(world, |track| tracks.contains(track)).await;
-    let before = world.memory().tracks.replace(tracks.clone());
-    // What changed of a track while it was not known to be here has woken nobody.
-    busy.extend(before.iter().flat_map(|before| tracks.difference(before).cloned()));
-    publish::refresh_registered(world);
+    let container_ids = survey.containers.iter().map(|container| container.summary.id.as_str()).collect();
+    {
+        let mut memory = world.memory();
+        let replaced: BTreeSet<Track> = memory.transitions.values().map(|t| t.track.clone()).collect();
+        memory.retain(&tracks.union(&replaced).cloned().collect(), &container_ids);
+    }
+    keep::let_go_of_left(world, &survey).await;
+    sweep_if_due(world).await?;
     Ok(busy)
 }
 
-/// Halts the rollout of a version that met trouble here, or ends this node's halt when the trouble is over. A halt that is
-/// gone although this node's trouble is not was lifted by a person: then it is tried again here, and `true` given back.
-async fn mind_halt(world: &World, view: &TrackView) -> Result<bool, StoreError> {
-    let track = &view.track;
-    let trouble = view.decisions.iter().find_map(|decision| {
-        let reason = decision.trouble(world, track)?;
-        Some((decision.target.as_ref()?.seq, reason))
+/// The tracks of managed containers, with the services of every container that names one of them. A container in the
+/// middle of its replacement may go by no name.
+fn concern(world: &World, survey: &Survey) -> Concern {
+    let tracks = survey.tracks(world);
+    let here = survey.containers.iter().filter_map(|container| {
+        let track = container.track().filter(|track| tracks.contains_key(track))?;
+        Some((track.clone(), container.service(&track)))
     });
-    let halted = world.memory().halted.get(track).copied();
-    match (trouble, halted, &view.ledger.halt) {
-        (Some((seq, _)), Some(halted), halt) if halted == seq && halt.is_none() => {
-            try_again(world, view);
-            Ok(true)
-        }
-        (Some((seq, reason)), _, _) => {
-            ledger::halt(world, track, seq, &reason).await?;
-            Ok(false)
-        }
-        (None, _, Some(halt)) if halt.value.node == world.settings.node => {
-            let key = world.keys.halt(track);
-            let txn = Txn::new().when(Compare::ModRevision(key.clone(), halt.revision)).delete(key);
-            world.store.txn(txn).await?;
-            world.memory().halted.remove(track);
-            Ok(false)
-        }
-        (None, _, _) => {
-            world.memory().halted.remove(track);
-            Ok(false)
-        }
-    }
+    let transitions = world.memory().transitions.clone();
+    let replaced = transitions.into_values().map(|transition| (transition.track, transition.service));
+    here.chain(replaced).collect()
 }
 
-/// Forgets what failed here, so that it is tried again.
-pub fn try_again(world: &World, view: &TrackView) {
-    let ids: BTreeSet<&String> = view.decisions.iter().map(|decision| &decision.container.summary.id).collect();
-    let mut memory = world.memory();
-    memory.failed_here.retain(|(id, _), _| !ids.contains(id));
-    memory.pulls.retain(|(pulled, _), _| *pulled != view.track);
-    memory.asking.wait_no_more(&view.track);
-    memory.halted.remove(&view.track);
+/// Halts the rollout of a version that met trouble here, or ends this node's halt when the trouble is over.
+async fn mind_halt(world: &World, view: &TrackView) -> Result<(), StoreError> {
+    let track = &view.track;
+    let trouble = view.decisions.iter().find_map(|decision| {
+        let reason = decision.trouble.as_ref()?;
+        Some((decision.target.as_ref()?.seq, reason))
+    });
+    match (trouble, &view.ledger.halt) {
+        (Some((seq, reason)), _) => ledger::halt(world, track, seq, reason).await,
+        (None, Some(halt)) if halt.value.node == world.settings.node => {
+            let key = world.keys.halt(track);
+            let txn = Txn::new().when(Compare::ModRevision(key.clone(), halt.revision)).delete(key);
+            world.store.txn(txn).await.map(drop)
+        }
+        (None, _) => Ok(()),
+    }
 }
 
 /// Takes the local tag as seen when a track is first looked at.

@@ -2,12 +2,15 @@
 //!
 //! A wake marks a track dirty. A look surveys the engine, reads the store, decides for every container of the
 //! track, and either asks the registry and looks again, or hands a key to the pull or the restart stage. `around` looks
-//! at everything and tells the other nodes of it; `resolve` asks the registry, one node for the whole cluster.
+//! at everything and tells the other nodes of it; `resolve` asks the registry, one node for the whole cluster; `verify`
+//! asks it for what this machine alone has.
 
 mod around;
 mod resolve;
+mod verify;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use deployer_core::backoff::Backoff;
 use deployer_core::dirty::Dirty;
@@ -21,13 +24,13 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-pub use around::try_again;
 use around::{look_around, remember_tag};
 use resolve::Asked;
 
 use crate::fault::caught;
 use crate::ledger::Ledger;
 use crate::look::{LookError, Wake};
+use crate::publish;
 use crate::situation::TrackView;
 use crate::survey::Survey;
 use crate::turn;
@@ -64,6 +67,7 @@ impl Update {
         let mut looks = FuturesUnordered::new();
         let mut failures = 0;
         let mut again: Option<Instant> = None;
+        let mut engine = Hearing::default();
         let mut seen = Instant::now();
         dirty.mark(None);
         loop {
@@ -91,6 +95,7 @@ impl Update {
                 () = shutdown.cancelled() => return,
                 Some((key, outcome)) = looks.next() => {
                     dirty.done(&key);
+                    engine.note(&self.world, &outcome).await;
                     match outcome {
                         Ok(further) => {
                             failures = 0;
@@ -165,6 +170,34 @@ impl Update {
     }
 }
 
+/// How long the engine may be silent before the others are told that nothing here can be counted on.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
+
+/// Whether the engine is heard.
+#[derive(Default)]
+struct Hearing {
+    /// Since when it is not.
+    silent_since: Option<Instant>,
+}
+
+impl Hearing {
+    /// Takes in what came of a look. A look at everything says again how things are once the engine is back.
+    async fn note<T>(&mut self, world: &World, outcome: &Result<T, LookError>) {
+        let Err(LookError::Engine(_)) = outcome else {
+            self.silent_since = None;
+            return;
+        };
+        let since = *self.silent_since.get_or_insert_with(Instant::now);
+        let lease = world.presence.borrow().lease;
+        if since.elapsed() >= SILENCE_MAX
+            && let Some((lease, _)) = lease
+            && let Err(error) = publish::engine_is_away(world, lease).await
+        {
+            tracing::warn!(error = %error, "the others could not be told that the engine is away");
+        }
+    }
+}
+
 async fn wait_for(alarm: Option<Instant>) {
     match alarm {
         Some(alarm) => tokio::time::sleep_until(alarm).await,
@@ -192,6 +225,10 @@ async fn look_at(
         let view = TrackView::of(world, &survey, track, answer).await?;
         let actions: Vec<Action> = view.decisions.iter().map(|decision| decision.row.action).collect();
         let wants = |action| actions.contains(&action);
+        if wants(Action::Verify) {
+            verify::verify(world, &survey, track, view.ledger.retry).await;
+            continue;
+        }
         if wants(Action::Resolve) {
             source = resolve::why(&view);
             match resolve::ask(world, track, &view).await? {
@@ -213,9 +250,7 @@ async fn look_at(
         } else if let Some((_, backoff)) = PAUSES.iter().find(|(action, _)| wants(*action)) {
             resolve::set_back(world, track, &before, said, *backoff, Txn::new()).await?;
         } else {
-            if !wants(Action::Pull) && !wants(Action::Replace) {
-                tell_others(world, &survey, &view);
-            }
+            tell_others(world, &survey, &view);
             return hand_out(&view, pulls, replacements).await;
         }
     }

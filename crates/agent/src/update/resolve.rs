@@ -6,18 +6,18 @@
 use deployer_core::asking::{Question, Setback, Then, then};
 use deployer_core::backoff::Backoff;
 use deployer_core::image::{Digest, Track};
-use deployer_core::plan::Answer;
+use deployer_core::plain;
+use deployer_core::plan::{Answer, Ownership};
 use deployer_core::record::{Record, Source};
 use deployer_core::store::Txn;
 use deployer_engine::{ResolveError, Resolved};
 use deployer_store::StoreError;
 use tokio::time::Instant;
 
-use super::around::try_again;
 use crate::asking::Wait;
 use crate::ledger::Ledger;
 use crate::look::LookError;
-use crate::situation::{TrackView, unrecorded};
+use crate::situation::{Decision, TrackView, unrecorded};
 use crate::survey::Survey;
 use crate::turn;
 use crate::world::World;
@@ -49,7 +49,8 @@ pub async fn ask(world: &World, track: &Track, view: &TrackView) -> Result<Asked
     };
     let failures = failures(world, &before, track) + 1;
     let mut memory = world.memory();
-    memory.asking.wait(track, Wait { failures, due: Instant::now(), reason, of });
+    let since = before.retry;
+    memory.asking.wait(track, Wait { failures, due: Instant::now(), reason, of, since });
     if let Some(turn) = memory.asking.turn(track) {
         turn.failures += 1;
     }
@@ -90,7 +91,7 @@ fn classify(
 /// Failures in a row for the same question, here or elsewhere.
 fn failures(world: &World, ledger: &Ledger, track: &Track) -> u32 {
     let pending = ledger.pending_revision();
-    let here = world.memory().asking.waiting(track, pending).map_or(0, |wait| wait.failures);
+    let here = ledger.wait(world, track).map_or(0, |wait| wait.failures);
     let elsewhere = ledger.setbacks.iter().filter(|setback| setback.is_of(pending));
     elsewhere.map(|setback| setback.failures).fold(here, u32::max)
 }
@@ -109,8 +110,8 @@ pub async fn set_back(
 ) -> Result<(), StoreError> {
     let random = world.ambient.random();
     let (wait, time, failures_in_turn) = {
+        let Some(wait) = before.wait(world, track) else { return Ok(()) };
         let mut memory = world.memory();
-        let Some(wait) = memory.asking.waiting(track, before.pending_revision()).cloned() else { return Ok(()) };
         let time = backoff.wait(wait.failures, random);
         let wait = Wait { due: Instant::now() + time, ..wait };
         memory.asking.wait(track, wait.clone());
@@ -120,8 +121,9 @@ pub async fn set_back(
     if then(answer, failures_in_turn) == Then::Keep {
         return Ok(());
     }
-    let Wait { failures, reason, of, .. } = wait;
-    let setback = Setback { node: world.settings.node.clone(), reason, failures, of, at: world.ambient.now() };
+    let Wait { failures, of, .. } = wait;
+    let (node, reason) = (world.settings.node.clone(), plain::words(&wait.reason));
+    let setback = Setback { node, reason, failures, of, at: world.ambient.now() };
     // It ends before this node asks again, so that another one comes first.
     turn::leave(world, track, before, &setback, backoff.wait(failures, 0), and).await
 }
@@ -133,7 +135,7 @@ pub async fn set_back(
 pub async fn give_up(world: &World, survey: &Survey, view: &TrackView, before: &Ledger) -> Result<(), LookError> {
     let track = &view.track;
     mark_checked(world, before, track).await;
-    accept_tag(world, survey, track);
+    survey.accept_tag(world, track);
     let dropping = before.dropping_pending(world, track, Txn::new());
     if before.pending.is_some() {
         world.account.tell("hook", track, "dropped: nobody finds the tag that it speaks of".to_owned());
@@ -182,17 +184,20 @@ pub async fn advance(
     if before.write_record(world, &view.track, &record).await? {
         world.memory().asking.end_turn(&view.track);
         hear(world, view);
-        accept_tag(world, survey, &view.track);
+        survey.accept_tag(world, &view.track);
         let seq = record.newest().map_or(0, |newest| newest.seq);
         world.account.tell("record", &view.track, format!("version {seq} is {}", digest.short()));
     }
     Ok(())
 }
 
-/// The digest that containers of the track run now; the registry's own if it is among several.
+/// What is adopted when a track is first seen: a digest that a managed container runs now; the registry's own if it is
+/// among several. What somebody tries out beside it, or has left behind, is nothing to go back to.
 fn running_digest(survey: &Survey, view: &TrackView, registry: &Digest) -> Option<Digest> {
-    let image = &view.decisions.first()?.container.summary.image_id;
-    let digests = survey.digests_of(&view.track, image);
+    let is_ours = |decision: &&Decision| decision.situation.ownership == Ownership::Managed;
+    let running = view.decisions.iter().filter(is_ours).filter(|decision| decision.container.is_meant_to_run());
+    let digests: Vec<Digest> =
+        running.flat_map(|decision| survey.digests_of(&view.track, &decision.container.summary.image_id)).collect();
     digests.iter().find(|digest| *digest == registry).or(digests.first()).cloned()
 }
 
@@ -205,10 +210,8 @@ pub async fn settle(world: &World, survey: &Survey, view: &TrackView, before: &L
     }
     world.memory().asking.end_turn(track);
     hear(world, view);
-    accept_tag(world, survey, track);
+    survey.accept_tag(world, track);
     if before.pending.is_some() {
-        // A new push says: go on where a rollout was halted.
-        try_again(world, view);
         world.account.tell("hook", track, "the registry has nothing newer".to_owned());
     }
     Ok(())
@@ -221,10 +224,4 @@ fn hear(world: &World, view: &TrackView) {
             world.memory().asking.hear(&view.track, digest);
         }
     }
-}
-
-/// Takes the local tag as it is, once the registry was asked about its move.
-fn accept_tag(world: &World, survey: &Survey, track: &Track) {
-    let id = survey.image_under(track).map(|image| image.id.clone());
-    world.memory().local_tags.insert(track.clone(), id);
 }

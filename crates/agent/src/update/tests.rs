@@ -7,8 +7,11 @@ use deployer_core::record::{Pending, Record};
 use deployer_core::store::Txn;
 
 use super::*;
-use crate::stand_in::{Fixture, container, digest, fixture, track};
+use crate::ledger;
+use crate::presence;
+use crate::stand_in::{Fixture, container, digest, fixture, places_of_nonsense, track};
 use crate::world::{Retry, Transition};
+use deployer_engine::{EngineError, ImageSummary};
 
 async fn notify(world: &World, named: Option<Digest>) {
     let pending = Pending { digest: named, at: 0 };
@@ -62,9 +65,12 @@ async fn a_retry_that_comes_due_beside_another_wake_is_not_forgotten() {
     let ((wake, wakes), (pulls, _tracks), (replacements, _names)) =
         (mpsc::channel(9), mpsc::channel(9), mpsc::channel(9));
     let world = Arc::clone(&fixture.world);
+    fixture.engine.state().containers = vec![container("old", "web", "exited")];
+    let record = Record::adopt(None, &digest('2'), Source::Hook, 0);
+    world.store.txn(Txn::new().put(world.keys.record(&track()), &record)).await.expect("stored");
     let due = Instant::now() + Duration::from_secs(1);
-    let retry = Retry { failures: 1, due, reason: String::new(), is_hopeless: false };
-    world.memory().pulls.insert((track(), digest('2')), retry);
+    let retry = Retry { failures: 1, due, reason: String::new(), is_hopeless: false, since: 0 };
+    world.memory().pulls.insert((track(), digest('9')), retry);
     let update = Update { world: Arc::clone(&world), wakes, pulls, replacements };
     let other_wake = async {
         // Wakes are taken before alarms, so this one is taken when the retry is due.
@@ -96,6 +102,89 @@ async fn notifications_are_taken_while_a_container_stands_still_for_a_moment() {
     fixture.engine.state().containers = vec![container("old", "web.old-00c0ffee", "exited")];
     world.memory().transitions.insert("web".to_owned(), Transition { track: track(), service: "web".to_owned() });
     assert!(is_registered().await, "between two names");
+}
+
+/// A container of an image that only a tag names, on an engine where that says nothing, and version 2 on the machine.
+async fn perhaps_built_here() -> Fixture {
+    let fixture = fixture().await;
+    let names = [track().to_string(), track().at(&digest('9')).to_string()];
+    let image = ImageSummary::named("sha256:old", names.iter().map(String::as_str));
+    let built = ImageSummary { unverified: [track().name().clone()].into(), ..image };
+    let target = ImageSummary::named("sha256:new", [track().at(&digest('2')).to_string().as_str()]);
+    {
+        let mut state = fixture.engine.state();
+        state.containers = vec![container("old", "web", "running")];
+        state.images = vec![built, target];
+    }
+    let record = Record::adopt(None, &digest('2'), Source::Hook, 0);
+    let world = &fixture.world;
+    world.store.txn(Txn::new().put(world.keys.record(&track()), &record)).await.expect("stored");
+    fixture
+}
+
+/// Looks once. Gives back the containers to be replaced.
+async fn look(world: &World) -> Vec<String> {
+    let ((pulls, _tracks), (replacements, mut names)) = (mpsc::channel(9), mpsc::channel(9));
+    look_at(world, &track(), &pulls, &replacements).await.expect("looked");
+    drop(replacements);
+    std::iter::from_fn(|| names.try_recv().ok()).collect()
+}
+
+fn questions(fixture: &Fixture) -> usize {
+    fixture.engine.state().calls.iter().filter(|call| call.starts_with("has ")).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_be_a_local_build_is_replaced_only_if_the_registry_has_it() {
+    let fixture = perhaps_built_here().await;
+    let world = &fixture.world;
+    for _ in 0..600 {
+        assert_eq!(look(world).await, Vec::<String>::new());
+        tokio::time::advance(Duration::from_secs(1)).await;
+    }
+    let asked = questions(&fixture);
+    assert!((2..=15).contains(&asked), "{asked} questions in ten minutes");
+    assert!(world.memory().dues().next().is_none(), "the registry is left in peace until something happens");
+    fixture.engine.state().published.insert(digest('9'));
+    tokio::time::advance(Duration::from_secs(120)).await;
+    assert_eq!((look(world).await, look(world).await), (vec!["web".to_owned()], vec!["web".to_owned()]));
+    assert_eq!(questions(&fixture), asked + 1, "it is asked once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_cannot_be_asked_leaves_a_local_build_alone_and_is_asked_again() {
+    let fixture = perhaps_built_here().await;
+    let silence = EngineError::Timeout { what: "ask".into(), limit: Duration::ZERO };
+    fixture.engine.state().refused.insert("has", silence);
+    assert_eq!(look(&fixture.world).await, Vec::<String>::new());
+    assert_eq!(fixture.world.memory().dues().count(), 1);
+}
+
+/// A push from the same machine: the notification comes when the registry has it.
+#[tokio::test(start_paused = true)]
+async fn what_a_notification_names_is_no_local_build() {
+    let fixture = perhaps_built_here().await;
+    notify(&fixture.world, Some(digest('9'))).await;
+    fixture.engine.answers.forget_permits(usize::MAX);
+    let (asked, look) = (fixture.engine.asked.notified(), look(&fixture.world));
+    tokio::select! {
+        biased;
+        () = asked => {}
+        _ = look => panic!("the registry is to be asked what the tag points to"),
+    }
+    assert_eq!(questions(&fixture), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_for_images_that_are_gone_are_forgotten() {
+    let fixture = perhaps_built_here().await;
+    let world = &fixture.world;
+    look(world).await;
+    look_around(world).await.expect("looked");
+    assert_eq!(world.memory().unverified.len(), 1);
+    fixture.engine.state().images.clear();
+    look_around(world).await.expect("looked");
+    assert_eq!(world.memory().unverified.len(), 0);
 }
 
 /// A look that panics is looked at again later, ever more rarely, and the stage and the other tracks go on.
@@ -135,4 +224,131 @@ async fn security_1_a_panic_in_a_pull_ends_that_pull() {
     assert!(tokio::time::timeout(Duration::from_secs(3600), stages).await.is_err(), "the stages go on");
     let pulls = fixture.engine.state().calls.iter().filter(|call| call.starts_with("pull")).count();
     assert!((2..30).contains(&pulls), "{pulls} pulls in an hour");
+}
+
+/// The tag that is moved is docker.io's, and the engine would make the candidate from the alias, which still names the old.
+#[tokio::test(start_paused = true)]
+async fn an_image_under_an_alias_is_refused_with_the_name_to_write() {
+    let fixture = fixture().await;
+    let world = &fixture.world;
+    let mut aliased = container("old", "web", "running");
+    aliased["Config"]["Image"] = serde_json::json!("registry.hub.docker.com/acme/web:1");
+    fixture.engine.state().containers = vec![aliased];
+    let track = Track::parse("acme/web:1").expect("a track");
+    let record = Record::adopt(None, &digest('2'), Source::Hook, 0);
+    world.store.txn(Txn::new().put(world.keys.record(&track), &record)).await.expect("stored");
+    let survey = Survey::take(world).await.expect("seen");
+    let view = TrackView::of(world, &survey, &track, Answer::NotAsked).await.expect("read");
+    let rows: Vec<&str> = view.decisions.iter().map(|decision| decision.row.name).collect();
+    assert_eq!(rows, ["refused"]);
+    assert!(view.decisions[0].note.ends_with("name it acme/web:1"), "{}", view.decisions[0].note);
+}
+
+/// While it waited in line its report was frozen at what was said last.
+#[tokio::test(start_paused = true)]
+async fn coordination_h1_what_waits_in_line_is_reported_as_it_is_now() {
+    let fixture = fixture().await;
+    let world = &fixture.world;
+    let transition = Transition { track: track(), service: track().to_string() };
+    world.memory().transitions.insert("web".to_owned(), transition);
+    let key = world.keys.report(&track().to_string(), "a", "web");
+    for (state, expected) in [("running", true), ("restarting", false), ("running", true)] {
+        fixture.engine.state().containers = vec![container("old", "web", state)];
+        look_around(world).await.expect("looked");
+        let report = world.store.get(&key).await.expect("read").expect("it is told");
+        let report: serde_json::Value = serde_json::from_slice(&report.value).expect("a report");
+        assert_eq!(report["up"], expected, "{state}");
+    }
+}
+
+/// The daemon lives and its engine does not: everything here counted as up for ever.
+#[tokio::test(start_paused = true)]
+async fn coordination_h2_an_engine_that_is_not_heard_is_told_to_the_others() {
+    let fixture = fixture().await;
+    let world = Arc::clone(&fixture.world);
+    fixture.engine.state().containers = vec![container("old", "web", "running")];
+    let ((_wake, wakes), (pulls, _tracks), (replacements, _names)) =
+        (mpsc::channel(9), mpsc::channel(9), mpsc::channel(9));
+    let update = Update { world: Arc::clone(&world), wakes, pulls, replacements };
+    let both = async { tokio::join!(update.run(CancellationToken::new()), crate::presence::run(&world)) };
+    let mut stage = Box::pin(both);
+    let key = world.keys.report(&track().to_string(), "a", "web");
+    let is_up = async || {
+        let report = world.store.get(&key).await.expect("read").expect("it is told");
+        serde_json::from_slice::<serde_json::Value>(&report.value).expect("a report")["up"] == true
+    };
+    let a_while = Duration::from_secs(30);
+    assert!(tokio::time::timeout(a_while, &mut stage).await.is_err());
+    assert!(is_up().await);
+    let away = EngineError::Timeout { what: "list".into(), limit: Duration::ZERO };
+    fixture.engine.state().refused.insert("containers", away);
+    world.bell.notify_one();
+    assert!(tokio::time::timeout(a_while, &mut stage).await.is_err());
+    assert!(!is_up().await, "nobody knows what runs");
+    fixture.engine.state().refused.clear();
+    assert!(tokio::time::timeout(a_while, &mut stage).await.is_err());
+    assert!(is_up().await, "it is heard again");
+}
+
+/// One value that makes no sense, whoever wrote it, is named, and the node registers and looks all the same.
+#[tokio::test(start_paused = true)]
+async fn security_11_no_value_in_the_store_wedges_a_node() {
+    let keys = fixture().await.world.keys.clone();
+    for key in places_of_nonsense(&keys) {
+        let fixture = fixture().await;
+        let world = &fixture.world;
+        fixture.engine.state().containers = vec![container("old", "web", "running")];
+        world.store.txn(Txn::new().put(key.clone(), &"nonsense \u{1b}[2J")).await.expect("stored");
+        presence::register(world).await.expect("registered").expect("nobody else bears the name");
+        look_around(world).await.expect("looked around");
+        let ((pulls, _tracks), (replacements, _names)) = (mpsc::channel(9), mpsc::channel(9));
+        look_at(world, &track(), &pulls, &replacements).await.expect("looked");
+        let own = world.keys.instance(&track().to_string(), "a", "web");
+        assert!(world.store.get(&own).await.expect("read").is_some(), "{key}: it is told of what runs here");
+        let survey = Survey::take(world).await.expect("seen");
+        let view = TrackView::of(world, &survey, &track(), Answer::NotAsked).await.expect("read");
+        let decision = &view.decisions[0];
+        let is_record = key == keys.record(&track());
+        assert_eq!(decision.row.name == "refused", is_record, "{key}: {}", decision.row.name);
+        assert!(!is_record || decision.note.contains(&key), "{}", decision.note);
+        // The others are read by those alone who wait for a slot or ask for the status, or are written over.
+        let is_read = key.starts_with(&keys.all_instances())
+            || key == keys.claim("cluster", 0)
+            || key == keys.verdict(&track().to_string(), &digest('3'))
+            || [keys.record(&track()), keys.pending(&track()), keys.halt(&track())].contains(&key);
+        let named = ledger::nonsense(world).await.expect("read");
+        let is_named = named.iter().any(|text| text.contains(&key) && text.contains("no sense"));
+        assert!(is_named || !is_read, "{key}: {named:?}");
+        world.store.txn(Txn::new().delete(key.clone())).await.expect("removed");
+        assert_eq!(ledger::nonsense(world).await, Ok(Vec::new()), "{key}: nothing is named that is gone");
+    }
+}
+
+/// Its survey is older than what the replacement did, or newer than what this node remembers of it.
+#[tokio::test(start_paused = true)]
+async fn a_tag_that_this_node_moves_is_not_taken_for_moved_by_hand() {
+    let fixture = fixture().await;
+    let world = &fixture.world;
+    let named = |id: &str, letter| {
+        let by_digest = format!("registry.test/web@{}", digest(letter));
+        ImageSummary::named(id, ["registry.test/web:1", by_digest.as_str()])
+    };
+    fixture.engine.state().images = vec![named("sha256:old", '1')];
+    let look = async || Survey::take(world).await.expect("seen");
+    remember_tag(world, &look().await, &track());
+    let before = look().await;
+    // As the replacement does: the engine first, then the memory.
+    fixture.engine.state().images = vec![named("sha256:new", '2')];
+    let transition = Transition { track: track(), service: track().to_string() };
+    world.memory().transitions.insert("web".to_owned(), transition);
+    world.memory().on_slot = Some("00c0ffee".to_owned());
+    assert!(!look().await.is_tag_moved(world, &track()), "its own hand");
+    world.memory().local_tags.insert(track(), Some("sha256:new".to_owned()));
+    world.memory().transitions.clear();
+    world.memory().on_slot = None;
+    assert!(!before.is_tag_moved(world, &track()), "seen before it");
+    before.accept_tag(world, &track());
+    assert!(!look().await.is_tag_moved(world, &track()), "and not taken back");
+    fixture.engine.state().images = vec![named("sha256:other", '3')];
+    assert!(look().await.is_tag_moved(world, &track()), "somebody's hand");
 }

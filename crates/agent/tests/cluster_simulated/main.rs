@@ -2,11 +2,15 @@
 
 mod asking;
 mod checking;
+mod cost;
 mod findings;
+mod growth;
 mod mutations;
 mod scenarios;
 mod storms;
+mod trouble;
 mod twins;
+mod versions;
 mod weather;
 
 #[path = "../simulated/mod.rs"]

@@ -14,7 +14,7 @@ use super::attendance;
 use super::checker::{self, End, EndOfHost, Violation};
 use super::engine::{SimulatedEngine, Spec};
 use super::history::{Befalling, History, What};
-use super::node::{Node, folder};
+use super::node::{Hooked, Node, folder};
 use super::registry::{Behaviour, SimulatedRegistry, digest};
 use super::store::{Handle, SimulatedStore};
 
@@ -31,7 +31,7 @@ const QUIET: u32 = 20;
 /// Between two looks at what is waited for.
 const STEP: Duration = Duration::from_millis(10);
 /// The hosts, and their daemons' names.
-const HOSTS: [&str; 5] = ["a", "b", "c", "d", "e"];
+const HOSTS: [&str; 12] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];
 /// What there is in the beginning.
 #[derive(Clone)]
 pub struct Shape {
@@ -195,12 +195,9 @@ impl Cluster {
         let count = self.members.len();
         let digest = self.registry.tag(track);
         for number in first..first + count {
-            let node = &self.members[number % count].node;
-            let is_ours = node.world.registered.borrow().as_ref().map(|tracks| tracks.contains(track));
-            match is_ours {
-                Some(false) => return true,
-                Some(true) if node.notify_of(track, digest.as_ref()).await.is_ok() => return true,
-                _ => {}
+            match self.members[number % count].node.hook(track, digest.as_ref()).await {
+                Hooked::Refused => {}
+                Hooked::Taken | Hooked::NotOurs => return true,
             }
         }
         false

@@ -1,11 +1,13 @@
 //! The daemon of a simulated machine as its service manager sees it: what `deployer run` does, with the real stages and
 //! without the listeners.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use deployer_agent::intake::{Intake, Waiting};
 use deployer_agent::journal::Journals;
-use deployer_agent::presence;
+use deployer_agent::presence::{self, Farewell};
 use deployer_agent::pull::Pull;
 use deployer_agent::restart::{Restart, recover_with_engine};
 use deployer_agent::triggers::{self, EngineEvents, StoreWatch};
@@ -82,7 +84,14 @@ pub struct Service {
     pub seed: u64,
     pub freezer: Freezer,
     pub terminate: CancellationToken,
+    /// Whether the whole machine is going down, as its init system says.
+    pub goes_down: Arc<AtomicBool>,
+    /// Where hooks are taken in, while they are.
+    pub hooks: Hooks,
 }
+
+/// The way to a daemon's intake; `None` while it does not listen.
+pub type Hooks = Arc<Mutex<Option<mpsc::Sender<Waiting>>>>;
 
 impl Service {
     /// Runs the daemon until it was asked to end; one that dies is started again.
@@ -109,8 +118,12 @@ impl Service {
             // No signal is looked for yet, so it ends the process.
             () = self.terminate.cancelled() => return Ok(()),
         };
-        Stages::begin(&self.world, &self.freezer, left).wait(&self.terminate).await?;
-        presence::leave(&self.world).await;
+        let stages = Stages::begin(&self.world, &self.freezer, left, &self.hooks);
+        let ended = stages.wait(&self.terminate).await;
+        self.hooks.lock().expect("no test panics with the lock").take();
+        ended?;
+        let goes_down = self.goes_down.load(Ordering::Relaxed);
+        presence::leave(&self.world, if goes_down { Farewell::Machine } else { Farewell::Daemon }).await;
         Ok(())
     }
 
@@ -132,7 +145,7 @@ struct Stages {
 }
 
 impl Stages {
-    fn begin(world: &Arc<World>, freezer: &Freezer, left: Vec<Replacement>) -> Self {
+    fn begin(world: &Arc<World>, freezer: &Freezer, left: Vec<Replacement>, hooks: &Hooks) -> Self {
         let (wake, wakes) = mpsc::channel(64);
         let (pulls, tracks) = mpsc::channel(64);
         let (replacements, containers) = mpsc::channel(64);
@@ -143,11 +156,16 @@ impl Stages {
         running.spawn(freezer.hold(update.run(shutdown.clone())));
         running.spawn(freezer.hold(Pull { world: own(), tracks }.run(shutdown.clone())));
         last.spawn(freezer.hold(Restart { world: own(), containers, left }.run(shutdown.clone())));
-        let (here, ending) = (own(), shutdown.clone());
-        running.spawn(freezer.hold(async move { presence::run(&here, ending).await }));
+        let here = own();
+        running.spawn(freezer.hold(async move { presence::run(&here).await }));
         running.spawn(freezer.hold(EngineEvents { world: own(), wakes: wake.clone() }.run()));
+        let mirror = Arc::clone(&world.mirror);
+        running.spawn(freezer.hold(async move { mirror.keep().await }));
         running.spawn(freezer.hold(StoreWatch { world: own(), wakes: wake.clone() }.run()));
         running.spawn(freezer.hold(triggers::timer(INTERVAL, wake)));
+        let (way, intake) = Intake::new(own());
+        running.spawn(freezer.hold(intake.run(shutdown.clone())));
+        hooks.lock().expect("no test panics with the lock").replace(way);
         Self { running, last, shutdown }
     }
 

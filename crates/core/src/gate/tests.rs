@@ -1,5 +1,7 @@
 //! Looks at a container as data, and how they end.
 
+use serde_json::json;
+
 use super::*;
 
 const SETTINGS: GateSettings = GateSettings { timeout_ms: 10_000, stable_ms: 2_000, monitor_ms: 5_000 };
@@ -122,6 +124,16 @@ fn whoever_asks_is_told_what_is_waited_for_and_how_long() {
     check_waiting(2_000, |_| up(), "ready, looking once more");
     check_waiting(2_500, |_| up(), "ready; first of its version, watched for 5 s more");
     check_waiting(4_500, |_| up(), "ready; first of its version, watched for 3 s more");
+}
+
+#[test]
+fn ports_are_known_from_the_request_and_the_new_image() {
+    let ports = |names: &[&str]| Value::Object(names.iter().map(|name| ((*name).to_owned(), json!({}))).collect());
+    let request = json!({"HostConfig": {"PortBindings": ports(&["443/tcp", "53/udp"])}, "ExposedPorts": ports(&["443/tcp", "9000"])});
+    let image = json!({"Config": {"ExposedPorts": ports(&["80/tcp", "9000/tcp", "x/tcp", "70000/tcp"])}});
+    let both = Ports::of_candidate(&request, &image);
+    assert_eq!((both.published, both.known), (vec![443], vec![80, 443, 9000]));
+    assert_eq!(Ports::of_candidate(&json!({}), &Value::Null), Ports { published: vec![], known: vec![] });
 }
 
 #[test]

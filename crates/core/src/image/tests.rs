@@ -53,3 +53,20 @@ fn familiar_names_are_those_of_repo_tags() {
         assert_eq!(Track::parse(text).expect("a track").familiar(), familiar);
     }
 }
+
+#[track_caller]
+fn check_written(config_image: &str, expected: bool) {
+    let track = Track::of_container(config_image).expect("a track");
+    assert_eq!(track.is_written(config_image), expected, "{config_image}");
+}
+
+#[test]
+fn an_alias_that_the_engine_does_not_know_is_told_from_the_name() {
+    for name in ["nginx", "nginx:1", "acme/web:1", "docker.io/library/nginx:1", "index.docker.io/library/nginx:1"] {
+        check_written(name, true);
+    }
+    check_written("registry.example.com:5000/acme/web:1", true);
+    check_written("registry.hub.docker.com/library/nginx:1", false);
+    check_written("registry-1.docker.io/library/nginx:1", false);
+    check_written("Registry.example.com/acme/web:1", false);
+}

@@ -44,6 +44,8 @@ pub enum LocalTag {
     Moved,
     /// An image that no registry knows: built here.
     Build,
+    /// An image of which is not known whether it was built here or the registry has it.
+    Unverified,
 }
 
 /// Why the registry should be asked.
@@ -123,9 +125,11 @@ pub enum Obstacle {
     /// It was made for a version that the record does not know, and the registry was not asked since: the store may have
     /// been restored from an older snapshot.
     Unrecorded,
+    /// The target was adopted from another container, and this one never ran it.
+    NeverRan,
     /// A person paused the cluster.
     Paused,
-    /// This version failed here before, through no fault of its own.
+    /// This version failed here before, through no fault of its own, or the container cannot be replaced as it is.
     FailedHere,
     /// This version met trouble on another node, and its rollout stands still.
     Halted,
@@ -160,6 +164,8 @@ pub struct Situation {
 pub enum Action {
     /// Nothing, and say why.
     Leave,
+    /// Ask the registry whether it has what the tag names here.
+    Verify,
     /// Ask the registry.
     Resolve,
     /// Write a new entry, and drop the notification that was served.

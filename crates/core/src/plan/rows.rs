@@ -22,7 +22,7 @@ fn is_stale(situation: &Situation) -> bool {
 }
 
 /// All rows. The last fits everything, so exactly one row decides.
-pub static ROWS: [Row; 28] = [
+pub static ROWS: [Row; 30] = [
     Row {
         name: "pinned",
         state: "the container names its image by digest or by a bare ID",
@@ -57,6 +57,13 @@ pub static ROWS: [Row; 28] = [
         consequence: "held back on this node until a push gives the image a digest",
         action: Action::Leave,
         fits: |s| s.local_tag == LocalTag::Build,
+    },
+    Row {
+        name: "unverified",
+        state: "the engine does not tell whether the image that the local tag names was built here",
+        consequence: "the registry is asked whether it has it; if not, held back like a local build",
+        action: Action::Verify,
+        fits: |s| s.local_tag == LocalTag::Unverified,
     },
     Row {
         name: "new_version",
@@ -177,18 +184,32 @@ pub static ROWS: [Row; 28] = [
         fits: |s| s.target == Target::None,
     },
     Row {
+        name: "never_ran",
+        state: "the container is stale, and the target was adopted from another one: no registry named it",
+        consequence: "left as it is: it never ran that",
+        action: Action::Leave,
+        fits: |s| is_stale(s) && s.obstacle == Obstacle::NeverRan,
+    },
+    Row {
+        name: "failed_here",
+        state: "the container is stale, and it cannot be replaced, or the target failed on this node through no fault of its own",
+        consequence: "a failure halts the rollout everywhere until `deployer retry` or a new push; nothing is pulled",
+        action: Action::Leave,
+        fits: |s| is_stale(s) && s.obstacle == Obstacle::FailedHere,
+    },
+    Row {
         name: "absent",
-        state: "the target is not on this machine",
+        state: "the container is meant to run, and the target is not on this machine",
         consequence: "pulled by digest, under a private tag only",
         action: Action::Pull,
-        fits: |s| s.target == Target::Absent,
+        fits: |s| s.target == Target::Absent && s.obstacle != Obstacle::NotMeantToRun,
     },
     Row {
         name: "unavailable",
-        state: "the target could not be brought to this machine",
+        state: "the same, and the target could not be brought to this machine",
         consequence: "shown, tried again with backoff",
         action: Action::Leave,
-        fits: |s| s.target == Target::Unavailable,
+        fits: |s| s.target == Target::Unavailable && s.obstacle != Obstacle::NotMeantToRun,
     },
     Row {
         name: "paused",
@@ -196,13 +217,6 @@ pub static ROWS: [Row; 28] = [
         consequence: "no replacement starts until resumed",
         action: Action::Leave,
         fits: |s| s.target == Target::Present && s.obstacle == Obstacle::Paused,
-    },
-    Row {
-        name: "failed_here",
-        state: "the container is stale, and the target failed on this node through no fault of its own",
-        consequence: "halted everywhere until `deployer retry` or a new push",
-        action: Action::Leave,
-        fits: |s| s.target == Target::Present && s.obstacle == Obstacle::FailedHere,
     },
     Row {
         name: "halted",

@@ -4,7 +4,7 @@ use super::*;
 
 const NAMING: [Naming; 2] = [Naming::Tag, Naming::Pinned];
 const OWNERSHIP: [Ownership; 4] = [Ownership::Managed, Ownership::NotManaged, Ownership::Foreign, Ownership::Refused];
-const LOCAL_TAG: [LocalTag; 3] = [LocalTag::Known, LocalTag::Moved, LocalTag::Build];
+const LOCAL_TAG: [LocalTag; 4] = [LocalTag::Known, LocalTag::Moved, LocalTag::Build, LocalTag::Unverified];
 const TRIGGER: [Trigger; 4] = [Trigger::None, Trigger::Hook, Trigger::Lost, Trigger::Check];
 const ANSWER: [Answer; 11] = [
     Answer::NotAsked,
@@ -21,9 +21,10 @@ const ANSWER: [Answer; 11] = [
 ];
 const KNOWN: [Known; 2] = [Known::No, Known::Yes];
 const TARGET: [Target; 5] = [Target::None, Target::Absent, Target::Unavailable, Target::Present, Target::Running];
-const OBSTACLE: [Obstacle; 6] = [
+const OBSTACLE: [Obstacle; 7] = [
     Obstacle::None,
     Obstacle::Unrecorded,
+    Obstacle::NeverRan,
     Obstacle::Paused,
     Obstacle::FailedHere,
     Obstacle::Halted,
@@ -64,17 +65,19 @@ fn every_situation() -> Vec<Situation> {
 /// Each row's meaning written a second time, without the order: the rows' conditions here exclude each other.
 fn oracle(s: &Situation) -> Vec<&'static str> {
     let ours = s.naming == Naming::Tag && s.ownership == Ownership::Managed;
-    let pushed = ours && s.local_tag != LocalTag::Build;
+    let pushed = ours && !matches!(s.local_tag, LocalTag::Build | LocalTag::Unverified);
     let hook = s.trigger == Trigger::Hook;
     let first = s.known == Known::No;
     let is_said = |answers: &[Answer]| answers.contains(&s.answer);
     let is_new = s.answer == Answer::Other || first && is_said(&[Answer::Newest, Answer::NotYet, Answer::Older]);
-    let is_ahead = s.obstacle == Obstacle::Unrecorded && !matches!(s.target, Target::None | Target::Running);
+    let is_stale = !matches!(s.target, Target::None | Target::Running);
+    let is_ahead = is_stale && s.obstacle == Obstacle::Unrecorded;
     let moved = s.local_tag == LocalTag::Moved;
     let asks = pushed && s.answer == Answer::NotAsked;
     let asks_anyway = hook || first || moved || matches!(s.trigger, Trigger::Lost | Trigger::Check);
     let unasked = is_said(&[Answer::NotAsked, Answer::BackingOff, Answer::Elsewhere]);
     let settled = pushed && unasked && !(asks && asks_anyway) && !is_ahead;
+    let left = matches!(s.obstacle, Obstacle::NeverRan | Obstacle::FailedHere | Obstacle::NotMeantToRun);
     let stale = settled && s.target == Target::Present;
     let rows = [
         ("pinned", s.naming == Naming::Pinned),
@@ -82,6 +85,7 @@ fn oracle(s: &Situation) -> Vec<&'static str> {
         ("foreign", s.naming == Naming::Tag && s.ownership == Ownership::Foreign),
         ("refused", s.naming == Naming::Tag && s.ownership == Ownership::Refused),
         ("local_build", ours && s.local_tag == LocalTag::Build),
+        ("unverified", ours && s.local_tag == LocalTag::Unverified),
         ("new_version", pushed && is_new),
         ("not_there_yet", pushed && hook && (s.answer == Answer::Absent || !first && s.answer == Answer::NotYet)),
         ("older", pushed && !first && s.answer == Answer::Older),
@@ -98,16 +102,16 @@ fn oracle(s: &Situation) -> Vec<&'static str> {
         ("unrecorded", asks && !asks_anyway && is_ahead),
         ("ahead", pushed && is_said(&[Answer::BackingOff, Answer::Elsewhere]) && is_ahead),
         ("no_version", settled && s.target == Target::None),
-        ("absent", settled && s.target == Target::Absent),
-        ("unavailable", settled && s.target == Target::Unavailable),
+        ("never_ran", settled && is_stale && s.obstacle == Obstacle::NeverRan),
+        ("failed_here", settled && is_stale && s.obstacle == Obstacle::FailedHere),
+        ("absent", settled && s.target == Target::Absent && !left),
+        ("unavailable", settled && s.target == Target::Unavailable && !left),
         ("paused", stale && s.obstacle == Obstacle::Paused),
-        ("failed_here", stale && s.obstacle == Obstacle::FailedHere),
         ("halted", stale && s.obstacle == Obstacle::Halted),
         ("stale", stale && s.obstacle == Obstacle::None),
         (
             "nothing_to_do",
-            settled && s.target == Target::Running
-                || stale && matches!(s.obstacle, Obstacle::NotMeantToRun | Obstacle::Unrecorded),
+            settled && s.target == Target::Running || settled && is_stale && s.obstacle == Obstacle::NotMeantToRun,
         ),
     ];
     rows.into_iter().filter(|(_, fits)| *fits).map(|(name, _)| name).collect()
@@ -116,7 +120,7 @@ fn oracle(s: &Situation) -> Vec<&'static str> {
 #[test]
 fn exactly_one_row_fits_every_situation() {
     let situations = every_situation();
-    assert_eq!(situations.len(), 2 * 4 * 3 * 4 * 11 * 2 * 5 * 6);
+    assert_eq!(situations.len(), 2 * 4 * 4 * 4 * 11 * 2 * 5 * 7);
     for situation in situations {
         assert_eq!(oracle(&situation), [decide(&situation).name], "{situation:?}");
     }
@@ -144,7 +148,7 @@ fn nothing_is_done_to_what_is_not_ours() {
 fn a_replacement_needs_the_target_here_and_nothing_in_its_way() {
     for situation in every_situation().into_iter().filter(|s| decide(s).action == Action::Replace) {
         assert_eq!((situation.target, situation.obstacle), (Target::Present, Obstacle::None), "{situation:?}");
-        assert_ne!(situation.local_tag, LocalTag::Build);
+        assert!(!matches!(situation.local_tag, LocalTag::Build | LocalTag::Unverified), "{situation:?}");
     }
 }
 
@@ -164,6 +168,15 @@ fn a_notification_is_dropped_only_when_the_registry_has_answered_it() {
             let answers = [Answer::Other, Answer::Newest, Answer::NotYet, Answer::Older];
             assert!(answers.contains(&situation.answer), "{situation:?}");
         }
+    }
+}
+
+#[test]
+fn nothing_is_pulled_for_what_cannot_be_replaced() {
+    let left = [Obstacle::NeverRan, Obstacle::FailedHere, Obstacle::NotMeantToRun];
+    for situation in every_situation().into_iter().filter(|s| left.contains(&s.obstacle)) {
+        let action = decide(&situation).action;
+        assert!(!matches!(action, Action::Pull | Action::Replace), "{situation:?}");
     }
 }
 

@@ -125,10 +125,14 @@ impl Replacement {
     }
 }
 
-/// Whether a container's name was given by a replacement: such a container is never a target itself.
+/// The name in whose place a container stands that has one from a replacement, and that replacement's number. Such a
+/// container is never a target itself.
+pub fn transitional(name: &str) -> Option<(&str, &str)> {
+    let is_txn = |txn: &str| txn.len() == 8 && txn.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    [".new-", ".old-"].iter().find_map(|infix| name.rsplit_once(infix).filter(|(_, txn)| is_txn(txn)))
+}
+
+/// Whether a container's name was given by a replacement.
 pub fn is_transitional(name: &str) -> bool {
-    [".new-", ".old-"].iter().any(|infix| {
-        name.rsplit_once(infix)
-            .is_some_and(|(_, txn)| txn.len() == 8 && txn.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
-    })
+    transitional(name).is_some()
 }

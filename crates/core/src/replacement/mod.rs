@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use crate::mutation;
 
-pub use journal::{FORM, Facts, Replacement, is_transitional};
+pub use journal::{FORM, Facts, Replacement, is_transitional, transitional};
 pub use recovery::{Seen, recover};
 
 /// How far a replacement has come.
@@ -302,14 +302,10 @@ impl Replacement {
                 self.failure = Some(failure);
                 Phase::ReturnJudged
             }
-            // Nothing is left to go back to: what was seen is kept for the end, and the slot is given back.
-            (_, Event::Failed(failure)) if self.has_no_way_back && self.phase < Phase::Observed => {
-                self.failure = Some(failure);
-                Phase::Observed
-            }
             (_, Event::Failed(failure)) if self.phase < Phase::Judged => {
                 self.failure = Some(failure);
-                Phase::Returning
+                // With nothing left to go back to, what was seen is kept for the end, and the slot is given back.
+                if self.has_no_way_back { Phase::Observed } else { Phase::Returning }
             }
             (Act::ObserveCandidate, Event::Done) => {
                 // What failed before there was no way back, and passes now, is held against nobody.
@@ -343,9 +339,10 @@ impl Replacement {
         self.reached >= Phase::PolicyOff
     }
 
-    /// Whether it must go on even if its journal cannot be written: whatever serves may be down.
+    /// Whether it must go on even if its journal cannot be written: whatever serves may be down. So it is on all of the
+    /// way back.
     pub fn may_serve_nobody(&self) -> bool {
-        self.phase.is_return() || self.phase >= Phase::Stopped || self.has_no_way_back
+        self.phase >= Phase::Stopped || self.has_no_way_back
     }
 
     /// Whether the way back has to start the predecessor: this replacement may have stopped it, it was meant to run, and

@@ -1,4 +1,7 @@
-//! The machine as data: every phase with every event, and every phase with everything recovery can see.
+//! The machine as data: every phase with every event, and what a replacement comes to.
+
+mod recovery;
+mod words;
 
 use serde_json::json;
 
@@ -31,7 +34,7 @@ fn at(phase: Phase) -> Replacement {
         limit: Default::default(),
         runs: 1,
         settings: String::new(),
-        grounds: Grounds { record: 1, service: "web".into(), verdict: 0, halt: 0 },
+        grounds: Grounds { record: 1, service: "web".into(), verdict: 0, halt: 0, retry: 0 },
     };
     let reached = if phase.is_return() { Phase::Started } else { phase };
     Replacement { phase, reached, ..Replacement::new("00c0ffee".into(), facts) }
@@ -70,15 +73,49 @@ fn from_every_phase_before_the_verdict_a_failure_leads_back_and_from_no_other() 
     }
 }
 
+/// The way back undoes what was reached, and no more.
 #[test]
-fn the_predecessor_is_started_only_if_it_may_have_been_stopped() {
-    let started = |phase| {
-        let mut replacement = at(phase);
-        replacement.apply(Event::Failed(Failure::Node("no".into()))).expect("before the verdict");
-        replacement.may_have_stopped_predecessor()
+fn how_far_it_came_forward_is_known_all_the_way_back() {
+    for furthest in Phase::ALL.into_iter().filter(|phase| *phase < Phase::Judged) {
+        let mut replacement = at(Phase::Prefetched);
+        while replacement.phase < furthest {
+            replacement.apply(Event::Done).expect("the act's own event");
+        }
+        replacement.apply(Event::Failed(Failure::Node("disk full".into()))).expect("before the verdict");
+        while let Some((act, _)) = replacement.phase.next() {
+            assert_eq!(replacement.reached, furthest, "{act:?}");
+            let event = if act == Act::ObservePredecessor { Event::Control(true) } else { Event::Done };
+            replacement.apply(event).expect("the act's own event");
+        }
+    }
+}
+
+/// Every event, and the phases that can take it.
+#[test]
+fn an_event_that_a_phase_cannot_take_changes_nothing() {
+    let failed = || Event::Failed(Failure::Node("disk full".into()));
+    let takes = |phase: Phase, event: &Event| {
+        let Some((act, _)) = phase.next() else { return false };
+        match event {
+            Event::Done => act != Act::ObservePredecessor,
+            Event::Failed(_) => phase < Phase::Judged,
+            Event::Control(_) => act == Act::ObservePredecessor,
+            Event::PredecessorGone { .. } => act.goes_back(),
+            Event::EngineReturned => act == Act::ObserveCandidate,
+        }
     };
-    assert!(!started(Phase::Created), "what a person stopped meanwhile stays stopped");
-    assert!(started(Phase::PolicyOff));
+    let gone = || Event::PredecessorGone { candidate_exists: true };
+    for phase in Phase::ALL {
+        for event in [Event::Done, failed(), Event::Control(true), gone(), Event::EngineReturned] {
+            let mut replacement = at(phase);
+            let outcome = replacement.apply(event.clone());
+            if takes(phase, &event) {
+                assert_eq!(outcome, Ok(()), "{phase:?} {event:?}");
+            } else {
+                assert_eq!((outcome, &replacement), (Err(Impossible { phase, event }), &at(phase)));
+            }
+        }
+    }
 }
 
 #[track_caller]
@@ -100,119 +137,57 @@ fn only_a_candidate_that_failed_where_its_predecessor_stands_is_bad() {
     check_charge(Failure::Superseded("newer".into()), Some(true), false, false);
 }
 
-/// Everything that recovery can see: what runs exists.
-fn everything_seen() -> Vec<Seen> {
-    let all = (0..16u8).map(|bits| Seen {
-        predecessor_exists: bits & 1 > 0,
-        predecessor_runs: bits & 2 > 0,
-        candidate_exists: bits & 4 > 0,
-        candidate_runs: bits & 8 > 0,
-    });
-    let is_possible = |seen: &Seen| {
-        (seen.predecessor_exists || !seen.predecessor_runs) && (seen.candidate_exists || !seen.candidate_runs)
-    };
-    all.filter(is_possible).collect()
-}
-
-/// The rule of recovery, written down a second time: what must hold for whatever phase comes out.
-#[test]
-fn recovery_never_stops_the_only_serving_container() {
-    for phase in Phase::ALL {
-        for seen in everything_seen() {
-            let mut replacement = at(phase);
-            recover(&mut replacement, seen);
-            let may_stop_predecessor = replacement.phase <= Phase::PolicyOff && !replacement.has_no_way_back;
-            assert!(!may_stop_predecessor, "{phase:?} {seen:?} would stop the predecessor");
-            let only_candidate = seen.candidate_runs && !seen.predecessor_runs;
-            let stops_candidate = replacement.phase == Phase::Returning && !phase.is_return();
-            assert!(
-                !(stops_candidate && only_candidate && phase >= Phase::Created),
-                "{phase:?} {seen:?} would stop the only one"
-            );
-            let mut again = replacement.clone();
-            recover(&mut again, seen);
-            assert_eq!(again.phase, replacement.phase, "recovering twice is recovering once: {phase:?} {seen:?}");
-        }
-    }
-}
-
-/// `P` and `C`: predecessor and candidate run; `p` and `c`: they exist; neither: they are gone.
 #[track_caller]
-fn check_recovery(phase: Phase, seen: &str, expected: Phase, has_no_way_back: bool) {
-    let is = |letter: char| seen.contains(letter);
-    let seen = Seen {
-        predecessor_exists: is('P') || is('p'),
-        predecessor_runs: is('P'),
-        candidate_exists: is('C') || is('c'),
-        candidate_runs: is('C'),
+fn check_trouble(failure: Option<Failure>, control: Option<bool>, is_known_good: bool, expected: Option<&str>) {
+    let replacement = Replacement { failure, control, ..at(Phase::PredecessorObserved) };
+    assert_eq!(replacement.trouble(is_known_good), expected, "{replacement:?}");
+}
+
+/// Else the next node would try the same.
+#[test]
+fn a_rollout_halts_for_what_is_this_machines_trouble_or_proves_nothing() {
+    let failed = || Some(Failure::Candidate("exited".into()));
+    check_trouble(failed(), Some(true), false, None);
+    check_trouble(failed(), Some(false), false, Some("exited"));
+    check_trouble(failed(), None, false, Some("exited"));
+    check_trouble(failed(), Some(true), true, Some("exited"));
+    check_trouble(Some(Failure::Node("disk full".into())), Some(true), false, Some("disk full"));
+    for failure in [Failure::Superseded, Failure::Interrupted, Failure::ByHand] {
+        check_trouble(Some(failure("no trouble".into())), Some(true), false, None);
+    }
+    check_trouble(None, None, false, None);
+}
+
+#[test]
+fn the_predecessor_is_started_only_if_we_stopped_it_and_no_person_ended_what_took_its_place() {
+    let owes = |reached, predecessor_ran, failure: fn(String) -> Failure| {
+        let mut replacement = Replacement { reached, failure: Some(failure("seen".into())), ..at(Phase::NamesBack) };
+        replacement.facts.predecessor_ran = predecessor_ran;
+        replacement.owes_a_start()
     };
-    let mut replacement = at(phase);
-    recover(&mut replacement, seen);
-    assert_eq!((replacement.phase, replacement.has_no_way_back), (expected, has_no_way_back), "{phase:?} {seen:?}");
+    assert!(owes(Phase::PolicyOff, true, Failure::Candidate));
+    assert!(!owes(Phase::Created, true, Failure::Candidate), "what a person stopped meanwhile stays stopped");
+    assert!(!owes(Phase::PolicyOff, false, Failure::Candidate));
+    assert!(!owes(Phase::PolicyOff, true, Failure::ByHand));
 }
 
 #[test]
-fn recovery_goes_back_while_the_predecessor_serves_and_forward_where_it_does_not() {
-    check_recovery(Phase::Fenced, "P", Phase::Returning, false);
-    check_recovery(Phase::Created, "P c", Phase::Returning, false);
-    check_recovery(Phase::PolicyOff, "P c", Phase::Returning, false);
-    check_recovery(Phase::PolicyOff, "p c", Phase::Stopped, false);
-    check_recovery(Phase::Stopped, "p c", Phase::Stopped, false);
-    check_recovery(Phase::Stopped, "p", Phase::Returning, false);
-    check_recovery(Phase::Swapped, "p c", Phase::Swapped, false);
-    check_recovery(Phase::Started, "p C", Phase::Swapped, false);
-    check_recovery(Phase::Started, "P c", Phase::Returning, false);
-    check_recovery(Phase::Started, "p", Phase::Returning, false);
-    check_recovery(Phase::Observed, "P C", Phase::Swapped, false);
-    check_recovery(Phase::Judged, "p C", Phase::Judged, false);
-}
-
-#[test]
-fn recovery_without_a_predecessor_goes_forward_and_makes_anew_what_is_gone() {
-    check_recovery(Phase::Created, "c", Phase::Stopped, true);
-    check_recovery(Phase::Created, "", Phase::Returning, false);
-    check_recovery(Phase::PolicyOff, "", Phase::Fenced, true);
-    check_recovery(Phase::Stopped, "c", Phase::Stopped, true);
-    check_recovery(Phase::Stopped, "", Phase::Fenced, true);
-    check_recovery(Phase::Started, "C", Phase::Swapped, true);
-    check_recovery(Phase::Swapped, "", Phase::Fenced, true);
-}
-
-/// An engine that was restarted meanwhile may have stopped what was put back, or started what was to go.
-#[test]
-fn recovery_walks_the_way_back_again_until_the_predecessor_was_seen_to_pass() {
-    for phase in
-        [Phase::CandidateStopped, Phase::NamesBack, Phase::PolicyBack, Phase::PredecessorStarted, Phase::TagBack]
-    {
-        check_recovery(phase, "P c", Phase::Returning, false);
-        check_recovery(phase, "p C", Phase::Returning, false);
+fn a_container_is_owed_only_at_the_end_and_only_if_it_was_not_seen_to_pass() {
+    let check = |replacement: Replacement, expected: Option<&str>| {
+        let replacement = Replacement { candidate: Some("new".into()), ..replacement };
+        assert_eq!(replacement.owed(), expected, "{replacement:?}");
+    };
+    let failure = || Some(Failure::Candidate("exited".into()));
+    for phase in Phase::ALL {
+        let is_back = phase == Phase::Returned;
+        check(Replacement { control: Some(false), failure: failure(), ..at(phase) }, is_back.then_some("old"));
+        check(Replacement { control: Some(true), failure: failure(), ..at(phase) }, None);
+        let stays = phase == Phase::Done;
+        check(Replacement { has_no_way_back: true, failure: failure(), ..at(phase) }, stays.then_some("new"));
+        check(Replacement { has_no_way_back: true, ..at(phase) }, None);
     }
-    for phase in [Phase::PredecessorObserved, Phase::ReturnJudged, Phase::ReturnReleased] {
-        check_recovery(phase, "P c", phase, false);
-        check_recovery(phase, "p c", Phase::Returning, false);
-    }
-}
-
-#[test]
-fn a_predecessor_that_failed_its_control_is_not_waited_for_and_stays_owed() {
-    let mut replacement = at(Phase::TagBack);
-    replacement.apply(Event::Control(false)).expect("the act's own event");
-    for phase in [Phase::ReturnJudged, Phase::ReturnReleased, Phase::Returned] {
-        replacement.apply(Event::Done).expect("on the way");
-        assert_eq!(replacement.phase, phase);
-    }
-    assert_eq!(replacement.owed(), Some("old"));
-    let down =
-        Seen { predecessor_exists: true, predecessor_runs: false, candidate_exists: false, candidate_runs: false };
-    for (seen, expected) in [
-        (down, Phase::Returning),
-        (Seen { predecessor_runs: true, ..down }, Phase::Returned),
-        (Seen { predecessor_exists: false, ..down }, Phase::Returned),
-    ] {
-        let mut again = replacement.clone();
-        recover(&mut again, seen);
-        assert_eq!(again.phase, expected, "{seen:?}");
-    }
+    let by_hand = Some(Failure::ByHand("removed".into()));
+    check(Replacement { control: Some(false), failure: by_hand, ..at(Phase::Returned) }, None);
 }
 
 /// Findings A1 and M6: the running candidate was stopped and removed although nothing was left to go back to.
@@ -246,13 +221,24 @@ fn with_no_way_back_a_failure_ends_with_the_candidate_in_place() {
     let mut passes = Replacement { failure: Some(Failure::Candidate("slow".into())), ..stays(Phase::Started) };
     passes.apply(Event::Done).expect("the act's own event");
     assert_eq!((passes.phase, passes.failure), (Phase::Observed, None), "what passes now is held against nobody");
-    let mut taken = stays(Phase::Stopped);
-    taken.apply(Event::Failed(Failure::Superseded("made anew by somebody".into()))).expect("before the verdict");
-    assert_eq!(taken.phase, Phase::ReturnJudged, "the candidate is in the way of the one that has its name");
 }
 
 #[test]
-fn names_of_replacements_are_told_from_users_names() {
-    assert!(is_transitional("web.new-00c0ffee") && is_transitional("web.old-00c0ffee"));
-    assert!(!is_transitional("web") && !is_transitional("web.new-release") && !is_transitional("web.old-1"));
+fn with_no_way_back_no_failure_leads_back() {
+    for phase in Phase::ALL.into_iter().filter(|phase| *phase < Phase::Judged) {
+        let mut replacement = Replacement { has_no_way_back: true, ..at(phase) };
+        replacement.apply(Event::Failed(Failure::Node("disk full".into()))).expect("before the verdict");
+        assert_eq!(replacement.phase, Phase::Observed, "{phase:?}");
+    }
+}
+
+/// The candidate is in the way of the one that has its name now, and no loss where the predecessor is gone.
+#[test]
+fn a_candidate_whose_name_somebody_took_gives_way() {
+    for (has_no_way_back, expected) in [(true, Phase::ReturnJudged), (false, Phase::Returning)] {
+        let mut replacement = Replacement { has_no_way_back, ..at(Phase::Stopped) };
+        let taken = Failure::Superseded("made anew by somebody".into());
+        replacement.apply(Event::Failed(taken.clone())).expect("before the verdict");
+        assert_eq!((replacement.phase, replacement.failure), (expected, Some(taken)));
+    }
 }

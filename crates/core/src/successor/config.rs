@@ -34,7 +34,8 @@ pub(super) fn user_config(config: &Map<String, Value>, user: &UserFields) -> Map
         entries.retain(|entry| entry.as_str().is_some_and(|entry| user.environment.contains(environment_key(entry))));
     }
     retain_members(&mut config, "Healthcheck", |name, value| {
-        let is_too_short = value.as_i64().is_some_and(|time| 0 < time && time < HEALTH_TIME_MIN_NANOSECONDS);
+        // Zero is how a request says nothing of a time, so it may as well be left out.
+        let is_too_short = value.as_i64().is_some_and(|time| time < HEALTH_TIME_MIN_NANOSECONDS);
         user.fields.contains(&format!("Healthcheck.{name}")) && !(is_too_short && name != "Retries")
     });
     // A port of the user's with an empty name has been seen in the wild and is refused by engines.

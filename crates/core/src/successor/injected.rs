@@ -20,9 +20,9 @@ use super::json::{clean_path, items, members, text};
 /// Most files to look at in one container. Of more, those nearest to the root are taken.
 const LOOKS_MAX: usize = 32;
 /// Where secrets are put by custom. Programs do not write there.
-const SECRET_DIRECTORIES: [&str; 2] = ["/run/secrets", "/var/run/secrets"];
+pub(super) const SECRET_DIRECTORIES: [&str; 2] = ["/run/secrets", "/var/run/secrets"];
 /// Where programs write while they run, and nobody injects a setting.
-const RUNTIME_DIRECTORIES: [&str; 11] = [
+pub(super) const RUNTIME_DIRECTORIES: [&str; 11] = [
     "/dev",
     "/proc",
     "/run",
@@ -36,9 +36,10 @@ const RUNTIME_DIRECTORIES: [&str; 11] = [
     "/var/tmp",
 ];
 /// A change in one of these means that the container installs packages, whose files have the times of their build.
-const PACKAGE_DATABASES: [&str; 4] = ["/lib/apk/db", "/usr/lib/sysimage/rpm", "/var/lib/dpkg", "/var/lib/rpm"];
+pub(super) const PACKAGE_DATABASES: [&str; 4] =
+    ["/lib/apk/db", "/usr/lib/sysimage/rpm", "/var/lib/dpkg", "/var/lib/rpm"];
 /// Directories that language tools fill while a program starts, with the times of the packages' build.
-const MODULE_DIRECTORIES: [&str; 2] = ["node_modules", "site-packages"];
+pub(super) const MODULE_DIRECTORIES: [&str; 2] = ["node_modules", "site-packages"];
 const NANOSECONDS_A_SECOND: i64 = 1_000_000_000;
 
 /// A changed file in a container, as the engine's archive call describes it.
@@ -108,7 +109,7 @@ fn own_files<'a>(container: &Value, changes: &'a [String]) -> Vec<&'a str> {
 }
 
 /// Whether a path is a directory or lies in it.
-fn is_in(path: &str, directory: &str) -> bool {
+pub(super) fn is_in(path: &str, directory: &str) -> bool {
     path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
@@ -224,6 +225,7 @@ mod tests {
     fn t37_files_put_into_the_container_are_found() {
         check(&[("/etc", WRITTEN), ("/etc/app.yml", ARCHIVED)], &["/etc/app.yml"]);
         check(&[("/my_config", ARCHIVED), ("/app.db", WRITTEN)], &["/my_config"]);
+        check(&[("/conf", ARCHIVED), ("/conf-1", WRITTEN), ("/conf/app.yml", ARCHIVED)], &["/conf/app.yml"]);
         check(&[("/run", WRITTEN), ("/run/secrets", WRITTEN), ("/run/secrets/key", WRITTEN)], &["/run/secrets/key"]);
     }
 
@@ -252,8 +254,9 @@ mod tests {
 
     #[test]
     fn t37_mount_points_are_the_engines_own() {
-        let paths = ["/data", "/run", "/run/secrets", "/run/secrets/mounted", "/scratch"];
+        let paths = ["/data", "/data/in-it", "/run", "/run/secrets", "/run/secrets/mounted", "/scratch"];
         check(&paths.map(|path| (path, ARCHIVED)), &[]);
+        paths.into_iter().for_each(|path| check(&[(path, ARCHIVED)], &[]));
     }
 
     #[test]
@@ -262,7 +265,8 @@ mod tests {
             |modified: &str| ChangedFile { path: "/f".to_owned(), is_directory: false, modified: modified.to_owned() };
         let injected = |modified: &str| injected_files(&container(), None, &["/f".to_owned()], &[file(modified)]);
         assert_eq!(injected(ARCHIVED), ["/f"]);
-        assert_eq!(injected("2026-11-24T09:30:00Z"), Vec::<String>::new());
+        assert_eq!(injected("2026-11-24T10:00:00Z"), ["/f"], "rounded down, it may be younger");
+        assert_eq!(injected("2026-11-24T09:59:59Z"), Vec::<String>::new());
     }
 
     #[test]

@@ -52,3 +52,20 @@ pub(super) fn clean_path(path: &str) -> String {
     let joined = parts.join("/");
     if is_absolute { format!("/{joined}") } else { joined }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_cleaned_as_engines_do_it() {
+        let check = |path: &str, expected: &str| assert_eq!(clean_path(path), expected, "{path}");
+        check("/", "/");
+        check("//data/./logs//", "/data/logs");
+        check("/data/../logs", "/logs");
+        check("/../..", "/");
+        check("data/logs/", "data/logs");
+        check("data/../../logs", "../logs");
+        check("../../logs", "../../logs");
+    }
+}

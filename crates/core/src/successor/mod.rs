@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 mod changeable;
+mod changed;
 mod config;
 mod host;
 mod injected;
@@ -28,6 +29,7 @@ mod refusal;
 mod user;
 
 pub use changeable::changeable;
+pub use changed::ChangedPaths;
 pub use injected::{ChangedFile, files_to_look_at, injected_files};
 pub use refusal::{Dependence, DependenceKind, Refusal, depends_on, refuse_if_provider};
 pub use user::UserFields;

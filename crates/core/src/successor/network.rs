@@ -11,6 +11,7 @@ use super::API_SEVERAL_NETWORKS;
 use super::json::{SHORT_ID_CHARS, items, members, short_id, text};
 use super::refusal::Refusal;
 use super::user::UserFields;
+use crate::replacement::is_transitional;
 
 /// What an engine writes into an endpoint once it is connected. Sent back, it would be another container's.
 const ENGINE_FIELDS: [&str; 11] = [
@@ -28,8 +29,6 @@ const ENGINE_FIELDS: [&str; 11] = [
 ];
 /// The first API version whose inspections no longer show the user's hardware address in `Config.MacAddress`.
 const API_NO_MAC_IN_CONFIG: (u32, u32) = (1, 52);
-/// Digits of a transaction in the names that deployer gives to containers while it replaces them.
-const TRANSACTION_DIGITS: usize = 8;
 
 /// The networks of a successor.
 pub(super) struct Networks {
@@ -113,13 +112,7 @@ fn endpoint(container: &Value, network: &str, settings: &Value) -> Map<String, V
 /// Whether the engine or deployer made an alias: of the container's ID, or of a name used during a replacement.
 /// Engines add the host name as well; that one they would add again, so it does no harm.
 fn is_generated_alias(container: &Value, alias: &str) -> bool {
-    let is_transaction =
-        |digits: &str| digits.len() == TRANSACTION_DIGITS && digits.bytes().all(|b| b.is_ascii_hexdigit());
-    alias == short_id(container)
-        || alias == text(container, "/Id")
-        || [".new-", ".old-"]
-            .iter()
-            .any(|mark| alias.rsplit_once(mark).is_some_and(|(_, digits)| is_transaction(digits)))
+    alias == short_id(container) || alias == text(container, "/Id") || is_transitional(alias)
 }
 
 /// In which networks the user gave the container a hardware address.

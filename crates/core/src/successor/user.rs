@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::json::{clean_path, members, text, texts};
-use crate::policy::{BOOKKEEPING, USER};
+use crate::policy::{BOOKKEEPING, TXN, USER};
 
 /// Fields of `Config` that an engine takes from the image if the user set none, and that hold one text.
 pub(super) const TEXT_FIELDS: [&str; 3] = ["User", "WorkingDir", "StopSignal"];
@@ -70,11 +70,17 @@ impl UserFields {
     }
 
     /// Reads what an earlier replacement recorded in a container's labels. A record that the container got from its
-    /// image, as after `docker commit`, speaks of another container and is passed over.
+    /// image, as after `docker commit`, speaks of another container and is passed over; where the image is gone, so is
+    /// one of a container that no replacement made.
     pub fn remembered(container: &Value, old_image: Option<&Value>) -> Option<Self> {
-        let labels = |value: &'_ Value| value.pointer("/Config/Labels").and_then(|labels| labels.get(USER)).cloned();
-        let label = labels(container)?;
-        if old_image.and_then(labels).as_ref() == Some(&label) {
+        let label_of =
+            |value: &Value, name| value.pointer("/Config/Labels").and_then(|labels| labels.get(name)).cloned();
+        let label = label_of(container, USER)?;
+        let is_the_containers = match old_image {
+            Some(image) => label_of(image, USER).as_ref() != Some(&label),
+            None => label_of(container, TXN).is_some_and(|txn| txn.as_str().is_some_and(|txn| !txn.is_empty())),
+        };
+        if !is_the_containers {
             return None;
         }
         serde_json::from_str::<Self>(label.as_str()?).ok().filter(|user| user.version == LABEL_VERSION)
@@ -83,16 +89,6 @@ impl UserFields {
     /// The label's text: compact JSON.
     pub fn to_label(&self) -> String {
         serde_json::to_string(self).expect("a struct of names has a JSON form")
-    }
-
-    /// Whether a field of `Config`, such as `Cmd` or `Healthcheck.Interval`, is the user's.
-    pub fn has_field(&self, name: &str) -> bool {
-        self.fields.contains(name)
-    }
-
-    /// Whether an environment variable is the user's.
-    pub fn has_environment(&self, key: &str) -> bool {
-        self.environment.contains(key)
     }
 }
 
@@ -178,4 +174,38 @@ fn keys_beyond(config: &Value, image: &Value, pointer: &str) -> BTreeSet<String>
         .filter(|key| !defaults.is_some_and(|defaults| defaults.contains_key(*key)))
         .cloned()
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// Whether the record in a container's labels is believed, with the image's labels, or with the image gone.
+    #[track_caller]
+    fn check(container: &[(&str, &str)], image: Option<&[(&str, &str)]>, expected: bool) {
+        let labelled = |labels: &[(&str, &str)]| {
+            let labels: serde_json::Map<String, Value> =
+                labels.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
+            json!({ "Config": { "Labels": labels } })
+        };
+        let image = image.map(labelled);
+        let remembered = UserFields::remembered(&labelled(container), image.as_ref());
+        assert_eq!(remembered.is_some(), expected, "{container:?} {image:?}");
+    }
+
+    /// An image may bring such a label, and say that nothing is the user's: a `--user` would be dropped.
+    #[test]
+    fn security_17_a_record_that_may_be_the_images_is_not_believed() {
+        let (record, other) = (r#"{"v":1}"#, r#"{"v":1,"f":["User"]}"#);
+        check(&[(USER, record)], Some(&[]), true);
+        check(&[(USER, record), (TXN, "00c0ffee")], Some(&[]), true);
+        check(&[(USER, record)], Some(&[(USER, record)]), false);
+        check(&[(USER, record)], Some(&[(USER, other)]), true);
+        check(&[(USER, record), (TXN, "00c0ffee")], None, true);
+        check(&[(USER, record)], None, false);
+        check(&[(USER, record), (TXN, "")], None, false);
+        check(&[(USER, r#"{"v":2}"#), (TXN, "00c0ffee")], None, false);
+        check(&[], None, false);
+    }
 }

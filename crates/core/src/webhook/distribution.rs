@@ -5,10 +5,13 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::reading::{BUILD_CACHE_CONFIG, HELM_CONFIG, Passed, notice, text};
+use super::reading::{BUILD_CACHE_CONFIG, HELM_CONFIG, Passed, is_artifact, notice, text};
 use super::{Malformed, Notice, Parsed};
 use crate::image::Registry;
 
+/// Those of one image, or of one of whatever else is kept in its form.
+const SINGLE_MANIFESTS: [&str; 2] =
+    ["application/vnd.docker.distribution.manifest.v2+json", "application/vnd.oci.image.manifest.v1+json"];
 const MANIFESTS: [&str; 6] = [
     "application/vnd.docker.distribution.manifest.v2+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
@@ -51,12 +54,15 @@ fn read(event: &Value, registry: Option<&Registry>) -> Result<Notice, Passed> {
     }
     // Where the registry tells what a manifest refers to, charts and caches show themselves.
     let references = event.pointer("/target/references").and_then(Value::as_array);
-    let refers_to = |kind: &str| references.into_iter().flatten().any(|r| text(r, "/mediaType") == kind);
-    if refers_to(HELM_CONFIG) {
+    let kinds: Vec<&str> = references.into_iter().flatten().map(|part| text(part, "/mediaType")).collect();
+    if kinds.contains(&HELM_CONFIG) {
         return Err(Passed::Chart);
     }
-    if refers_to(BUILD_CACHE_CONFIG) {
+    if kinds.contains(&BUILD_CACHE_CONFIG) {
         return Err(Passed::BuildCache);
+    }
+    if SINGLE_MANIFESTS.contains(&text(event, "/target/mediaType")) && is_artifact(&kinds) {
+        return Err(Passed::Artifact);
     }
     let registry = match registry {
         Some(registry) => registry.clone(),

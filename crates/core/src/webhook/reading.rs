@@ -9,6 +9,11 @@ use crate::image::{Digest, ImageName, Registry, Tag};
 
 /// The configuration's media type by which a Helm chart shows itself.
 pub const HELM_CONFIG: &str = "application/vnd.cncf.helm.config.v1+json";
+/// The configurations of images. A manifest with another one is something else, such as a program for a browser's engine.
+const IMAGE_CONFIGS: [&str; 2] =
+    ["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
+/// What the media types of images' layers hold.
+const LAYER_PARTS: [&str; 2] = [".layer.", ".rootfs."];
 /// That of a build cache.
 pub const BUILD_CACHE_CONFIG: &str = "application/vnd.buildkit.cacheconfig.v0";
 
@@ -70,6 +75,13 @@ impl Passed {
 /// The text at a place; empty if there is none, or something else.
 pub fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// Whether a single manifest that refers to parts of these media types is no image. Where its configuration is not among
+/// them nobody can tell.
+pub fn is_artifact(kinds: &[&str]) -> bool {
+    let is_layer = |kind: &&str| LAYER_PARTS.iter().any(|part| kind.contains(part));
+    !kinds.iter().any(|kind| IMAGE_CONFIGS.contains(kind)) && !kinds.iter().all(is_layer)
 }
 
 /// Puts a notice together, or says why not.

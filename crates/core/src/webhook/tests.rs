@@ -4,6 +4,8 @@ use serde_json::Value;
 
 use super::*;
 
+mod hostile;
+
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/webhooks");
 
 fn read(file: &str) -> Vec<u8> {

@@ -83,6 +83,18 @@ fn t05_a_default_command_follows_the_new_image() {
 }
 
 #[test]
+fn t05_how_a_command_is_read_goes_with_the_command() {
+    let (old, new) = (image("a", json!({ "Cmd": ["serve"] })), image("b", json!({ "Cmd": ["serve", "--fast"] })));
+    let is_sent = |asked: Value| {
+        let mut container = created("1", &asked, &[], &old);
+        container["Config"]["ArgsEscaped"] = json!(true);
+        replace(&container, &old, &new, API_OLD).expect("replaceable").body.get("ArgsEscaped").is_some()
+    };
+    assert!(!is_sent(json!({})), "it is said of the image's command");
+    assert!(is_sent(json!({ "Cmd": ["shell"] })), "it is said of the user's");
+}
+
+#[test]
 fn t06_a_default_entry_point_follows_the_new_image() {
     check_field("Entrypoint", json!(["/old"]), Value::Null, json!(["/new"]), json!(["/new"]));
     check_field("Entrypoint", json!(["/old"]), json!(["/mine"]), json!(["/new"]), json!(["/mine"]));
@@ -191,10 +203,11 @@ fn t12_a_health_check_is_the_users_field_by_field() {
 #[test]
 fn t12_a_time_that_engines_refuse_is_never_sent() {
     let (old, new) = (image("a", json!({ "Healthcheck": { "Interval": 10 } })), image("b", json!({})));
-    let mut container = created("1", &json!({ "Healthcheck": { "Retries": 3 } }), &[], &old);
+    let asked = json!({ "Healthcheck": { "Retries": 3, "StartPeriod": 0, "StartInterval": 1_000_000 } });
+    let mut container = created("1", &asked, &[], &old);
     container["Config"]["Healthcheck"]["Timeout"] = json!(999_999);
     let body = replace(&container, &old, &new, API_OLD).expect("replaceable").body;
-    assert_eq!(body["Healthcheck"], json!({ "Retries": 3 }));
+    assert_eq!(body["Healthcheck"], json!({ "Retries": 3, "StartInterval": 1_000_000 }));
 }
 
 #[test]
@@ -265,7 +278,7 @@ fn a_record_inherited_from_a_committed_image_is_passed_over() {
     let committed = image("c", json!({ "Labels": { "deployer.user": label } }));
     let container = created("2", &json!({ "Env": ["A=1"] }), &[], &committed);
     assert_eq!(UserFields::remembered(&container, Some(&committed)), None);
-    assert_eq!(UserFields::remembered(&container, None).map(|user| user.to_label()), Some(label));
+    assert_eq!(UserFields::remembered(&container, None), None, "nobody knows whose it is");
     assert_eq!(replaced(&container, &committed, &committed, "3", API_OLD)["Config"]["Env"], json!(["A=1"]));
 }
 

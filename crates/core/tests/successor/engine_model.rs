@@ -177,6 +177,15 @@ pub fn replaced(container: &Value, old: &Value, new: &Value, id: &str, api: (u32
     created(id, &successor.body, &successor.connect, new)
 }
 
+/// The body of the successor of a container made by `asked`, after `change` was done to its inspection.
+#[track_caller]
+pub fn body_of(asked: &Value, api: (u32, u32), change: impl Fn(&mut Value)) -> Value {
+    let image = image("a", json!({}));
+    let mut container = created("1", asked, &[], &image);
+    change(&mut container);
+    replace(&container, &image, &image, api).expect("replaceable").body
+}
+
 fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     value.get(name).and_then(Value::as_str).unwrap_or("")
 }

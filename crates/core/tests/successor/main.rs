@@ -4,4 +4,5 @@ mod comparable;
 mod config;
 mod engine_model;
 mod host;
+mod network;
 mod property;

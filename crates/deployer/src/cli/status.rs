@@ -5,7 +5,7 @@ use std::path::Path;
 use comfy_table::{Table, presets};
 
 use super::{Ended, Format, client, say};
-use crate::status::{ClaimStatus, Status, TrackStatus, VersionStatus};
+use crate::status::{ClaimStatus, Status, TrackStatus, UNREADABLE, VersionStatus};
 
 /// Shows what the daemon knows.
 pub async fn show(socket: &Path, format: Format) -> Result<(), Ended> {
@@ -81,6 +81,11 @@ fn containers(status: &Status) -> String {
 
 fn claim(claim: &ClaimStatus) -> String {
     let ClaimStatus { slot, node, container, phase, at, .. } = claim;
+    if phase == UNREADABLE {
+        return format!(
+            "slot {slot} is held by a claim that makes no sense; if no replacement is under way: deployer unlock {slot} --i-know"
+        );
+    }
     format!(
         "slot {slot} is held by {node} for {container} ({phase}, {}); if that node is gone for good: \
          deployer unlock {slot} --i-know",

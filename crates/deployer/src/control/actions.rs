@@ -3,13 +3,11 @@
 use axum::http::StatusCode;
 use deployer_agent::ledger::{Ledger, verdicts_everywhere};
 use deployer_agent::look::LookError;
-use deployer_agent::situation::TrackView;
-use deployer_agent::survey::Survey;
-use deployer_agent::update::try_again;
+use deployer_agent::runs;
 use deployer_agent::world::World;
 use deployer_core::image::Track;
-use deployer_core::plan::Answer;
 use deployer_core::record::Pending;
+use deployer_core::rollback::{NoWayBack, Rollback, roll_back};
 use deployer_core::slot;
 use deployer_core::store::Txn;
 use deployer_store::StoreError;
@@ -57,42 +55,40 @@ impl From<LookError> for ActionError {
 
 /// Asks for a track to be resolved and deployed, as a notification does.
 pub async fn deploy(world: &World, ask: Ask) -> Result<String, ActionError> {
-    let track = registered(world, &ask.of)?;
+    let track = registered(world, &ask.of).await?;
     let pending = Pending { digest: None, at: world.ambient.now() };
+    let ledger = Ledger::read(world, &track).await?;
     // A person need not wait until it is time to ask a registry again that was away.
-    world.memory().asking.wait_no_more(&track);
-    let setbacks = Ledger::read(world, &track).await?.setbacks;
-    let txn = setbacks.iter().fold(Txn::new(), |txn, setback| txn.delete(world.keys.setback(&track, &setback.node)));
+    let txn = ledger.going_on(world, &track, ledger.forgetting_setbacks(world, &track, Txn::new()));
     world.store.txn(txn.put(world.keys.pending(&track), &pending)).await?;
     Ok(format!("asked the registry about {track}"))
 }
 
 /// Tells what the registry said of a track, and what became of it.
 pub async fn history(world: &World, ask: Ask) -> Result<History, ActionError> {
-    Ok(status::history(world, &registered(world, &ask.of)?).await?)
+    Ok(status::history(world, &registered(world, &ask.of).await?).await?)
 }
 
-/// Withdraws the target, so that the entry before it becomes the target.
+/// Withdraws what was deployed last, so that the entry before it becomes the target.
 pub async fn rollback(world: &World, ask: Ask) -> Result<String, ActionError> {
-    let track = registered(world, &ask.of)?;
+    let track = registered(world, &ask.of).await?;
     for _ in 0..TRIES_MAX {
         let ledger = ledger(world, &track).await?;
         let record = ledger.record.as_ref().map(|record| &record.value);
         let verdicts = verdicts_everywhere(world, &track).await?;
-        let (Some(record), Some(target)) = (record, status::target(record, &verdicts)) else {
-            return Err(ActionError::Mistake(format!("{track} has no version to go back from")));
-        };
-        let withdrawn = record.with_withdrawn(target.seq, true);
-        let next = status::target(withdrawn.as_ref(), &verdicts).cloned();
-        let (Some(withdrawn), Some(next)) = (withdrawn, next) else {
-            let text = format!("{track} has no version before {}; push one, or deploy another tag", target.seq);
-            return Err(ActionError::Mistake(text));
-        };
-        if ledger.write_record(world, &track, &withdrawn).await? {
-            world.account.tell("rollback", &track, format!("version {} withdrawn", target.seq));
+        let back = record.map_or(Err(NoWayBack::NoVersion), |record| roll_back(record, &verdicts));
+        let Rollback { record, withdrawn, next } = back.map_err(|no_way| {
+            ActionError::Mistake(match no_way {
+                NoWayBack::NoVersion => format!("{track} has no version to go back from"),
+                NoWayBack::NoneBefore(seq) => {
+                    format!("{track} has no version before {seq}; push one, or deploy another tag")
+                }
+            })
+        })?;
+        if ledger.write_record(world, &track, &record).await? {
+            world.account.tell("rollback", &track, format!("version {withdrawn} withdrawn"));
             let text = format!(
-                "version {} of {track} withdrawn; going back to version {} ({})",
-                target.seq,
+                "version {withdrawn} of {track} withdrawn; going back to version {} ({})",
                 next.seq,
                 next.digest.short()
             );
@@ -102,9 +98,9 @@ pub async fn rollback(world: &World, ask: Ask) -> Result<String, ActionError> {
     Err(contended(&track))
 }
 
-/// Lifts what keeps the newest version from being deployed: its withdrawal, its bad verdicts, and trouble here.
+/// Lifts what keeps the newest version from being deployed: its withdrawal, its bad verdicts, and trouble of any node.
 pub async fn retry(world: &World, ask: Ask) -> Result<String, ActionError> {
-    let track = registered(world, &ask.of)?;
+    let track = registered(world, &ask.of).await?;
     for _ in 0..TRIES_MAX {
         let ledger = ledger(world, &track).await?;
         let Some(record) = &ledger.record else {
@@ -119,14 +115,7 @@ pub async fn retry(world: &World, ask: Ask) -> Result<String, ActionError> {
         let verdicts = verdicts_everywhere(world, &track).await?;
         let bad = verdicts.iter().filter(|(_, verdicts)| verdicts.is_bad(&newest.digest));
         let lift = bad.fold(Txn::new(), |txn, (service, _)| txn.delete(world.keys.verdict(service, &newest.digest)));
-        // The nodes that halted the rollout see that somebody lifted it, and try again.
-        let lift = if ledger.halt.is_some() { lift.delete(world.keys.halt(&track)) } else { lift };
-        if !lift.then.is_empty() {
-            world.store.txn(lift).await?;
-        }
-        let survey = Survey::take(world).await.map_err(LookError::from)?;
-        try_again(world, &TrackView::of(world, &survey, &track, Answer::NotAsked).await?);
-        world.bell.notify_one();
+        world.store.txn(ledger.going_on(world, &track, lift)).await?;
         world.account.tell("retry", &track, format!("version {} is tried again", newest.seq));
         return Ok(format!("version {} of {track} ({}) is tried again", newest.seq, newest.digest.short()));
     }
@@ -152,19 +141,18 @@ pub async fn unlock(world: &World, ask: Ask) -> Result<String, ActionError> {
     Ok(format!("slot {} is free", ask.of))
 }
 
-fn registered(world: &World, image: &str) -> Result<Track, ActionError> {
+async fn registered(world: &World, image: &str) -> Result<Track, ActionError> {
     let track = Track::parse(image).map_err(|error| ActionError::Mistake(error.to_string()))?;
-    match world.registered.borrow().as_ref() {
-        None => {
-            Err(ActionError::Away("the engine and the store were not listed yet; try again in a moment".to_owned()))
-        }
-        Some(tracks) if tracks.contains(&track) => Ok(track),
-        Some(tracks) => {
-            let known: Vec<String> = tracks.iter().map(ToString::to_string).collect();
-            let hint = if known.is_empty() { "nothing is managed yet".to_owned() } else { known.join(", ") };
-            Err(ActionError::Mistake(format!("no managed container runs {track}; managed are: {hint}")))
-        }
+    if world.registered.borrow().is_none() {
+        let text = "the engine and the store were not listed yet; try again in a moment";
+        return Err(ActionError::Away(text.to_owned()));
     }
+    if runs::is_run(world, &track).await? {
+        return Ok(track);
+    }
+    let known: Vec<String> = runs::tracks(world).await?.iter().map(ToString::to_string).collect();
+    let hint = if known.is_empty() { "nothing is managed yet".to_owned() } else { known.join(", ") };
+    Err(ActionError::Mistake(format!("no managed container runs {track}; managed are: {hint}")))
 }
 
 /// What a person decides serves no notification: one that waits for the registry goes on waiting.
@@ -178,19 +166,22 @@ fn contended(track: &Track) -> ActionError {
 
 #[cfg(test)]
 mod tests {
-    use deployer_core::availability::Instance;
+    use deployer_agent::concern::Concern;
+    use deployer_core::availability::Run;
+    use deployer_core::availability::{Instance, Report};
     use deployer_core::record::{Opinion, Record, Source};
 
     use super::*;
     use deployer_agent::ledger::write_verdict;
     use deployer_agent::stand_in::{container, digest, fixture, track};
+    use serde_json::json;
 
     #[tokio::test]
     async fn a_notification_that_waits_outlives_rollback_and_retry() {
         let fixture = fixture().await;
         let world = &fixture.world;
         fixture.engine.state().containers = vec![container("old", "web", "running")];
-        world.registered.send_replace(Some([track()].into()));
+        world.follow([(track(), "web".to_owned())].into_iter().collect());
         let record = Record::adopt(Some(&digest('1')), &digest('2'), Source::Hook, 0);
         let pending = Pending { digest: None, at: 0 };
         let txn = Txn::new().put(world.keys.record(&track()), &record).put(world.keys.pending(&track()), &pending);
@@ -202,15 +193,70 @@ mod tests {
         assert_eq!(ledger.record.map(|record| record.value), Some(record));
         assert!(ledger.pending.is_some());
     }
+
+    /// What only one of two services found bad was deployed to the other, which is what a person means.
+    #[tokio::test]
+    async fn a_rollback_takes_back_what_any_service_runs_and_each_service_is_shown_by_its_own_target() {
+        let fixture = fixture().await;
+        let world = &fixture.world;
+        world.follow([(track(), "api".to_owned()), (track(), "shop".to_owned())].into_iter().collect());
+        let instances = [("api", "a"), ("shop", "b")].map(|(service, node)| {
+            let instance = Instance { node: node.into(), image: track(), container: "web".into(), off: false };
+            (world.keys.instance(service, node, "web"), instance)
+        });
+        let record =
+            Record::adopt(Some(&digest('1')), &digest('2'), Source::Hook, 0).advanced(digest('3'), Source::Hook, 0);
+        let report = Report {
+            up: true,
+            id: "id".into(),
+            image_id: "image".into(),
+            digest: Some(digest('3')),
+            state: "current".into(),
+            reason: String::new(),
+        };
+        let sign =
+            json!({"node": "b", "boot": "b", "state": "b", "version": "1", "scope": "cluster", "lease": 1, "at": 0});
+        let txn = Txn::new()
+            .put(world.keys.record(&track()), &record)
+            .put(world.keys.run(&track(), "a"), &Run { services: ["api".to_owned()].into() })
+            .put(world.keys.run(&track(), "b"), &Run { services: ["shop".to_owned()].into() })
+            .put(world.keys.instance("shop", "b", "web"), &instances[1].1)
+            .put(world.keys.report("shop", "b", "web"), &report)
+            .put(world.keys.node("b"), &sign);
+        world.store.txn(txn).await.expect("stored");
+        write_verdict(world, "api", &digest('3'), Opinion::Bad, "it exits").await.expect("stored");
+        let seen = status::status(world).await.expect("read");
+        let shown = &seen.tracks[0].containers;
+        assert_eq!(shown.iter().map(|c| c.state.as_str()).collect::<Vec<_>>(), ["current"], "{shown:?}");
+        let said = rollback(world, Ask { of: track().to_string() }).await.expect("rolled back");
+        assert!(said.starts_with("version 3 "), "{said}");
+    }
+
+    #[tokio::test]
+    async fn deploy_and_retry_speak_the_word_that_ends_trouble_everywhere() {
+        let fixture = fixture().await;
+        let world = &fixture.world;
+        world.follow([(track(), "web".to_owned())].into_iter().collect());
+        let record = Record::adopt(None, &digest('1'), Source::Hook, 0);
+        world.store.txn(Txn::new().put(world.keys.record(&track()), &record)).await.expect("stored");
+        let word = async || Ledger::read(world, &track()).await.expect("read").retry;
+        let mut last = word().await;
+        for again in [false, true] {
+            let of = Ask { of: track().to_string() };
+            let _ = if again { retry(world, of).await } else { deploy(world, of).await }.expect("done");
+            assert!(word().await > last, "retry: {again}");
+            last = word().await;
+        }
+    }
+
     /// What is asked of a node whose machine has no container of the track.
     #[tokio::test]
     async fn a_track_that_only_other_nodes_run_is_rolled_back_and_tried_again_from_here() {
         let fixture = fixture().await;
         let world = &fixture.world;
-        world.registered.send_replace(Some([track()].into()));
-        let elsewhere = Instance { node: "b".into(), image: track(), container: "web".into(), off: false };
-        let key = world.keys.instance("shop", "b", "web");
-        world.instances.send_replace(Some([(key, elsewhere)].into()));
+        world.follow(Concern::default());
+        let elsewhere = Run { services: ["shop".to_owned()].into() };
+        world.store.txn(Txn::new().put(world.keys.run(&track(), "b"), &elsewhere)).await.expect("stored");
         let record =
             Record::adopt(Some(&digest('1')), &digest('2'), Source::Hook, 0).advanced(digest('3'), Source::Hook, 0);
         world.store.txn(Txn::new().put(world.keys.record(&track()), &record)).await.expect("stored");

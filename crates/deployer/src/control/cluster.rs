@@ -1,6 +1,8 @@
 //! What a person can do to the cluster as a whole: pause it, resume it, forget a node that is gone for good.
 
-use deployer_agent::ledger::{Read, decode};
+use std::collections::BTreeSet;
+
+use deployer_agent::ledger::{Read, readable};
 use deployer_agent::world::World;
 use deployer_core::availability::Instance;
 use deployer_core::store::Txn;
@@ -33,22 +35,30 @@ pub async fn forget_node(world: &World, ask: Ask) -> Result<String, ActionError>
     if world.store.get(&world.keys.node(node)).await?.is_some() {
         return Err(ActionError::Mistake(format!("node {node} lives; stop its deployer first, which is enough")));
     }
-    let mut gone = Vec::new();
+    // What the node itself noted that it keeps, and its instances in case an older daemon noted nothing.
+    let index = world.keys.index(node);
+    let noted = world.store.get(&index).await?.and_then(|entry| serde_json::from_slice(&entry.value).ok());
+    let mut gone: BTreeSet<String> = noted.unwrap_or_default();
+    let mut containers = 0;
     for entry in world.store.list(&world.keys.all_instances()).await?.0 {
         let key = entry.key.clone();
-        let instance: Read<Instance> = decode(entry)?;
-        if instance.value.node == *node {
-            gone.push(key);
+        let instance: Option<Read<Instance>> = readable(world, entry);
+        let named = instance.as_ref().map(|read| read.value.node.clone());
+        if named.or_else(|| Some(world.keys.instance_of(&key)?.0)).as_ref() == Some(node) {
+            gone.extend(instance.map(|instance| world.keys.run(&instance.value.image, node)));
+            gone.insert(key);
+            containers += 1;
         }
     }
     if gone.is_empty() {
         return Err(ActionError::Mistake(format!("no instance of a node {node} is registered")));
     }
+    let gone: Vec<String> = gone.into_iter().chain([index]).collect();
     for some in gone.chunks(TXN_OPERATIONS_MAX) {
         world.store.txn(some.iter().cloned().fold(Txn::new(), Txn::delete)).await?;
     }
     tracing::warn!(node, "a person had a node forgotten");
-    Ok(format!("node {node} is forgotten, with {} of its containers", gone.len()))
+    Ok(format!("node {node} is forgotten, with {containers} of its containers"))
 }
 
 #[cfg(test)]
@@ -64,9 +74,13 @@ mod tests {
         assert!(forget_node(world, ask("a")).await.expect_err("it lives").to_string().contains("lives"));
         let gone = Instance { node: "gone".into(), image: track(), container: "web".into(), off: false };
         let key = world.keys.instance("web", "gone", "web");
-        world.store.txn(Txn::new().put(key.clone(), &gone)).await.expect("stored");
+        let (run, index) = (world.keys.run(&track(), "gone"), world.keys.index("gone"));
+        let txn = Txn::new().put(key.clone(), &gone).put(run.clone(), &json!({})).put(index.clone(), &[&key, &run]);
+        world.store.txn(txn).await.expect("stored");
         forget_node(world, ask("gone")).await.expect("forgotten");
-        assert_eq!(world.store.get(&key).await.expect("read"), None);
+        for key in [key, run, index] {
+            assert_eq!(world.store.get(&key).await.expect("read"), None, "{key}");
+        }
         assert!(world.store.get(&world.keys.instance("web", "a", "web")).await.expect("read").is_some());
         forget_node(world, ask("gone")).await.expect_err("nothing left to forget");
     }

@@ -4,6 +4,7 @@
 //! the whole cluster and whichever node is asked.
 
 mod actions;
+mod asked;
 mod cluster;
 
 use std::sync::Arc;
@@ -23,6 +24,9 @@ use tokio_util::sync::CancellationToken;
 use crate::status::status;
 
 pub use actions::ActionError;
+pub use asked::Peer;
+
+use asked::Asked;
 
 /// What a person asks to be done with an image, or a slot.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -50,18 +54,27 @@ pub fn router(world: Arc<World>, shutdown: CancellationToken) -> Router {
         .route("/v1/status", get(show_status))
         .route("/v1/history", get(show_history))
         .route("/v1/events", get(follow))
-        .route("/v1/deploy", post(async |State(s): State<Shared>, Json(ask)| act(actions::deploy(&s.world, ask).await)))
+        .route(
+            "/v1/deploy",
+            post(async |State(s): State<Shared>, Asked(ask)| act(actions::deploy(&s.world, ask).await)),
+        )
         .route(
             "/v1/rollback",
-            post(async |State(s): State<Shared>, Json(ask)| act(actions::rollback(&s.world, ask).await)),
+            post(async |State(s): State<Shared>, Asked(ask)| act(actions::rollback(&s.world, ask).await)),
         )
-        .route("/v1/retry", post(async |State(s): State<Shared>, Json(ask)| act(actions::retry(&s.world, ask).await)))
-        .route("/v1/unlock", post(async |State(s): State<Shared>, Json(ask)| act(actions::unlock(&s.world, ask).await)))
-        .route("/v1/pause", post(async |State(s): State<Shared>, Json(ask)| act(cluster::pause(&s.world, ask).await)))
-        .route("/v1/resume", post(async |State(s): State<Shared>, Json(ask)| act(cluster::resume(&s.world, ask).await)))
+        .route("/v1/retry", post(async |State(s): State<Shared>, Asked(ask)| act(actions::retry(&s.world, ask).await)))
+        .route(
+            "/v1/unlock",
+            post(async |State(s): State<Shared>, Asked(ask)| act(actions::unlock(&s.world, ask).await)),
+        )
+        .route("/v1/pause", post(async |State(s): State<Shared>, Asked(ask)| act(cluster::pause(&s.world, ask).await)))
+        .route(
+            "/v1/resume",
+            post(async |State(s): State<Shared>, Asked(ask)| act(cluster::resume(&s.world, ask).await)),
+        )
         .route(
             "/v1/forget-node",
-            post(async |State(s): State<Shared>, Json(ask)| act(cluster::forget_node(&s.world, ask).await)),
+            post(async |State(s): State<Shared>, Asked(ask)| act(cluster::forget_node(&s.world, ask).await)),
         )
         .with_state(Shared { world, shutdown })
 }

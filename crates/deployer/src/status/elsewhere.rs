@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use deployer_agent::ledger::{Read, decode};
+use deployer_agent::ledger::{Read, readable};
 use deployer_agent::world::World;
 use deployer_core::availability::{Instance, Report};
 use deployer_core::image::Track;
@@ -13,7 +13,7 @@ use deployer_core::slot::{Claim, ClaimPhase};
 use deployer_core::store::Entry;
 use deployer_store::StoreError;
 
-use super::{ClaimStatus, ContainerStatus, NodeStatus};
+use super::{ClaimStatus, ContainerStatus, NodeStatus, UNREADABLE};
 
 /// The cluster at one moment, as the store has it.
 pub struct Elsewhere {
@@ -23,6 +23,8 @@ pub struct Elsewhere {
     instances: Vec<(String, Instance)>,
     reports: BTreeMap<String, Report>,
     claims: Vec<(String, Claim)>,
+    /// Slots that are taken, and nobody knows by whom.
+    unreadable: Vec<String>,
     waiting: BTreeSet<(String, String)>,
 }
 
@@ -43,33 +45,38 @@ impl Elsewhere {
             instances: Vec::new(),
             reports: BTreeMap::new(),
             claims: Vec::new(),
+            unreadable: Vec::new(),
             waiting: BTreeSet::new(),
         };
         for entry in nodes.0 {
-            let sign: Read<Sign> = decode(entry)?;
-            read.signs.insert(sign.value.node.clone(), sign.value);
+            let sign: Option<Read<Sign>> = readable(world, entry);
+            read.signs.extend(sign.map(|sign| (sign.value.node.clone(), sign.value)));
         }
         for entry in instances.0 {
-            read.instances.push((entry.key.clone(), decode(entry)?.value));
+            let key = entry.key.clone();
+            read.instances.extend(readable(world, entry).map(|instance| (key, instance.value)));
         }
         for entry in reports.0 {
             let place = entry.key.strip_prefix(&keys.all_reports()).unwrap_or_default().to_owned();
-            read.reports.insert(place, decode(entry)?.value);
+            read.reports.extend(readable(world, entry).map(|report| (place, report.value)));
         }
         for entry in locks.0 {
-            read.lock(world, entry)?;
+            read.lock(world, entry);
         }
         Ok(read)
     }
 
-    fn lock(&mut self, world: &World, entry: Entry) -> Result<(), StoreError> {
+    fn lock(&mut self, world: &World, entry: Entry) {
         if let Some((scope, slot)) = world.keys.slot_of(&entry.key) {
-            self.claims.push((format!("{scope}/{slot}"), decode(entry)?.value));
+            let slot = format!("{scope}/{slot}");
+            match readable(world, entry) {
+                Some(claim) => self.claims.push((slot, claim.value)),
+                None => self.unreadable.push(slot),
+            }
         } else if world.keys.is_ticket(&entry.key) {
-            let Ticket { node, container, .. } = decode(entry)?.value;
-            self.waiting.insert((node, container));
+            let ticket: Option<Read<Ticket>> = readable(world, entry);
+            self.waiting.extend(ticket.map(|ticket| (ticket.value.node, ticket.value.container)));
         }
-        Ok(())
     }
 
     /// The tracks that other nodes run.
@@ -77,17 +84,36 @@ impl Elsewhere {
         self.others().map(|(_, instance)| &instance.image)
     }
 
+    /// How many nodes run a track, whether they live or not.
+    pub fn nodes_of(&self, track: &Track) -> usize {
+        let of_track = self.instances.iter().filter(|(_, instance)| instance.image == *track);
+        of_track.map(|(_, instance)| &instance.node).collect::<BTreeSet<_>>().len()
+    }
+
     fn others(&self) -> impl Iterator<Item = &(String, Instance)> {
         self.instances.iter().filter(|(_, instance)| instance.node != self.own)
     }
 
     /// The containers that other nodes run of a track.
-    pub fn containers(&self, world: &World, track: &Track, target: Option<&Version>) -> Vec<ContainerStatus> {
+    pub fn containers(
+        &self,
+        world: &World,
+        track: &Track,
+        targets: &BTreeMap<String, &Version>,
+    ) -> Vec<ContainerStatus> {
         let of_track = self.others().filter(|(_, instance)| instance.image == *track);
-        of_track.map(|(key, instance)| self.container(world, key, instance, target)).collect()
+        of_track.map(|(key, instance)| self.container(world, key, instance, targets)).collect()
     }
 
-    fn container(&self, world: &World, key: &str, instance: &Instance, target: Option<&Version>) -> ContainerStatus {
+    fn container(
+        &self,
+        world: &World,
+        key: &str,
+        instance: &Instance,
+        targets: &BTreeMap<String, &Version>,
+    ) -> ContainerStatus {
+        let service = world.keys.service_of(key).unwrap_or_default();
+        let target = targets.get(&service).copied();
         let place = key.strip_prefix(&world.keys.all_instances()).unwrap_or_default();
         let report = self.reports.get(place);
         let (state, reason) = self.state(instance, report, target);
@@ -100,7 +126,7 @@ impl Elsewhere {
             state,
             reason,
             row: String::new(),
-            service: world.keys.service_of(key).unwrap_or_default(),
+            service,
         }
     }
 
@@ -159,6 +185,14 @@ impl Elsewhere {
             phase: if claim.phase == ClaimPhase::Stopping { "stopping" } else { "acquired" }.to_owned(),
             at: claim.at,
         };
-        self.claims.iter().map(claim).collect()
+        let unreadable = self.unreadable.iter().map(|slot| ClaimStatus {
+            slot: slot.clone(),
+            node: String::new(),
+            container: String::new(),
+            image: String::new(),
+            phase: UNREADABLE.to_owned(),
+            at: 0,
+        });
+        self.claims.iter().map(claim).chain(unreadable).collect()
     }
 }

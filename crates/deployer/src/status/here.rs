@@ -63,14 +63,14 @@ fn container(world: &World, survey: &Survey, view: &TrackView, decision: &Decisi
     let (state, reason) = match doing {
         Some(doing) if doing.starts_with("waiting for") => ("waiting", doing),
         Some(doing) => ("replacing", doing),
-        None => state_of(world, view, decision),
+        None => state_of(decision),
     };
     ContainerStatus {
         node: world.settings.node.clone(),
         name: summary.name.clone(),
         id: summary.id.clone(),
         image_id: summary.image_id.clone(),
-        digest: survey.digests_of(&view.track, &summary.image_id).first().map(ToString::to_string),
+        digest: view.digest_of(survey, decision).map(|digest| digest.to_string()),
         state: state.to_owned(),
         reason,
         row: format!("{}: {}", decision.row.name, decision.row.consequence),

@@ -6,17 +6,22 @@ mod here;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use deployer_agent::ledger::{Ledger, verdicts_everywhere};
+use deployer_agent::ledger::{self, Ledger, verdicts_everywhere};
 use deployer_agent::look::LookError;
 use deployer_agent::situation::TrackView;
 use deployer_agent::survey::Survey;
 use deployer_agent::world::World;
+use deployer_core::asking::is_stuck;
 use deployer_core::image::{Digest, Track};
 use deployer_core::plan::Answer;
 use deployer_core::record::{Opinion, Record, Verdicts, Version};
+use deployer_core::rollback::{newest_target, targets};
 use serde::{Deserialize, Serialize};
 
 use elsewhere::Elsewhere;
+
+/// The phase of a claim that makes no sense: nobody knows what is down because of it.
+pub const UNREADABLE: &str = "unreadable";
 
 /// Everything that this node knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,7 +80,7 @@ pub struct TrackStatus {
     pub image: String,
     /// What the registry said last.
     pub record: Option<VersionStatus>,
-    /// What should run.
+    /// What should run; of several services that differ the newest.
     pub target: Option<VersionStatus>,
     /// Whether a notification waits for the registry.
     pub pending: bool,
@@ -154,7 +159,7 @@ pub struct ClaimStatus {
     pub container: String,
     /// The track being deployed.
     pub image: String,
-    /// `acquired` or `stopping`.
+    /// `acquired`, `stopping`, or [`UNREADABLE`].
     pub phase: String,
     /// Unix seconds of the claim.
     pub at: i64,
@@ -180,11 +185,18 @@ pub async fn status(world: &World) -> Result<Status, LookError> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         node: world.settings.node.clone(),
         paused: world.store.get(&world.keys.pause()).await?.is_some(),
-        troubles: world.memory().faults.get(&None).map(|fault| fault.reason.clone()).into_iter().collect(),
+        troubles: troubles(world).await?,
         nodes: elsewhere.nodes(),
         tracks,
         claims: elsewhere.claims(),
     })
+}
+
+/// What concerns more than one track: the store away, a look at everything that fails, values that make no sense.
+async fn troubles(world: &World) -> Result<Vec<String>, LookError> {
+    let store = world.presence.borrow().trouble.clone();
+    let fault = world.memory().faults.get(&None).map(|fault| fault.reason.clone());
+    Ok(store.into_iter().chain(fault).chain(ledger::nonsense(world).await?).collect())
 }
 
 /// Reads what became of each version of a track.
@@ -198,7 +210,7 @@ pub async fn history(world: &World, track: &Track) -> Result<History, LookError>
     let versions = record.map(Record::history).unwrap_or_default();
     Ok(History {
         image: track.to_string(),
-        target: target(record, &verdicts).map(|target| target.seq),
+        target: record.and_then(|record| newest_target(record, &verdicts)).map(|target| target.seq),
         versions: versions.iter().map(version_status).collect(),
         verdicts: verdict_lines(&verdicts, record),
     })
@@ -213,11 +225,6 @@ async fn verdicts_of(world: &World, view: &TrackView) -> Result<BTreeMap<String,
     Ok(verdicts)
 }
 
-/// What should run: of several services the first one's, in the order of their names.
-pub fn target<'a>(record: Option<&'a Record>, verdicts: &BTreeMap<String, Verdicts>) -> Option<&'a Version> {
-    record?.target(verdicts.values().next().unwrap_or(&Verdicts::default()))
-}
-
 fn track_status(
     world: &World,
     survey: &Survey,
@@ -226,35 +233,34 @@ fn track_status(
     verdicts: &BTreeMap<String, Verdicts>,
 ) -> TrackStatus {
     let record = view.ledger.record.as_ref().map(|record| &record.value);
-    let target = target(record, verdicts);
+    let target = record.and_then(|record| newest_target(record, verdicts));
+    let targets = record.map(|record| targets(record, verdicts)).unwrap_or_default();
     let mut containers = here::containers(world, survey, view);
-    containers.extend(elsewhere.containers(world, &view.track, target));
+    containers.extend(elsewhere.containers(world, &view.track, &targets));
     containers.sort_by(|a, b| (&a.node, &a.name).cmp(&(&b.node, &b.name)));
     TrackStatus {
         image: view.track.to_string(),
         record: record.and_then(Record::newest).map(version_status),
         target: target.map(version_status),
         pending: view.ledger.pending.is_some(),
-        trouble: trouble(world, view),
+        trouble: trouble(world, elsewhere, view),
         verdicts: verdict_lines(verdicts, record),
         containers,
     }
 }
 
 /// Why the registry gives no answer of use: what this node met in its turn, or, while nobody has it, what others met.
-fn trouble(world: &World, view: &TrackView) -> Option<String> {
+fn trouble(world: &World, elsewhere: &Elsewhere, view: &TrackView) -> Option<String> {
     let ledger = &view.ledger;
     let pending = ledger.pending_revision();
-    let (here, fault) = {
-        let memory = world.memory();
-        let fault = memory.faults.get(&Some(view.track.clone())).map(|retry| retry.reason.clone());
-        (memory.asking.waiting(&view.track, pending).map(|wait| wait.reason.clone()), fault)
-    };
-    let nobody_asks = ledger.resolver.is_none();
-    let elsewhere = ledger.setbacks.iter().filter(|setback| nobody_asks && setback.is_of(pending));
-    let elsewhere = elsewhere.max_by_key(|setback| setback.failures);
-    let here = here.filter(|_| nobody_asks || ledger.is_asking(world));
-    fault.or(here).or_else(|| elsewhere.map(|setback| format!("{}: {}", setback.node, setback.reason)))
+    let here = ledger.wait(world, &view.track).map(|wait| wait.reason);
+    let fault = world.memory().faults.get(&Some(view.track.clone())).map(|retry| retry.reason.clone());
+    let is_stuck =
+        ledger.resolver.is_none() && is_stuck(ledger.setbacks.iter(), elsewhere.nodes_of(&view.track), pending);
+    let others = ledger.setbacks.iter().filter(|setback| is_stuck && setback.is_of(pending));
+    let others = others.max_by_key(|setback| setback.failures);
+    let here = here.filter(|_| is_stuck || ledger.is_asking(world));
+    fault.or(here).or_else(|| others.map(|setback| format!("{}: {}", setback.node, setback.reason)))
 }
 
 fn version_status(version: &Version) -> VersionStatus {
@@ -284,3 +290,6 @@ fn verdict_lines(verdicts: &BTreeMap<String, Verdicts>, record: Option<&Record>)
     }
     lines
 }
+
+#[cfg(test)]
+mod tests;

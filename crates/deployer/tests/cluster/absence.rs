@@ -56,10 +56,12 @@ fn a_second_daemon_of_the_same_name_waits_until_the_first_is_gone() {
     let prefix = fleet.key("");
     let twin = elsewhere.argument("--etcd").argument(&members).argument("--etcd-prefix").argument(&prefix).start();
     let refusal = format!("another daemon is registered as node {first}");
-    wait_for_health(&twin, 503, &refusal);
+    wait_for_health(&twin, 503, "not registered");
+    let troubles = twin.status()["troubles"].to_string();
+    assert!(troubles.contains(&refusal), "{troubles}");
     let digest = fleet.push("v2");
     fleet.wait_for(&digest);
-    wait_for_health(&twin, 503, &refusal);
+    wait_for_health(&twin, 503, "not registered");
     fleet.daemon(0).stop();
     wait_for_health(&twin, 200, "ok");
 }

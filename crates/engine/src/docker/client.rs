@@ -200,7 +200,7 @@ impl Client {
         let what = what.to_owned();
         match error {
             WireError::Timeout(limit) => EngineError::Timeout { what, limit },
-            WireError::TooLong(_) => EngineError::Nonsense { what, message: error.to_string() },
+            WireError::TooLong(_) => EngineError::TooLong { what, message: error.to_string() },
             _ => {
                 let message = plain::words(&error.to_string());
                 EngineError::Unreachable { what, address: self.endpoint.to_string(), message }

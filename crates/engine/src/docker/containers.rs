@@ -169,24 +169,6 @@ fn demultiplex(mut bytes: &[u8]) -> Vec<u8> {
     text
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Changed {
-    path: String,
-    #[serde(default)]
-    kind: u8,
-}
-
-/// Paths added to or modified in the container's own file system.
-pub async fn changes(client: &Client, id: &str) -> Result<Vec<String>, EngineError> {
-    /// The API's word for "deleted".
-    const DELETED: u8 = 2;
-    let what = format!("list changed files of container {}", short(id));
-    let request = Request::new(Method::GET, format!("/containers/{}/changes", encode(id)), &what);
-    let changes: Option<Vec<Changed>> = client.read(request).await?;
-    Ok(changes.unwrap_or_default().into_iter().filter(|c| c.kind != DELETED).map(|c| c.path).collect())
-}
-
 /// The header in which the engine describes a file: JSON in base64.
 const FILE_HEADER: &str = "x-docker-container-path-stat";
 /// The bit that Go's `fs.FileMode` has for directories.

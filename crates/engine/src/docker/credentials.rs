@@ -4,8 +4,9 @@
 //! error and no debug output. Format: Docker's `config.json` and the credential helper protocol.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
-use std::process::Stdio;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -13,10 +14,18 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use serde::Deserialize;
 use serde_json::json;
 use thiserror::Error;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, Command};
 
 /// How long a credential helper may take.
 const HELPER_LIMIT: Duration = Duration::from_secs(10);
+/// Longest answer of a credential helper; a longer one is an error rather than memory.
+const HELPER_BYTES_MAX: u64 = 64 << 10;
+/// Variables by which a service manager speaks with this process: with them a helper could say that it is ready.
+const SERVICE_VARIABLES: [&str; 6] =
+    ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
+/// What the variables of our own settings begin with. They may hold secrets.
+const OWN_VARIABLES: &[u8] = b"DEPLOYER_";
 /// The key under which Docker stores Docker Hub's credentials.
 const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
 /// The user name by which a helper says that its secret is an identity token.
@@ -132,33 +141,59 @@ fn normalised(key: &str) -> &str {
     host.split('/').next().unwrap_or(host)
 }
 
+/// Asks a helper for the login of a registry.
 async fn ask_helper(helper: &str, key: &str) -> Result<Option<HelperAnswer>, CredentialsError> {
+    ask_program(Path::new(&program(helper)), helper, key).await
+}
+
+/// How a helper is run: with the environment of this process, where logins of clouds lie, but for what is the service
+/// manager's and our own.
+fn command(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.arg("get").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+    let own =
+        std::env::vars_os().map(|(name, _)| name).filter(|name| name.as_encoded_bytes().starts_with(OWN_VARIABLES));
+    for name in SERVICE_VARIABLES.iter().map(OsString::from).chain(own) {
+        command.env_remove(name);
+    }
+    command
+}
+
+async fn ask_program(program: &Path, helper: &str, key: &str) -> Result<Option<HelperAnswer>, CredentialsError> {
     let failed = |message: String| CredentialsError::Helper { helper: helper.to_owned(), message };
-    let mut child = tokio::process::Command::new(program(helper))
-        .arg("get")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|error| failed(error.to_string()))?;
-    let mut input = child.stdin.take();
-    let exchange = async {
-        if let Some(mut input) = input.take() {
-            input.write_all(key.as_bytes()).await?;
-        }
-        child.wait_with_output().await
-    };
-    let output = tokio::time::timeout(HELPER_LIMIT, exchange)
+    let mut child = command(program).spawn().map_err(|error| failed(error.to_string()))?;
+    let (answer, status) = tokio::time::timeout(HELPER_LIMIT, exchange(&mut child, key))
         .await
         .map_err(|_| failed(format!("no answer within {HELPER_LIMIT:?}")))?
         .map_err(|error| failed(error.to_string()))?;
-    if !output.status.success() {
+    let Some(status) = status else {
+        return Err(failed(format!("its answer is longer than {HELPER_BYTES_MAX} bytes")));
+    };
+    if !status.success() {
         // Every helper says this on standard output when nobody has logged in.
-        let is_unknown = String::from_utf8_lossy(&output.stdout).contains("credentials not found");
-        return if is_unknown { Ok(None) } else { Err(failed(output.status.to_string())) };
+        let is_unknown = String::from_utf8_lossy(&answer).contains("credentials not found");
+        return if is_unknown { Ok(None) } else { Err(failed(status.to_string())) };
     }
-    serde_json::from_slice(&output.stdout).map(Some).map_err(|_| failed("its answer is not JSON".to_owned()))
+    serde_json::from_slice(&answer).map(Some).map_err(|_| failed("its answer is not JSON".to_owned()))
+}
+
+/// Asks a helper, and waits for its end; without a status if it says more than is read.
+async fn exchange(child: &mut Child, key: &str) -> std::io::Result<(Vec<u8>, Option<ExitStatus>)> {
+    if let Some(mut input) = child.stdin.take() {
+        // One that knows without asking, such as that nobody has logged in, does not read.
+        match input.write_all(key.as_bytes()).await {
+            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => return Err(error),
+            _ => {}
+        }
+    }
+    let mut answer = Vec::new();
+    if let Some(output) = child.stdout.take() {
+        output.take(HELPER_BYTES_MAX + 1).read_to_end(&mut answer).await?;
+    }
+    if answer.len() as u64 > HELPER_BYTES_MAX {
+        return Ok((answer, None));
+    }
+    Ok((answer, Some(child.wait().await?)))
 }
 
 fn of_helper(answer: HelperAnswer) -> Auth {
@@ -197,6 +232,44 @@ mod tests {
         assert!(!header.contains(['+', '/']), "{header}");
         let body: serde_json::Value = serde_json::from_slice(&URL_SAFE.decode(header).expect("base64")).expect("JSON");
         assert_eq!((&body["username"], &body["password"]), (&json!("robot"), &json!("p>>?~ü:x")));
+    }
+
+    /// A helper of a few lines of shell.
+    async fn helped(script: &str) -> Result<Option<HelperAnswer>, CredentialsError> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("docker-credential-test");
+        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("written");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).expect("ours");
+        ask_program(&path, "test", "registry:5000").await
+    }
+
+    #[tokio::test]
+    async fn security_17_a_helpers_answer_has_a_length() {
+        let answer = helped(r#"read key; echo "{\"Username\": \"u\", \"Secret\": \"$key\"}""#).await.expect("helped");
+        assert_eq!(answer.map(|answer| (answer.username, answer.secret)), Some(("u".into(), "registry:5000".into())));
+        assert!(helped("echo credentials not found in native keychain; exit 1").await.expect("helped").is_none());
+        let long =
+            helped("head -c 300000000 /dev/zero | tr '\\0' x").await.map(drop).expect_err("too long").to_string();
+        assert!(long.contains("longer than"), "{long}");
+        let failed = helped("exit 3").await.map(drop).expect_err("failed").to_string();
+        assert!(failed.contains("exit status: 3"), "{failed}");
+        assert!(helped("echo no").await.map(drop).expect_err("no JSON").to_string().contains("not JSON"));
+    }
+
+    /// It could tell the service manager that deployer is ready, or stopping.
+    #[test]
+    fn security_17_a_helper_gets_nothing_of_the_service_managers() {
+        let command = command(std::path::Path::new("docker-credential-test"));
+        let removed: Vec<&str> = command
+            .as_std()
+            .get_envs()
+            .filter(|(_, value)| value.is_none())
+            .filter_map(|(name, _)| name.to_str())
+            .collect();
+        for name in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"] {
+            assert!(removed.contains(&name), "{name}: {removed:?}");
+        }
     }
 
     #[test]

@@ -74,10 +74,14 @@ fn classic(listed: &Listed) -> ImageSummary {
 fn from_containerd(listed: &Listed) -> ImageSummary {
     let image = classic(listed);
     let Ok(digest) = Digest::parse(&image.id) else { return image };
-    let repositories: BTreeSet<ImageName> =
-        image.tags.iter().map(|tag| tag.name().clone()).chain(image.digests.into_keys()).collect();
-    let digests = repositories.into_iter().map(|name| (name, BTreeSet::from([digest.clone()]))).collect();
-    ImageSummary { digests, ..image }
+    let tagged: BTreeSet<ImageName> = image.tags.iter().map(|tag| tag.name().clone()).collect();
+    let repositories = tagged.iter().chain(image.digests.keys());
+    let digests = repositories.map(|name| (name.clone(), BTreeSet::from([digest.clone()]))).collect();
+    // A pull by digest leaves a name by digest, and nothing else does.
+    let names = listed.repo_tags.iter().flatten().map(String::as_str).filter(|name| name.contains('@'));
+    let pulled = ImageSummary::named(&listed.id, names).digests;
+    let unverified = tagged.into_iter().filter(|name| !pulled.contains_key(name)).collect();
+    ImageSummary { digests, unverified, ..image }
 }
 
 /// The raw inspection.
@@ -122,9 +126,21 @@ struct Descriptor {
 
 /// Asks the registry what a track points to.
 pub async fn resolve(client: &Client, track: &Track) -> Result<Resolved, ResolveError> {
-    let image = track.to_string();
+    ask(client, track.to_string(), track.name()).await
+}
+
+/// Asks the registry whether it has a digest.
+pub async fn has(client: &Client, image: &ImageRef) -> Result<bool, ResolveError> {
+    match ask(client, image.to_string(), &image.name).await {
+        Ok(_) => Ok(true),
+        Err(ResolveError::Absent { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+async fn ask(client: &Client, image: String, name: &ImageName) -> Result<Resolved, ResolveError> {
     let what = format!("resolve {image}");
-    let auth = registry_auth(track.name().registry().as_str()).await;
+    let auth = registry_auth(name.registry().as_str()).await;
     let request = Request::new(Method::GET, format!("/distribution/{}/json", encode_path(&image)), &what)
         .header("x-registry-auth", auth)
         .limit(RESOLVE_LIMIT);

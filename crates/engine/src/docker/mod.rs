@@ -4,6 +4,7 @@
 //! the program speaks to an engine.
 
 mod about;
+mod changes;
 mod client;
 mod containers;
 mod credentials;
@@ -79,6 +80,10 @@ impl Engine for Docker {
         images::resolve(&self.client, track).await
     }
 
+    async fn has(&self, image: &ImageRef) -> Result<bool, ResolveError> {
+        images::has(&self.client, image).await
+    }
+
     async fn pull(&self, image: &ImageRef, progress: &(dyn Fn(PullProgress) + Send + Sync)) -> Result<(), PullError> {
         images::pull(&self.client, image, progress).await
     }
@@ -124,7 +129,7 @@ impl Engine for Docker {
     }
 
     async fn changes(&self, id: &str) -> Result<Vec<String>, EngineError> {
-        containers::changes(&self.client, id).await
+        changes::list(&self.client, id).await
     }
 
     async fn file(&self, id: &str, path: &str) -> Result<Option<ChangedFile>, EngineError> {

@@ -40,8 +40,11 @@ impl Hook {
     /// What the router has to match. Where the secret is in the URL, the path without one is a route as well, so that
     /// it is answered, and told of, like any wrong secret.
     fn patterns(&self) -> Vec<String> {
-        let with_secret = matches!(self.auth, Auth::Path(_)).then(|| format!("{}/{{*secret}}", self.path));
-        std::iter::once(self.path.clone()).chain(with_secret).collect()
+        let mut patterns = vec![self.path.clone()];
+        if matches!(self.auth, Auth::Path(_)) {
+            patterns.extend([format!("{}/", self.path), format!("{}/{{*secret}}", self.path)]);
+        }
+        patterns
     }
 
     /// What follows the path in the URL of a request.

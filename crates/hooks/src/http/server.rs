@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderValue, StatusCode, Version, header};
+use axum::response::IntoResponse;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -81,11 +82,14 @@ async fn connection(
     let service = tower::service_fn(move |request: axum::http::Request<Incoming>| {
         let mut router = router.clone();
         async move {
+            if !names_its_host(&request) {
+                return Ok::<_, std::convert::Infallible>(StatusCode::BAD_REQUEST.into_response());
+            }
             let mut answer = router.call(request).await?;
             if Instant::now() >= old {
                 answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok::<_, std::convert::Infallible>(answer)
+            Ok(answer)
         }
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
@@ -104,6 +108,13 @@ async fn connection(
     if let Err(error) = outcome {
         tracing::debug!(error = %error, "a connection ended early");
     }
+}
+
+/// Whether a request says once for whom it is, as RFC 9112, 3.2 wants it from HTTP/1.1 on: what is in front of us and we
+/// could else take it for different hosts.
+fn names_its_host(request: &axum::http::Request<Incoming>) -> bool {
+    let hosts = request.headers().get_all(header::HOST).iter().count();
+    hosts == 1 || (hosts == 0 && request.version() < Version::HTTP_11)
 }
 
 /// On a paused clock, and over a pipe in memory.
@@ -153,6 +164,21 @@ mod tests {
             client.write_all(sent.as_bytes()).await.expect("a pipe");
             assert!(!rest(&mut client).await.contains("200 OK"));
             assert_eq!(began.elapsed().as_secs(), HEAD_LIMIT.as_secs(), "after {sent:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn security_17_a_request_names_its_host_once() {
+        for (head, expected) in [
+            ("GET / HTTP/1.1\r\nhost: here\r\nconnection: close\r\n\r\n", "HTTP/1.1 200 "),
+            ("GET / HTTP/1.1\r\nconnection: close\r\n\r\n", "HTTP/1.1 400 "),
+            ("GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\nconnection: close\r\n\r\n", "HTTP/1.1 400 "),
+            ("GET / HTTP/1.0\r\n\r\n", "HTTP/1.0 200 "),
+        ] {
+            let (mut client, _tasks) = connect(1 << 10, &CancellationToken::new());
+            client.write_all(head.as_bytes()).await.expect("a pipe");
+            let said = rest(&mut client).await;
+            assert!(said.starts_with(expected), "{head:?}: {said}");
         }
     }
 

@@ -1,20 +1,21 @@
-//! Where requests hand on what they say, and hear that it is durable. Who makes it so is not known here.
+//! Where requests hand on what they say, and hear that it is durable. Who makes it so, and which images somebody runs, is
+//! not known here.
 
 use std::collections::BTreeSet;
 
 use deployer_core::image::Track;
 use deployer_core::record::Pending;
 use deployer_core::webhook::Notice;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
-/// Notices of one request, and where it is said that they are durable. Dropped without a word, they are not.
-pub type Waiting = (Vec<(Track, Pending)>, oneshot::Sender<()>);
+/// Notices of one request, and where it is said which of their tracks some node runs, once these are durable. Dropped
+/// without a word, they are not.
+pub type Waiting = (Vec<(Track, Pending)>, oneshot::Sender<BTreeSet<Track>>);
 
 /// The way in, shared by all requests.
 pub struct Sink {
     queue: mpsc::Sender<Waiting>,
-    registered: watch::Receiver<Option<BTreeSet<Track>>>,
-    trouble: Box<dyn Fn() -> Option<String> + Send + Sync>,
+    trouble: Box<dyn Fn() -> Option<&'static str> + Send + Sync>,
 }
 
 /// What became of a request's notices.
@@ -29,46 +30,37 @@ pub struct Accepted {
 pub struct Refused;
 
 impl Sink {
-    /// Hands on through `queue` what concerns the tracks that some node runs, while there is no `trouble`.
+    /// Hands on through `queue` what requests say, while there is no `trouble`.
     pub fn new(
         queue: mpsc::Sender<Waiting>,
-        registered: watch::Receiver<Option<BTreeSet<Track>>>,
-        trouble: impl Fn() -> Option<String> + Send + Sync + 'static,
+        trouble: impl Fn() -> Option<&'static str> + Send + Sync + 'static,
     ) -> Self {
-        Self { queue, registered, trouble: Box::new(trouble) }
+        Self { queue, trouble: Box::new(trouble) }
     }
 
-    /// Why hooks cannot be taken now, if so.
-    pub fn trouble(&self) -> Option<String> {
-        if let Some(trouble) = (self.trouble)() {
-            return Some(trouble);
-        }
-        let is_unheard = self.registered.borrow().is_none();
-        is_unheard.then(|| "the engine or the store was not heard yet".to_owned())
+    /// Why hooks cannot be taken now, if so, in fixed words: anybody may ask, and the store's own words name addresses,
+    /// keys and nodes.
+    pub fn trouble(&self) -> Option<&'static str> {
+        (self.trouble)()
     }
 
     /// Makes the notices that concern this cluster durable.
     pub async fn take(&self, notices: Vec<Notice>) -> Result<Accepted, Refused> {
-        let (ours, others) = self.sort(notices).ok_or(Refused)?;
-        let names = ours.iter().map(|(track, _)| track.to_string()).collect();
-        if !ours.is_empty() {
-            let (answer, written) = oneshot::channel();
-            self.queue.send((ours, answer)).await.map_err(|_| Refused)?;
-            written.await.map_err(|_| Refused)?;
+        if self.trouble().is_some() {
+            return Err(Refused);
         }
-        Ok(Accepted { ours: names, others })
-    }
-
-    fn sort(&self, notices: Vec<Notice>) -> Option<(Vec<(Track, Pending)>, usize)> {
-        let registered = self.registered.borrow();
-        let registered = registered.as_ref()?;
-        let total = notices.len();
-        let ours: Vec<(Track, Pending)> = notices
-            .into_iter()
-            .map(|notice| (Track::new(notice.name, notice.tag), Pending { digest: notice.digest, at: 0 }))
-            .filter(|(track, _)| registered.contains(track))
-            .collect();
-        let others = total - ours.len();
-        Some((ours, others))
+        let named = notices.into_iter().map(|n| (Track::new(n.name, n.tag), Pending { digest: n.digest, at: 0 }));
+        let named: Vec<(Track, Pending)> = named.collect();
+        let mut names: Vec<Track> = named.iter().map(|(track, _)| track.clone()).collect();
+        let total = names.len();
+        if total == 0 {
+            return Ok(Accepted { ours: Vec::new(), others: 0 });
+        }
+        let (answer, written) = oneshot::channel();
+        self.queue.send((named, answer)).await.map_err(|_| Refused)?;
+        let ours = written.await.map_err(|_| Refused)?;
+        names.retain(|track| ours.contains(track));
+        let others = total - names.len();
+        Ok(Accepted { ours: names.iter().map(Track::to_string).collect(), others })
     }
 }

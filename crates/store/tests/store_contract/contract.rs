@@ -11,6 +11,11 @@ use futures_util::stream::{BoxStream, StreamExt};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
+pub use crate::mirror::{
+    a_listener_hears_of_each_change_once, a_mirror_equals_a_list_at_every_revision,
+    a_mirror_goes_on_after_a_gap_and_a_restart, a_prefix_that_is_not_followed_is_read_from_the_store,
+    whoever_wrote_is_not_shown_what_was_before,
+};
 pub use crate::outage::{a_watch_taken_up_again_after_a_restart_has_no_gap, a_write_whose_answer_is_lost_is_made_once};
 
 /// How long a store may take for anything; passing it is a failure, never part of a passing run.
@@ -62,6 +67,11 @@ macro_rules! holds_the_contract {
             forgotten_changes_are_said_to_be
             a_write_whose_answer_is_lost_is_made_once
             a_watch_taken_up_again_after_a_restart_has_no_gap
+            a_mirror_equals_a_list_at_every_revision
+            a_mirror_goes_on_after_a_gap_and_a_restart
+            a_prefix_that_is_not_followed_is_read_from_the_store
+            whoever_wrote_is_not_shown_what_was_before
+            a_listener_hears_of_each_change_once
         }
         crate::contract::holds_the_contract! { @ $open, #[$leases],
             a_lease_ends_and_the_watch_says_so

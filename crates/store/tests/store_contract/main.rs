@@ -5,6 +5,8 @@ mod embedded;
 mod etcd;
 mod etcd_access;
 mod etcd_outage;
+mod mirror;
+mod mirror_outage;
 mod outage;
 mod simulation;
 

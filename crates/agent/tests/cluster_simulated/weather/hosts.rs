@@ -167,8 +167,7 @@ impl Storm {
         }
         let node = &mut self.cluster.members[machine].node;
         if blow == Blow::Reboot && self.conditions[machine].daemon == Daemon::Runs {
-            self.cluster.story.befell(&node.host, Befalling::Reboots);
-            node.terminate();
+            node.go_down();
             let ended = async {
                 while node.runs() {
                     sleep(Duration::from_millis(200)).await;

@@ -78,6 +78,12 @@ impl Engine for SimulatedEngine {
         }
     }
 
+    async fn has(&self, image: &ImageRef) -> Result<bool, ResolveError> {
+        let digest = image.digest.clone().expect("asked by digest");
+        let digest = digest.clone();
+        Ok(self.call("has", move |state| Ok(state.registry.image_id(&digest).is_some())).await?)
+    }
+
     async fn pull(&self, image: &ImageRef, _: &(dyn Fn(PullProgress) + Send + Sync)) -> Result<(), PullError> {
         let wanted = image.clone();
         let pulled = self.call("pull", move |state| Ok(state.pull(&wanted))).await?;

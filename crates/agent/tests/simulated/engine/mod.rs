@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use deployer_engine::EngineError;
+use deployer_store::news::News;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
@@ -13,7 +14,6 @@ use tokio::time::{Instant, timeout_at};
 use super::history::{Befalling, History};
 use super::pause;
 use super::registry::SimulatedRegistry;
-use super::store::news::News;
 
 mod api;
 mod container;

@@ -153,9 +153,13 @@ impl SimulatedEngine {
         self.shared.with(|state| state.has_no_networks = has_no_networks);
     }
 
-    /// Stops a container, as a person would.
+    /// Stops a container, as a person would who waits until its process is gone.
     pub fn stop_by_hand(&self, name: &str) {
         assert!(self.does(name, &Move::Stop), "a container of this name runs");
+        self.shared.with(|state| {
+            let id = state.find(name).expect("just found");
+            state.end(By::Person, &id, 0);
+        });
     }
 
     /// Removes a container, as a person would.

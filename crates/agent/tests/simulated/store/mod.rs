@@ -4,7 +4,7 @@
 //! A request is a letter: it arrives when it arrives, whether its sender still waits, was killed, or is frozen, and
 //! its answer may never come back. Leases end on tokio's clock.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,11 +18,11 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 mod map;
 mod network;
-pub mod news;
 mod watching;
 
 use map::Map;
 pub use map::Snapshot;
+pub use network::Traffic;
 use network::{Kind, Letter, Shared, State, keep_time};
 use watching::Reader;
 
@@ -163,6 +163,11 @@ impl Handle {
         self.shared.lock().line(&self.node).calls
     }
 
+    /// What was read, and what came by watches, by kind of key.
+    pub fn traffic(&self) -> BTreeMap<String, Traffic> {
+        self.shared.lock().line(&self.node).traffic.clone()
+    }
+
     /// Calls that went through the servers' log so far: transactions with writes, and leases begun and ended.
     pub fn writes(&self) -> u64 {
         self.shared.lock().line(&self.node).writes
@@ -198,13 +203,17 @@ impl Handle {
 #[async_trait]
 impl Store for Handle {
     async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError> {
-        let key = key.to_owned();
-        self.call(Kind::Read, move |map, _| map.get(&key)).await
+        let asked = key.to_owned();
+        let found = self.call(Kind::Read, move |map, _| map.get(&asked)).await?;
+        self.shared.lock().line(&self.node).count_read(key, &found);
+        Ok(found)
     }
 
     async fn list(&self, prefix: &str) -> Result<(Vec<Entry>, Revision), StoreError> {
-        let prefix = prefix.to_owned();
-        self.call(Kind::Read, move |map, _| (map.list(&prefix), map.revision)).await
+        let asked = prefix.to_owned();
+        let (found, revision) = self.call(Kind::Read, move |map, _| (map.list(&asked), map.revision)).await?;
+        self.shared.lock().line(&self.node).count_read(prefix, &found);
+        Ok((found, revision))
     }
 
     async fn txn(&self, txn: Txn) -> Result<Outcome, StoreError> {

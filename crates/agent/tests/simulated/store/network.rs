@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use deployer_core::ambient::Ambient;
+use deployer_core::store::{Change, Entry};
+use deployer_store::news::News;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::map::Map;
-use super::news::News;
 use super::{CALL_LIMIT, Fault, SILENCE_LIMIT};
 
 pub struct Shared {
@@ -45,8 +46,19 @@ pub struct Line {
     pub way_longest: Duration,
     pub calls: u64,
     pub writes: u64,
+    /// What was read, and what came by watches, by the first word of the keys below the cluster's prefix.
+    pub traffic: BTreeMap<String, Traffic>,
     /// Faults to come, by number of the call.
     pub faults: BTreeMap<u64, Fault>,
+}
+
+/// What one kind of keys costs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Lists and gets.
+    pub reads: u64,
+    /// Bytes of keys and values in their answers, and in the changes of watches.
+    pub bytes: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -143,6 +155,29 @@ impl Shared {
         let mut state = self.lock();
         let silent = [state.line(node).cut_since, state.away_since];
         silent.into_iter().flatten().min().map(|since| since + SILENCE_LIMIT)
+    }
+}
+
+/// The first word of a key below the cluster's prefix.
+fn word_of(key: &str) -> String {
+    key.split('/').nth(2).unwrap_or_default().to_owned()
+}
+
+impl Line {
+    /// Counts a read of a prefix and what it answered.
+    pub fn count_read<'a>(&mut self, prefix: &str, answer: impl IntoIterator<Item = &'a Entry>) {
+        let traffic = self.traffic.entry(word_of(prefix)).or_default();
+        traffic.reads += 1;
+        traffic.bytes += answer.into_iter().map(|entry| entry.key.len() + entry.value.len()).sum::<usize>() as u64;
+    }
+
+    /// Counts a change that a watch brings.
+    pub fn count_change(&mut self, change: &Change) {
+        let (key, size) = match change {
+            Change::Put(entry) => (&entry.key, entry.value.len()),
+            Change::Delete(key, _) => (key, 0),
+        };
+        self.traffic.entry(word_of(key)).or_default().bytes += (key.len() + size) as u64;
     }
 }
 

@@ -46,7 +46,10 @@ impl Reader {
             let given_up = self.shared.given_up_at(&self.node);
             let until = match (given_up, self.underway.pop_front()) {
                 (Some(end), _) if end <= now => return Err(away("the watch was silent")),
-                (None, Some((arrival, change))) if arrival <= now => return Ok(change),
+                (None, Some((arrival, change))) if arrival <= now => {
+                    self.shared.lock().line(&self.node).count_change(&change);
+                    return Ok(change);
+                }
                 (None, None) if self.take_out()? => continue,
                 (given_up, first) => {
                     let until = given_up.or(first.as_ref().map(|(arrival, _)| *arrival));

@@ -1,5 +1,5 @@
 //! Word that something has changed, to all who wait for it, in the order in which they began to. Tokio's own `watch` wakes
-//! its receivers in an order drawn by chance, and a seed would not make the same storm twice.
+//! its receivers in an order drawn by chance, and a seed of the simulated cluster would not make the same storm twice.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

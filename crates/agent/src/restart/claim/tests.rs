@@ -1,0 +1,116 @@
+//! Waiting in line on a stand-in for the engine, with a real store: what a ticket says, and who may go.
+
+use deployer_core::availability::Instance;
+use deployer_core::queue::Ticket;
+use deployer_core::store::Entry;
+use deployer_engine::ImageSummary;
+use serde_json::json;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+use super::super::{Restart, acts};
+use super::*;
+use crate::ledger::{Read, decode};
+use crate::stand_in::{Fixture, container, digest, fixture, replacement, track};
+use crate::world::Presence;
+use deployer_core::record::{Record, Source};
+use deployer_core::replacement::Act;
+
+/// Long enough for a look after the longest pause of one whose turn it is. Twice as long ends before the node's lease does,
+/// which nobody keeps alive here.
+const A_LOOK: Duration = Duration::from_secs(LOOK_AGAIN.as_secs() + 1);
+
+/// A slot that a living node holds.
+async fn taken(fixture: &Fixture) {
+    let keys = &fixture.world.keys;
+    let claim = json!({
+        "node": "b", "boot": "2", "txn": "0badcafe", "image": track(), "digest": digest('2'), "container": "api",
+        "phase": "acquired", "at": 0,
+    });
+    let txn = Txn::new().put(keys.claim("cluster", 0), &claim).put(keys.hold("cluster", 0), &"0badcafe");
+    fixture.world.store.txn(txn).await.expect("stored");
+}
+
+async fn tickets(fixture: &Fixture) -> Vec<Ticket> {
+    let (entries, _) = fixture.world.store.list(&fixture.world.keys.queue("cluster")).await.expect("listed");
+    let read = |entry: Entry| decode(entry).map(|read: Read<Ticket>| read.value).expect("a ticket");
+    entries.into_iter().map(read).collect()
+}
+
+/// Runs a wait for so long. `true` if it ended.
+async fn waits(fixture: &Fixture, time: Duration) -> bool {
+    let (mut replacement, shutdown) = (replacement(), CancellationToken::new());
+    let wait = acts::carry_out(&fixture.world, &mut replacement, Act::Claim, &shutdown);
+    tokio::time::timeout(time, wait).await.is_ok()
+}
+
+#[tokio::test(start_paused = true)]
+async fn coordination_h7_a_ticket_says_how_its_container_is_now() {
+    let fixture = fixture().await;
+    taken(&fixture).await;
+    fixture.engine.state().containers = vec![container("old", "web", "running")];
+    let (mut replacement, shutdown) = (replacement(), CancellationToken::new());
+    let mut wait = Box::pin(acts::carry_out(&fixture.world, &mut replacement, Act::Claim, &shutdown));
+    assert!(tokio::time::timeout(A_LOOK, &mut wait).await.is_err(), "the slot is taken");
+    let is_down = async || tickets(&fixture).await.iter().map(|ticket| ticket.is_down).collect::<Vec<_>>();
+    assert_eq!(is_down().await, [false]);
+    fixture.engine.state().containers = vec![container("old", "web", "restarting")];
+    assert!(tokio::time::timeout(A_LOOK, &mut wait).await.is_err(), "the slot is taken");
+    assert_eq!(is_down().await, [true], "it has gone down while it waits, and may go first");
+}
+
+/// Sixteen that waited used to fill the machine, and the seventeenth, for which all of them waited, never drew a ticket.
+#[tokio::test(start_paused = true)]
+async fn coordination_h6_any_number_of_containers_of_a_host_waits_in_line() {
+    const CONTAINERS: usize = 20;
+    let fixture = fixture().await;
+    taken(&fixture).await;
+    let world = &fixture.world;
+    let names: Vec<String> = (0..CONTAINERS).map(|number| format!("worker-{number}")).collect();
+    {
+        let mut state = fixture.engine.state();
+        state.containers = names.iter().map(|name| container(name, name, "running")).collect();
+        // Without a network there is none to be taken off.
+        state.containers.iter_mut().for_each(|container| container["HostConfig"]["NetworkMode"] = json!("none"));
+        state.images = vec![
+            ImageSummary::named("sha256:old", [format!("registry.test/web@{}", digest('1')).as_str()]),
+            ImageSummary::named("sha256:new", [format!("registry.test/web@{}", digest('2')).as_str()]),
+        ];
+    }
+    let record = Record::adopt(Some(&digest('1')), &digest('2'), Source::Hook, 0);
+    world.store.txn(Txn::new().put(world.keys.record(&track()), &record)).await.expect("stored");
+    let (sender, containers) = mpsc::channel(CONTAINERS);
+    for name in names {
+        sender.send(name).await.expect("a place");
+    }
+    let restart = Restart { world: Arc::clone(world), containers, left: Vec::new() };
+    let stage = restart.run(CancellationToken::new());
+    assert!(tokio::time::timeout(A_LOOK, stage).await.is_err(), "the slot is taken");
+    assert_eq!(tickets(&fixture).await.len(), CONTAINERS);
+}
+
+/// An own instance of which nothing is said in the store, after a lease that ended, counted as down: it might always go.
+#[tokio::test(start_paused = true)]
+async fn coordination_m1_of_its_own_instances_a_node_believes_its_engine_alone() {
+    let fixture = fixture().await;
+    let world = &fixture.world;
+    let other = Instance { node: "b".into(), image: track(), container: "web".into(), off: false };
+    world.store.txn(Txn::new().put(world.keys.instance("web", "b", "web"), &other)).await.expect("stored");
+    fixture.engine.state().containers = vec![container("old", "web", "running")];
+    assert!(!waits(&fixture, A_LOOK).await, "the other one is down, and this one serves");
+    fixture.engine.state().containers = vec![container("old", "web", "restarting")];
+    assert!(waits(&fixture, A_LOOK).await, "what is down already may always go");
+}
+
+#[tokio::test(start_paused = true)]
+async fn coordination_m8_one_that_is_not_registered_asks_nobody() {
+    let fixture = fixture().await;
+    fixture.engine.state().containers = vec![container("old", "web", "running")];
+    let lease = fixture.world.presence.send_replace(Presence::default());
+    let before = fixture.engine.state().calls.len();
+    assert!(!waits(&fixture, A_LOOK).await, "nothing that it could do would count");
+    assert_eq!(fixture.engine.state().calls.len(), before);
+    assert_eq!(tickets(&fixture).await, []);
+    fixture.world.presence.send_replace(lease);
+    assert!(waits(&fixture, A_LOOK).await, "it goes on");
+}

@@ -1,0 +1,121 @@
+//! What a node costs the store: counted where the nodes are few and where they are many.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use deployer_core::image::Track;
+use tokio::time::sleep;
+
+use crate::simulated::cluster::Cluster;
+use crate::simulated::engine::SimulatedEngine;
+use crate::simulated::registry::{Behaviour, SimulatedRegistry};
+use crate::simulated::store::Traffic;
+
+/// Few nodes, and many.
+const SIZES: [usize; 2] = [3, 12];
+const AN_HOUR: Duration = Duration::from_secs(3600);
+/// Who waits in line, and whose turn it is, reads these of everybody.
+const OF_THE_LINE: [&str; 6] = ["locks", "instances", "reports", "nodes", "fetched", "runs"];
+
+type Costs = BTreeMap<String, Traffic>;
+
+/// What each kind of key cost the node that it cost most, since it was counted before.
+fn since(cluster: &Cluster, before: &[Costs]) -> Costs {
+    let mut most = Costs::new();
+    for (member, before) in cluster.members.iter().zip(before) {
+        for (word, traffic) in member.line.traffic() {
+            let old = before.get(&word).copied().unwrap_or_default();
+            let most = most.entry(word).or_default();
+            most.reads = most.reads.max(traffic.reads - old.reads);
+            most.bytes = most.bytes.max(traffic.bytes - old.bytes);
+        }
+    }
+    most
+}
+
+fn counted(cluster: &Cluster) -> Vec<Costs> {
+    cluster.members.iter().map(|member| member.line.traffic()).collect()
+}
+
+/// An hour in which nothing happens, and a rollout.
+async fn costs(machines: usize) -> [Costs; 2] {
+    let mut cluster = Cluster::start(machines, &["web"], 1).await;
+    let before = counted(&cluster);
+    sleep(AN_HOUR).await;
+    let idle = since(&cluster, &before);
+    let digest = cluster.push(Behaviour::Serves);
+    let before = counted(&cluster);
+    cluster.notify(0).await;
+    cluster.settle("the rollout").await;
+    cluster.assert_converged(&digest, "the rollout");
+    let rollout = since(&cluster, &before);
+    [idle, rollout]
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_node_reads_does_not_grow_with_the_number_of_nodes() {
+    let [few, many] = [costs(SIZES[0]).await, costs(SIZES[1]).await];
+    for (when, (few, many)) in ["an hour", "a rollout"].into_iter().zip(few.iter().zip(&many)) {
+        for (word, many) in many {
+            let few = few.get(word).copied().unwrap_or_default();
+            // A race that is lost costs a read; there are more of them among many.
+            let is_flat = many.reads <= few.reads + 4 && many.bytes <= few.bytes + few.bytes / 2 + 1024;
+            let is_of_the_line = when == "a rollout" && OF_THE_LINE.contains(&word.as_str());
+            assert!(is_flat || is_of_the_line, "{when}, {word}: {few:?} of few nodes, {many:?} of many");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_daemon_that_starts_again_asks_for_nothing_of_the_others() {
+    let mut cluster = Cluster::start(3, &["web"], 1).await;
+    let before = counted(&cluster);
+    cluster.members[0].node.kill().await;
+    cluster.members[0].node.start_again();
+    cluster.settle("the start").await;
+    let cost = since(&cluster, &before);
+    assert!(cost["index"].reads == 1 && cost["images"].reads <= 2, "{cost:?}");
+    for word in ["instances", "reports", "runs", "fetched"] {
+        assert_eq!(cost.get(word).map_or(0, |traffic| traffic.reads), 0, "{word}");
+    }
+}
+
+/// A node that runs nothing of a track hears nothing of its rollout.
+#[tokio::test(start_paused = true)]
+async fn what_does_not_run_here_wakes_nobody_here() {
+    let machines = Cell::new(0);
+    let elsewhere = |engine: &SimulatedEngine, _: &SimulatedRegistry, track: &Track| {
+        if machines.replace(machines.get() + 1) < 2 {
+            engine.run(track, "web");
+        }
+    };
+    let mut cluster = Cluster::of(3, 1, elsewhere).await;
+    let before = (counted(&cluster), cluster.members[2].node.engine.calls());
+    let digest = cluster.push(Behaviour::Serves);
+    cluster.notify(2).await;
+    cluster.settle("the rollout").await;
+    assert!((0..2).all(|machine| cluster.runs(machine, "web", &digest)), "the others have it");
+    assert_eq!(cluster.members[2].node.engine.calls(), before.1, "it did not look");
+    let mut cost = since(&cluster, &before.0);
+    let of_it = cluster.members[2].line.traffic();
+    cost.retain(|word, _| of_it.get(word) != before.0[2].get(word));
+    assert_eq!(cost.keys().collect::<Vec<_>>(), ["locks"], "the sign of life looks for dead claims");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_around_asks_the_store_nothing() {
+    let cluster = Cluster::start(3, &["web", "web-too"], 1).await;
+    let member = &cluster.members[0];
+    let before = (member.line.traffic(), member.line.writes());
+    let looks = member.node.engine.calls();
+    for _ in 0..5 {
+        member.node.world.bell.notify_one();
+        sleep(Duration::from_secs(1)).await;
+    }
+    assert!(member.node.engine.calls() >= looks + 5, "it looked");
+    let mut after = (member.line.traffic(), member.line.writes());
+    // The sign of life looks for dead claims meanwhile.
+    after.0.insert("locks".into(), before.0["locks"]);
+    assert_eq!(after, before);
+}

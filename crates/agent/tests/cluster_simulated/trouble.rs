@@ -1,0 +1,89 @@
+//! Trouble of single nodes: it is over when its cause is, or when a person says go on, once and on any machine.
+
+use std::time::Duration;
+
+use deployer_core::image::Digest;
+use serde_json::json;
+
+use crate::simulated::cluster::{Cluster, first};
+use crate::simulated::engine::SimulatedEngine;
+use crate::simulated::registry::{Behaviour, SimulatedRegistry};
+
+/// Time in which what a person says reaches every node, and three containers are replaced.
+const SOON: Duration = Duration::from_secs(120);
+const AN_HOUR: Duration = Duration::from_secs(3600);
+
+fn is_in_trouble(cluster: &Cluster, machine: usize) -> bool {
+    !cluster.members[machine].node.world.memory().failed_here.is_empty()
+}
+
+fn is_everywhere(cluster: &Cluster, digest: &Digest) -> bool {
+    (0..cluster.members.len()).all(|machine| cluster.runs(machine, "web", digest))
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_retry_from_any_machine_reaches_every_node_in_trouble_at_once() {
+    for (seed, command) in [(1, "retry"), (2, "deploy")] {
+        let mut cluster = Cluster::start(3, &["web"], seed).await;
+        for machine in [0, 1] {
+            cluster.members[machine].node.engine.set_refused("changes", true);
+        }
+        let digest = cluster.push(Behaviour::Serves);
+        cluster.notify(2).await;
+        cluster.wait_until(AN_HOUR, command, |cluster| is_in_trouble(cluster, 0) && is_in_trouble(cluster, 1)).await;
+        cluster.settle(command).await;
+        for machine in [0, 1] {
+            cluster.members[machine].node.engine.set_refused("changes", false);
+        }
+        let track = cluster.track.to_string();
+        cluster.members[2].node.command(command, &track).await;
+        cluster.wait_until(SOON, command, |cluster| is_everywhere(cluster, &digest)).await;
+        tokio::time::sleep(2 * AN_HOUR).await;
+        let halt = cluster.members[0].node.world.keys.halt(&cluster.track);
+        assert_eq!(cluster.store.entries(&halt), [], "{command}: nobody halts again what was lifted");
+    }
+}
+
+/// A container whose network another one shares cannot be replaced, and the others go on.
+async fn leaned_on() -> (Cluster, Digest) {
+    let mut cluster = Cluster::start(3, &["web"], 1).await;
+    cluster.members[0].node.engine.lean_on(&cluster.track, "sidecar", "web");
+    let digest = cluster.push(Behaviour::Serves);
+    cluster.notify(2).await;
+    let are_others_done = |cluster: &Cluster| cluster.runs(1, "web", &digest) && cluster.runs(2, "web", &digest);
+    cluster.wait_until(AN_HOUR, "the others", are_others_done).await;
+    cluster.wait_until(AN_HOUR, "refused", |cluster| is_in_trouble(cluster, 0)).await;
+    assert!(cluster.runs(0, "web", &first()), "{}", cluster.describe());
+    cluster.members[0].node.engine.remove_by_hand("sidecar");
+    (cluster, digest)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_from_any_machine_reaches_a_container_that_was_refused() {
+    let (cluster, digest) = leaned_on().await;
+    let track = cluster.track.to_string();
+    cluster.members[2].node.command("retry", &track).await;
+    cluster.wait_until(SOON, "retried", |cluster| is_everywhere(cluster, &digest)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_that_was_refused_is_looked_at_again_when_the_cause_may_be_gone() {
+    let (cluster, digest) = leaned_on().await;
+    cluster.wait_until(AN_HOUR, "by itself", |cluster| is_everywhere(cluster, &digest)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_container_is_left_alone_keeps_no_rollout_waiting_for_its_image() {
+    for mark in ["com.docker.swarm.service.id", "deployer.misspelt"] {
+        let run = |engine: &SimulatedEngine, _: &SimulatedRegistry, track: &_| match engine.node().as_str() {
+            "a" => engine.run_labeled(track, "web", json!({"deployer.enable": "true", mark: "x"})),
+            _ => engine.run(track, "web"),
+        };
+        let mut cluster = Cluster::of(3, 1, run).await;
+        let digest = cluster.push(Behaviour::Serves);
+        cluster.notify(2).await;
+        let are_others_done = |cluster: &Cluster| cluster.runs(1, "web", &digest) && cluster.runs(2, "web", &digest);
+        cluster.wait_until(SOON, mark, are_others_done).await;
+        assert!(cluster.runs(0, "web", &first()), "{}", cluster.describe());
+    }
+}

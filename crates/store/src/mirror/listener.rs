@@ -1,0 +1,75 @@
+//! Changes, told to whoever listens.
+
+use std::sync::Arc;
+
+use deployer_core::store::Revision;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::broadcast::{self, error::RecvError};
+
+use super::{Changed, Mirror};
+use crate::store::{Store, StoreError};
+
+/// One who listens. What it is told of can be read from the mirror by then.
+pub struct Listener {
+    mirror: Arc<Mirror>,
+    changes: broadcast::Receiver<Changed>,
+}
+
+impl Listener {
+    pub(super) fn new(mirror: Arc<Mirror>, changes: broadcast::Receiver<Changed>) -> Self {
+        Self { mirror, changes }
+    }
+
+    /// The next change of what the mirror holds.
+    pub async fn next(&mut self) -> Changed {
+        match self.changes.recv().await {
+            Ok(changed) => changed,
+            Err(RecvError::Lagged(_)) => Changed::Anything,
+            // The mirror that this listener holds keeps the channel open.
+            Err(RecvError::Closed) => std::future::pending().await,
+        }
+    }
+
+    /// Waits for a change below one of these prefixes. Of what the mirror holds every change since this listener came is
+    /// heard; the rest has watches of its own for as long as this waits, from a revision on. Of what cannot be watched
+    /// nothing is heard: whoever waits looks again after a while all the same.
+    pub async fn hear(&mut self, prefixes: &[String], after: Revision) {
+        let (held, others): (Vec<&String>, Vec<&String>) = prefixes.iter().partition(|prefix| self.holds(prefix));
+        let store = Arc::clone(&self.mirror.store);
+        let mut others: FuturesUnordered<_> =
+            others.into_iter().map(|prefix| changed(&*store, prefix, after)).collect();
+        tokio::select! {
+            biased;
+            () = self.hear_held(&held) => {}
+            Some(()) = others.next() => {}
+        }
+    }
+
+    fn holds(&self, prefix: &str) -> bool {
+        self.mirror.lock().holding(prefix).is_some()
+    }
+
+    async fn hear_held(&mut self, prefixes: &[&String]) {
+        loop {
+            match self.next().await {
+                Changed::Anything => return,
+                Changed::Put(key) | Changed::Deleted(key) => {
+                    if prefixes.iter().any(|prefix| key.starts_with(prefix.as_str())) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Waits until something below a prefix changes, or may have.
+async fn changed(store: &dyn Store, prefix: &str, after: Revision) {
+    let told = match store.watch(prefix, after).await {
+        Ok(mut changes) => changes.next().await.unwrap_or_else(|| Err(StoreError::Away(String::new()))).map(drop),
+        Err(error) => Err(error),
+    };
+    if let Err(StoreError::Away(_) | StoreError::Broken(_) | StoreError::LeaseGone) = told {
+        std::future::pending().await
+    }
+}
