@@ -42,10 +42,12 @@ impl Words {
         self.add(world.keys.fetched_by(&view.track, node), Said::Leased(json(&fetched(view))));
     }
 
-    /// Whether all of it was said already.
+    /// Whether all of it was said already. Which services run here is not looked at: a look at one track sees no replacement
+    /// under way, and its instances say the same.
     pub fn is_said(&self, world: &World) -> bool {
         let memory = world.memory();
-        self.0.iter().all(|(key, word)| memory.said.0.get(key) == Some(word))
+        let mut said = self.0.iter().filter(|(key, _)| !key.starts_with(&world.keys.all_runs()));
+        said.all(|(key, word)| memory.said.0.get(key) == Some(word))
     }
 
     /// Says again of a container in the middle of its replacement what was said last, where nothing newer is to be said: for
@@ -68,8 +70,15 @@ impl Words {
         let names: BTreeSet<&str> =
             survey.unfinished.iter().filter_map(|container| Some(transitional(&container.name)?.0)).collect();
         let said = world.memory().said.0.clone();
+        let is_kept = |key: &String| world.keys.container_of(key).is_some_and(|name| names.contains(name.as_str()));
+        if said.iter().any(|(key, word)| *word == UNKNOWN && is_kept(key)) {
+            // Which track it runs was written by the daemon before this one, and is not known here.
+            for (key, word) in said.iter().filter(|(key, _)| key.starts_with(&world.keys.all_runs())) {
+                self.0.entry(key.clone()).or_insert_with(|| word.clone());
+            }
+        }
         for (key, word) in said.into_iter().filter(|(_, word)| matches!(word, Said::Lasting(_))) {
-            if world.keys.container_of(&key).is_some_and(|name| names.contains(name.as_str())) {
+            if is_kept(&key) {
                 if let Said::Lasting(value) = &word
                     && let Ok(instance) = serde_json::from_value::<Instance>(value.clone())
                 {
@@ -194,6 +203,7 @@ async fn own_instances(world: &World) -> Result<Vec<(String, Instance)>, StoreEr
 /// # Errors
 /// [`StoreError`]; what was written is remembered, the rest is written the next time.
 pub async fn publish(world: &World, words: &Words, lease: LeaseId) -> Result<(), StoreError> {
+    let _saying = world.saying.lock().await;
     let said = world.memory().said.clone();
     let mut words = words.clone();
     words.index(world, &said);

@@ -78,6 +78,9 @@ pub struct World {
     pub journals: Journals,
     /// Rings when a stage has changed something that the update stage should look at; see [`World::ring_for`].
     pub bell: Notify,
+    /// Held by whoever says something in the store until it is noted as said: of two who speak of one instance at once, the
+    /// one that is noted last would else not be the one that was heard last.
+    pub saying: tokio::sync::Mutex<()>,
     /// Whether this node is registered.
     pub presence: watch::Sender<Presence>,
     /// The tracks that run here, which the store mirror follows; `None` until engine and store were heard once.
@@ -226,6 +229,7 @@ impl World {
             ambient,
             journals,
             bell: Notify::new(),
+            saying: tokio::sync::Mutex::default(),
             presence: watch::Sender::default(),
             registered: watch::Sender::new(None),
             memory: Mutex::default(),

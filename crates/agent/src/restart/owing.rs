@@ -40,7 +40,8 @@ pub async fn sweep(world: &World) {
     let known: BTreeSet<String> = journals.into_iter().map(|journal| journal.txn).collect();
     for container in survey.unfinished.iter().filter(|container| container.state == "created") {
         let txn = transitional(&container.name).map(|(_, txn)| txn.to_owned());
-        let is_ours = txn.is_some() && container.labels.get(TXN) == txn.as_ref();
+        // Another daemon may share this engine, and have a journal of its own for what it just created.
+        let is_ours = world.settings.manage.includes(&container.labels) && container.labels.get(TXN) == txn.as_ref();
         if is_ours && txn.is_some_and(|txn| !known.contains(&txn)) {
             tracing::warn!(container = container.name, "a candidate that nobody waits for is removed");
             if let Err(error) = world.engine.remove(&container.id).await {

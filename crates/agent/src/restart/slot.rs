@@ -46,6 +46,7 @@ pub async fn release(world: &World, replacement: &Replacement) -> Result<Event, 
     let facts = &replacement.facts;
     // Before the others hear of it: one that waits on this machine looks as soon as the slot is free.
     leave_turn(world, &replacement.txn);
+    let _saying = world.saying.lock().await;
     let release = || slot::release_if_held(&world.keys, token);
     let key = world.keys.report(&facts.service, &world.settings.node, &facts.container);
     let lease = world.presence.borrow().lease;

@@ -227,3 +227,17 @@ async fn a_bad_digest_never_turns_good_because_another_instance_passed_later() {
     check_verdict(Opinion::Good, Act::Approve, Opinion::Good).await;
     check_verdict(Opinion::Good, Act::Condemn, Opinion::Good).await;
 }
+
+/// Daemons share an engine by the value of a label, and each knows its own journals alone.
+#[tokio::test(start_paused = true)]
+async fn a_sweep_leaves_what_another_daemon_has_just_created() {
+    for (enable, expected) in [("true", 1), ("blue", 0), ("false", 0)] {
+        let fixture = fixture().await;
+        let mut candidate = container("new", "web.new-0badcafe", "created");
+        candidate["Config"]["Labels"] = serde_json::json!({"deployer.txn": "0badcafe", "deployer.enable": enable});
+        fixture.engine.state().containers = vec![candidate];
+        owing::sweep(&fixture.world).await;
+        let removed = fixture.engine.state().calls.iter().filter(|call| *call == "remove new").count();
+        assert_eq!(removed, expected, "{enable}");
+    }
+}

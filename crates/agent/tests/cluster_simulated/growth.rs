@@ -39,6 +39,8 @@ async fn let_days_pass(cluster: &Cluster, days: u32) {
 async fn what_cannot_be_replaced_has_nothing_pulled_for_it() {
     let mut cluster = Cluster::start(1, &["web"], 1).await;
     cluster.members[0].node.engine.stop_by_hand("web");
+    // A process takes its time to end.
+    sleep(A_MINUTE).await;
     push_and_wait(&mut cluster, 4).await;
     assert_eq!(kept(&cluster), [""; 0], "it does not run");
 }

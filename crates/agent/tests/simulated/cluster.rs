@@ -88,11 +88,12 @@ impl Cluster {
     /// So many machines on each of which somebody has run something of the track, and whose daemons have come to rest.
     pub async fn of(machines: usize, seed: u64, run: impl Fn(&SimulatedEngine, &SimulatedRegistry, &Track)) -> Self {
         let mut cluster = Self::empty(&Shape::plain(0, &[]), seed);
-        for number in 0..machines {
-            let engine = cluster.engine(HOSTS[number], seed * 1000 + 100 * (1 + number as u64));
+        for (number, host) in (1..).zip(HOSTS).take(machines) {
+            let seed = seed * 1000 + 100 * number;
+            let engine = cluster.engine(host, seed);
             run(&engine, &cluster.registry, &cluster.track);
             cluster.instances += engine.containers().len();
-            cluster.add([HOSTS[number]; 2], engine, seed * 1000 + 100 * (1 + number as u64));
+            cluster.add([host; 2], engine, seed);
         }
         cluster.begin().await;
         cluster

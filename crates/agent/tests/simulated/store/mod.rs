@@ -240,8 +240,9 @@ impl Store for Handle {
         prefix: &str,
         after: Revision,
     ) -> Result<BoxStream<'static, Result<Change, StoreError>>, StoreError> {
+        let servers = self.shared.lock().servers;
         let reader = Reader {
-            servers: self.shared.lock().servers,
+            servers,
             shared: Arc::clone(&self.shared),
             node: self.node.clone(),
             prefix: prefix.to_owned(),
