@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use deployer_core::queue::Ticket;
-use deployer_core::slot::Scope;
 use tokio::time::sleep;
 
 use crate::simulated::checker::Violation;
@@ -223,7 +222,7 @@ mod plays {
         let api = Spec::new("api", &track(2));
         let hosts = vec![web.into_iter().chain([api]).collect()];
         let tracks = vec![track(1), track(2)];
-        let mut cluster = Cluster::with(Shape { scope: Scope::Cluster, tracks, hosts }, 1).await;
+        let mut cluster = Cluster::with(Shape { tracks, hosts, ..Shape::plain(1, &[]) }, 1).await;
         let engines = hold_the_slot(&mut cluster, 2).await;
         push(&mut cluster, Behaviour::Serves).await;
         until_wait(&cluster, 3).await;
@@ -238,7 +237,7 @@ mod plays {
     pub async fn m1_an_instance_that_was_down_may_always_go() -> Cluster {
         let host = vec![checked("web", 1), Spec::new("api", &track(2))];
         let tracks = vec![track(1), track(2)];
-        let mut cluster = Cluster::with(Shape { scope: Scope::Cluster, tracks, hosts: vec![host; 3] }, 1).await;
+        let mut cluster = Cluster::with(Shape { tracks, hosts: vec![host; 3], ..Shape::plain(3, &[]) }, 1).await;
         let engines = hold_the_slot(&mut cluster, 2).await;
         // It flaps until the engine takes its time over the next start.
         for _ in 0..9 {

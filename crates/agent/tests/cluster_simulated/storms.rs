@@ -27,8 +27,6 @@ pub struct Wreck {
 /// Runs the storm of a seed in a world of its own.
 pub fn run(season: &Season, seed: u64) -> Option<Wreck> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    let t0 = std::time::Instant::now();
-    let _guard = Slow(seed, t0);
     let outcome = catch_unwind(AssertUnwindSafe(|| runtime.expect("a runtime").block_on(storm(season, seed))));
     let Ok(Aftermath { violations, story, scene }) = outcome else {
         return Some(Wreck { seed, kinds: BTreeMap::new(), report: "it ended in a panic, see above".to_owned() });
@@ -130,14 +128,5 @@ fn a_seed_makes_the_same_storm_again() {
         let differs = one.iter().zip(&other).position(|(one, other)| one != other);
         assert_eq!(differs.map(|at| (&one[at], &other[at])), None, "seed {seed}");
         assert_eq!(one.len(), other.len(), "seed {seed}");
-    }
-}
-
-struct Slow(u64, std::time::Instant);
-impl Drop for Slow {
-    fn drop(&mut self) {
-        if self.1.elapsed().as_secs() >= 3 {
-            eprintln!("SLOW {} {:?}", self.0, self.1.elapsed());
-        }
     }
 }

@@ -48,6 +48,8 @@ pub struct Machine {
     pub store: Arc<dyn Store>,
     /// How often it was booted.
     pub boots: u64,
+    /// How often its daemon asks the registry of its own accord.
+    pub registry_check: Option<Duration>,
 }
 
 impl Machine {
@@ -66,7 +68,7 @@ impl Machine {
             scope: self.scope,
             manage: Manage::Labeled("true".into()),
             own_container: None,
-            registry_check: None,
+            registry_check: self.registry_check,
             state_dir: self.folder.path().to_owned(),
             root: self.folder.path().to_owned(),
             prefix: "/t".to_owned(),

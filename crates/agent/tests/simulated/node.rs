@@ -59,6 +59,7 @@ pub struct Node {
 
 impl Node {
     /// A machine on which a daemon was started.
+    #[expect(clippy::too_many_arguments, reason = "each is one independent thing that a machine has")]
     pub fn start(
         [host, name]: [&str; 2],
         scope: Scope,
@@ -66,10 +67,11 @@ impl Node {
         history: &History,
         folder: TempDir,
         store: Arc<dyn Store>,
+        registry_check: Option<Duration>,
         seed: u64,
     ) -> Self {
         let (host, name, history, folder) = (host.to_owned(), name.to_owned(), history.clone(), Arc::new(folder));
-        let machine = Machine { host, name, engine, scope, history, folder, store, boots: 0 };
+        let machine = Machine { host, name, engine, scope, history, folder, store, boots: 0, registry_check };
         let mut node = Self {
             host: machine.host.clone(),
             name: machine.name.clone(),

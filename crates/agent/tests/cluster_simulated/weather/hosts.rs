@@ -243,15 +243,14 @@ impl Storm {
         }
     }
 
-    pub async fn switch_twin(&mut self, of: usize) {
-        if self.has_twin {
-            self.cluster.remove_last().await;
-        } else {
+    /// A machine comes whose daemon bears the name of one that is there; it stays until the storm is over.
+    pub fn let_twin_come(&mut self, of: usize) {
+        if !self.has_twin {
             let spec = Spec::new("web", &self.cluster.track);
             let seed = self.random.random() % 1_000_000;
             self.cluster.add_twin(of, &[spec], seed);
+            self.has_twin = true;
         }
-        self.has_twin = !self.has_twin;
     }
 
     /// Ends everything that is wrong with a machine.

@@ -238,7 +238,7 @@ impl Storm {
             Blow::Replica => self.fall_behind(),
             Blow::Networks => self.switch_networks(machine),
             Blow::Snapshot => self.snapshot_or_restore(),
-            Blow::Twin => self.switch_twin(machine).await,
+            Blow::Twin => self.let_twin_come(machine),
             Blow::Dies => self.workload_dies(machine),
             Blow::FallsIll => self.workload_falls_ill(machine),
             Blow::Person => self.person(machine),
@@ -290,15 +290,15 @@ impl Storm {
 
     /// Ends everything that goes wrong by itself; what a person did stays done.
     async fn calm(&mut self) {
-        if self.has_twin {
-            self.switch_twin(0).await;
-        }
         if !self.has_quorum {
             self.switch_quorum();
         }
         self.cluster.registry.catch_up();
         for machine in 0..self.conditions.len() {
             self.mend(machine).await;
+        }
+        if self.has_twin {
+            self.cluster.remove_last().await;
         }
         assert!(self.cluster.members.iter_mut().all(|member| member.node.runs()), "every daemon runs again");
         self.cluster.tell("the storm is over");

@@ -1,5 +1,7 @@
 //! The machines and containers of a storm.
 
+use std::time::Duration;
+
 use deployer_core::ambient::Ambient;
 use deployer_core::image::Track;
 use deployer_core::slot::Scope;
@@ -9,6 +11,9 @@ use crate::simulated::engine::Spec;
 
 /// Long enough to see what dies early, and no longer: a storm spends most of its time at gates.
 const MONITOR: &str = "10s";
+
+/// Soon enough to heal a lost notification before a storm counts as one that comes to no end.
+const REGISTRY_CHECK: Duration = Duration::from_secs(1200);
 
 /// Few machines with containers that are all alike.
 pub fn plain(seed: u64) -> Shape {
@@ -22,7 +27,7 @@ pub fn plain(seed: u64) -> Shape {
 pub fn of_all_kinds(random: &Ambient) -> Shape {
     let below = |limit: usize| (random.random() % limit as u64) as usize;
     // Now and then one machine is crowded.
-    let is_crowded = below(60) == 0;
+    let is_crowded = below(100) == 0;
     let machines = if is_crowded { 1 + below(2) } else { [1, 2, 3, 3, 3, 3, 4, 5][below(8)] };
     let tracks: Vec<Track> = (1..=[1, 1, 1, 2, 3][below(5)]).map(track).collect();
     let services = services(random, &tracks);
@@ -33,7 +38,7 @@ pub fn of_all_kinds(random: &Ambient) -> Shape {
         Spec { name: format!("web{number}"), policy: policies[below(policies.len())], network, ..service }
     };
     let host = |number: usize| {
-        let count = if is_crowded && number == 0 { 17 + below(24) } else { [1, 1, 1, 2, 3][below(5)] };
+        let count = if is_crowded && number == 0 { 17 + below(8) } else { [1, 1, 1, 2, 3][below(5)] };
         let mut specs: Vec<Spec> = (1..=count).map(spec).collect();
         if below(4) == 0 {
             specs.push(Spec { is_managed: false, ..Spec::new("theirs", &tracks[0]) });
@@ -41,7 +46,8 @@ pub fn of_all_kinds(random: &Ambient) -> Shape {
         specs
     };
     let hosts = (0..machines).map(host).collect();
-    Shape { scope: [Scope::Cluster, Scope::Service][below(2)], hosts, tracks }
+    let scope = [Scope::Cluster, Scope::Service][below(2)];
+    Shape { scope, hosts, tracks, registry_check: Some(REGISTRY_CHECK) }
 }
 
 /// What the containers of each service have in common. Often there is one service; a track may have several.

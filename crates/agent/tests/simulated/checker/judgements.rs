@@ -71,8 +71,8 @@ fn look_back(replay: &Replay, host: &str, purpose: &Purpose, report: &mut impl F
     let (Some(runs), Some(candidate)) = (runs, &purpose.digest) else { return };
     let is_bad = replay.verdicts.get(&(purpose.service.clone(), runs.clone())) == Some(&Opinion::Bad);
     let tags = replay.tags.get(&purpose.track).map(Vec::as_slice).unwrap_or_default();
-    let last = |digest: &Digest| tags.iter().rposition(|tag| tag == digest);
-    if !is_bad && last(candidate) < last(runs) {
+    let [first, last] = [tags.iter().position(|tag| tag == runs), tags.iter().rposition(|tag| tag == candidate)];
+    if !is_bad && last < first {
         report(Kind::Downgraded, format!("{name} from {} to {}", short(runs), short(candidate)));
     }
 }

@@ -41,6 +41,8 @@ pub struct Host {
     /// Its daemon was stopped by a person, and nobody looks after its containers.
     pub has_left: bool,
     pub is_rebooting: bool,
+    /// The machine was taken away.
+    pub is_gone: bool,
 }
 
 /// A container, as long as it exists and after.
@@ -61,6 +63,11 @@ pub struct Container {
 }
 
 impl Container {
+    /// Whether it is shown as one that should run.
+    pub fn is_meant(&self) -> bool {
+        matches!(self.shown, Shown::Running | Shown::Unhealthy | Shown::Restarting)
+    }
+
     /// Whether a life that this system began came to nothing, by now or by its end.
     pub fn never_served(&self, now: Duration, patience: Duration) -> bool {
         let begun = self.started.filter(|(by, _)| *by == By::Us);
@@ -134,9 +141,8 @@ impl Replay {
     pub fn is_meant(&self, host: &str, name: &str) -> bool {
         let Some(instance) = self.instances.get(&(host.to_owned(), name.to_owned())) else { return false };
         let is_gone = self.hosts.get(host).is_some_and(|host| host.is_engine_gone);
-        let is_shown =
-            |container: &Container| matches!(container.shown, Shown::Running | Shown::Unhealthy | Shown::Restarting);
-        let by_engine = if is_gone { instance.was_meant } else { self.bodies(host, name).any(|(_, c)| is_shown(c)) };
+        let by_engine =
+            if is_gone { instance.was_meant } else { self.bodies(host, name).any(|(_, body)| body.is_meant()) };
         instance.will == Will::Runs && (by_engine || instance.in_transition)
     }
 

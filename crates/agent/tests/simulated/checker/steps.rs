@@ -157,7 +157,7 @@ impl Replay {
             self.restored = Some(at);
             self.verdicts.clear();
             for (_, claim) in std::mem::take(&mut self.claims) {
-                self.is_released(&claim);
+                self.is_released(at, &claim);
             }
         }
         if host.is_empty() {
@@ -172,6 +172,7 @@ impl Replay {
             Befalling::DaemonLeft => host.has_left = true,
             Befalling::Reboots => host.is_rebooting = true,
             Befalling::DaemonStarted => (host.has_left, host.is_rebooting) = (false, false),
+            Befalling::TwinGone => host.is_gone = true,
             Befalling::TwinOf(original) => host.twin_of = Some(original.clone()),
             _ => {}
         }
@@ -208,16 +209,20 @@ impl Replay {
                 if let Some(place) = verdict_of(key) {
                     self.verdicts.remove(&place);
                 } else if let Some(claim) = self.claims.remove(key) {
-                    self.is_released(&claim);
+                    self.is_released(at, &claim);
                 }
             }
         }
     }
 
-    fn is_released(&mut self, claim: &Claimed) {
-        let instance = self.instances.get_mut(&(claim.host.clone(), claim.container.clone()));
-        if let Some(instance) = instance.filter(|instance| instance.is_up) {
-            instance.is_owed = false;
+    /// The replacement has ended. What runs then has passed its gate, or was put back; what becomes of it is not its doing.
+    fn is_released(&mut self, at: Duration, claim: &Claimed) {
+        let (host, name) = (claim.host.as_str(), claim.container.as_str());
+        if self.bodies(host, name).any(|(_, body)| body.is_meant()) {
+            if let Some(instance) = self.instances.get_mut(&key(host, name)) {
+                (instance.is_owed, instance.in_transition) = (false, false);
+            }
+            self.look(host, at, name);
         }
     }
 }

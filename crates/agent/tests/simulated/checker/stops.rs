@@ -14,10 +14,13 @@ pub fn check(replay: &Replay, entry: &Entry, report: &mut impl FnMut(Kind, Strin
     let name = instance_of(&container.name);
     let mut bodies = replay.bodies(host, name);
     let another_serves = bodies.any(|(other, body)| other != id && body.shown == Shown::Running && body.serves);
-    if !instance.is_up || instance.in_transition || another_serves || is_store_not_to_be_believed(replay, entry.at) {
+    let claim = replay.claim(host, name);
+    // On the way back nothing goes down that was not given for down.
+    let is_candidate = container.made_by == By::Us && claim.is_some_and(|claim| container.made >= claim.at);
+    let is_taken_down = instance.is_up && !instance.in_transition && !is_candidate && !another_serves;
+    if !is_taken_down || is_store_not_to_be_believed(replay, entry.at) {
         return;
     }
-    let claim = replay.claim(host, name);
     if !claim.is_some_and(|claim| claim.is_past_fence) {
         let what = if claim.is_some() { "a claim that is not past its fence" } else { "no claim" };
         report(Kind::Unfenced, format!("{name} was stopped with {what}"));
@@ -41,7 +44,7 @@ fn cannot_be_spared(replay: &Replay, host: &str, name: &str, claim: &Claimed) ->
         .instances
         .iter()
         .filter(|(_, instance)| is_of_service(instance))
-        .filter(|((host, name), _)| counts(&replay.hosts[host]) && replay.is_meant(host, name))
+        .filter(|((host, name), instance)| counts(replay, host, instance) && replay.is_meant(host, name))
         .collect();
     let is_other = |place: &(String, String)| (place.0.as_str(), place.1.as_str()) != (host, name);
     let down: Vec<_> = all
@@ -59,10 +62,14 @@ fn cannot_be_spared(replay: &Replay, host: &str, name: &str, claim: &Claimed) ->
     Some((kind, format!("{name} was stopped, claimed at {claimed:.3}, while {} was down", down.join(", "))))
 }
 
-/// Whether the instances of a host are counted. Whoever stops a daemon knows that nobody looks after its containers; a
-/// machine that goes down as a whole is another matter.
-fn counts(host: &Host) -> bool {
-    host.twin_of.is_none() && (!host.has_left || host.is_rebooting)
+/// Whether an instance of a host is counted. Whoever stops a daemon knows that nobody looks after its containers; a machine
+/// that goes down as a whole is another matter. Of two machines of one name nobody can know more than what this system itself
+/// has stopped there.
+fn counts(replay: &Replay, name: &str, instance: &Instance) -> bool {
+    let host = &replay.hosts[name];
+    let is_twin = |other: &Host| !other.is_gone && other.twin_of.as_deref() == Some(name);
+    let is_doubtful = host.twin_of.is_some() || replay.hosts.values().any(is_twin);
+    (instance.in_transition || !is_doubtful) && (!host.has_left || host.is_rebooting)
 }
 
 /// Whether whoever claimed at a moment could know that an instance was down.

@@ -196,12 +196,13 @@ impl Engine for SimulatedEngine {
 
 fn summary((id, container): (&String, &Container)) -> ContainerSummary {
     let health = container.health.filter(|_| container.lives());
+    let words = |health| if health == "starting" { "health: starting" } else { health };
     ContainerSummary {
         id: id.clone(),
         name: container.name.clone(),
         image_id: container.image.clone(),
         labels: serde_json::from_value(container.body["Labels"].clone()).unwrap_or_default(),
         state: container.word().to_owned(),
-        status: health.map(|health| format!("Up 2 seconds ({health})")).unwrap_or_default(),
+        status: health.map(|health| format!("Up 2 seconds ({})", words(health))).unwrap_or_default(),
     }
 }

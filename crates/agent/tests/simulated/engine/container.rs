@@ -90,6 +90,11 @@ impl Container {
         self.body["HostConfig"]["PortBindings"]["80/tcp"][0]["HostPort"].as_str()
     }
 
+    /// Whether it is opted in, and runs or is about to.
+    pub fn is_meant_to_run(&self) -> bool {
+        self.is_managed() && (self.lives() || self.process == Process::Restarting)
+    }
+
     pub fn is_managed(&self) -> bool {
         self.label("deployer.enable") == Some("true")
     }

@@ -132,14 +132,18 @@ impl SimulatedEngine {
         self.shared.with(|state| state.containers.iter().map(|(id, container)| line(state, id, container)).collect())
     }
 
+    /// Whether a container that is opted in is meant to run something of a track.
+    pub fn runs_track(&self, track: &Track) -> bool {
+        let name = track.familiar();
+        let runs = |container: &Container| container.is_meant_to_run() && container.reference() == name;
+        self.shared.with(|state| state.containers.values().any(runs))
+    }
+
     /// Whether a container that is opted in runs anything but what its tag points to in the registry.
     pub fn has_strays(&self) -> bool {
         let is_stray = |state: &State, container: &Container| {
-            let is_meant = container.lives() || container.process == Process::Restarting;
             let track = Track::parse(container.reference()).expect("a track");
-            is_meant
-                && container.is_managed()
-                && state.registry.digest_of(&container.image) != state.registry.tag(&track)
+            container.is_meant_to_run() && state.registry.digest_of(&container.image) != state.registry.tag(&track)
         };
         self.shared.with(|state| state.containers.values().any(|container| is_stray(state, container)))
     }
