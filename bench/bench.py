@@ -19,7 +19,8 @@ from pathlib import Path
 
 RUNS = 20
 IDLE_SECONDS = 60
-IDLE_CONTAINERS = 50
+CHECKED_CONTAINERS = 50
+IDLE_CONTAINERS = 200
 LOAD_SECONDS = 8
 BINARY = Path("target/release/deployer")
 LOAD = Path("target/release/examples/hook_load")
@@ -101,6 +102,35 @@ class Poller(threading.Thread):
         return first - max(at for at, answered in self.answers if at < first)
 
 
+class CountedEngine(threading.Thread):
+    """A socket that passes calls on to the engine, one connection a call, and counts them and what they bring."""
+
+    def __init__(self, path):
+        super().__init__(daemon=True)
+        self.calls, self.bytes = 0, 0
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(path))
+        self.listener.listen(64)
+
+    def run(self):
+        while True:
+            asker, _ = self.listener.accept()
+            self.calls += 1
+            engine = Engine("docker")
+            engine.connect()
+            threading.Thread(target=self.pass_on, args=(asker, engine.sock, False), daemon=True).start()
+            threading.Thread(target=self.pass_on, args=(engine.sock, asker, True), daemon=True).start()
+
+    def pass_on(self, source, sink, is_answer):
+        try:
+            while data := source.recv(1 << 16):
+                self.bytes += len(data) * is_answer
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+
 class Bench:
     """A registry, a daemon of its own, and what they need."""
 
@@ -124,7 +154,7 @@ class Bench:
         port = int(self.registry.split(":")[1])
         wait_until("the registry", 20, lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0)
 
-    def start_daemon(self):
+    def start_daemon(self, *options):
         (self.folder / "secret").write_text(self.token)
         (self.folder / "secret").chmod(0o600)
         (self.folder / "deployer.toml").write_text(
@@ -132,13 +162,14 @@ class Bench:
         state = self.folder / "state"
         self.daemon = self.start("deployer", str(BINARY), "run", "--config", str(self.folder / "deployer.toml"),
                                  "--state-dir", str(state), "--listen", "127.0.0.1:0", "--node", "bench",
-                                 "--manage", f"labeled={ID}")
+                                 "--manage", f"labeled={ID}", *options)
         wait_until("deployer to be ready", 20, lambda: self.is_ready(state / "listen"))
 
-    def restart_daemon(self):
+    def restart_daemon(self, *options):
         self.daemon.send_signal(signal.SIGTERM)
         self.daemon.wait(30)
-        self.start_daemon()
+        self.start_daemon(*options)
+        time.sleep(10)  # until what the start set off has died down
 
     def is_ready(self, listen):
         """The address changes with every start, and the file is there before the daemon is ready."""
@@ -252,19 +283,42 @@ class Bench:
 
     def measure_idle(self):
         """Of a daemon that was started beside its containers; a burst of hooks is measured by itself."""
-        for number in range(IDLE_CONTAINERS):
-            docker("run", "--detach", "--network=none", "--label", f"deployer-bench={ID}", "--label",
-                   f"deployer.enable={ID}", "--name", f"idle-{ID}-{number}", f"{self.registry}/bench/web-{ID}:latest")
-        self.record("memory_after_hooks", self.resident(), "MB resident", 25, "the daemon that took the hooks above")
+        self.record("memory_after_hooks", self.resident(), "MB resident", 15, "the daemon that took the hooks above")
+        checked = ["--health-cmd=true", "--health-interval=5s"]
+        self.run_idle(range(CHECKED_CONTAINERS), *checked)
         self.restart_daemon()
-        time.sleep(10)  # until what the start set off has died down
         stat = Path(f"/proc/{self.daemon.pid}/stat")
         ticks = lambda: sum(map(int, stat.read_text().rsplit(")", 1)[1].split()[11:13]))
         before = ticks()
         time.sleep(IDLE_SECONDS)
         share = (ticks() - before) / os.sysconf("SC_CLK_TCK") / IDLE_SECONDS * 100
-        self.record("idle_cpu", share, "% of a core", 0.1, f"{IDLE_CONTAINERS} containers, {IDLE_SECONDS} s")
-        self.record("idle_memory", self.resident(), "MB resident", 15, f"{IDLE_CONTAINERS} containers")
+        against = f"{CHECKED_CONTAINERS} containers with a HEALTHCHECK every 5 s"
+        self.record("idle_cpu", share, "% of a core", 0.05, f"{against}, {IDLE_SECONDS} s")
+        self.record("idle_memory", self.resident(), "MB resident", 10, against)
+        self.run_idle(range(CHECKED_CONTAINERS, IDLE_CONTAINERS))
+        self.restart_daemon()
+        self.record("idle_memory_beside_200", self.resident(), "MB resident", 14, f"{IDLE_CONTAINERS} containers")
+        self.measure_event()
+
+    def measure_event(self):
+        """What the daemon asks the engine after one event of a container, beside all the others."""
+        engine = CountedEngine(self.folder / "engine.sock")
+        engine.start()
+        self.restart_daemon("--docker", f"unix://{self.folder / 'engine.sock'}")
+        last = IDLE_CONTAINERS - 1
+        calls, brought = engine.calls, engine.bytes
+        docker("pause", f"idle-{ID}-{last}")
+        time.sleep(5)
+        against = f"one container of {IDLE_CONTAINERS} paused"
+        self.record("event_calls", engine.calls - calls, "calls", 2, against)
+        self.record("event_kilobytes", (engine.bytes - brought) / 1024, "KB", 32, against)
+        docker("unpause", f"idle-{ID}-{last}")
+
+    def run_idle(self, numbers, *options):
+        for number in numbers:
+            docker("run", "--detach", "--network=none", "--label", f"deployer-bench={ID}", "--label",
+                   f"deployer.enable={ID}", "--name", f"idle-{ID}-{number}", *options,
+                   f"{self.registry}/bench/web-{ID}:latest")
 
     def resident(self):
         status = Path(f"/proc/{self.daemon.pid}/status").read_text()

@@ -29,6 +29,11 @@ impl Concern {
         self.0.contains_key(track)
     }
 
+    /// The tracks.
+    pub fn tracks(&self) -> impl Iterator<Item = &Track> {
+        self.0.keys()
+    }
+
     /// Below what the keys lie that this node reads again and again.
     pub fn prefixes(&self, keys: &Keys) -> BTreeSet<String> {
         let tracks = self.0.keys().flat_map(|track| [keys.image(track), keys.checked(track)]);

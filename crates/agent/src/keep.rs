@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use deployer_core::image::{Digest, ImageName, Registry, Track};
+use deployer_engine::mirror::Thing;
 use deployer_engine::{EngineError, ImageSummary};
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
@@ -36,7 +37,9 @@ pub enum Kind {
 /// # Errors
 /// [`EngineError`] if the engine refuses the tag.
 pub async fn keep(world: &World, track: &Track, digest: &Digest, id: &str, kind: Kind) -> Result<(), EngineError> {
-    world.engine.tag(id, &repository(track, kind).to_string(), &tag(digest)).await
+    let outcome = world.engine.tag(id, &repository(track, kind).to_string(), &tag(digest)).await;
+    world.engine_mirror.acted_on(Thing::Image(id.to_owned()));
+    outcome
 }
 
 /// Whether a keep-tag keeps an image from being pruned.
@@ -62,7 +65,7 @@ pub async fn tidy(world: &World, track: &Track) -> Result<(), LookError> {
     if Ledger::read(world, track).await?.record.is_none() {
         return Ok(());
     }
-    let survey = Survey::take(world).await?;
+    let survey = Survey::of(world).await?;
     let needed = needed(world, &survey, track.name()).await?;
     let used: BTreeSet<&str> = survey.containers.iter().map(|c| c.summary.image_id.as_str()).collect();
     for image in survey.images.iter().filter(|image| !used.contains(image.id.as_str())) {
@@ -71,6 +74,7 @@ pub async fn tidy(world: &World, track: &Track) -> Result<(), LookError> {
         }
         for name in names_to_let_go(track, image) {
             let_go(world, &name).await;
+            world.engine_mirror.acted_on(Thing::Image(image.id.clone()));
         }
     }
     Ok(())
@@ -178,7 +182,9 @@ fn by_digest(track: &Track, image: &ImageSummary) -> Vec<String> {
 /// [`EngineError`] if the engine refuses.
 pub async fn undo_pull(world: &World, track: &Track, image: &ImageSummary) -> Result<(), EngineError> {
     for name in by_digest(track, image).into_iter().filter(|_| !is_kept(image)) {
-        world.engine.untag(&name).await?;
+        let outcome = world.engine.untag(&name).await;
+        world.engine_mirror.acted_on(Thing::Image(image.id.clone()));
+        outcome?;
     }
     Ok(())
 }

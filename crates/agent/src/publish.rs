@@ -302,7 +302,7 @@ mod tests {
     async fn say(fixture: &Fixture, containers: Vec<Value>) {
         let world = &fixture.world;
         fixture.engine.state().containers = containers;
-        let survey = Survey::take(world).await.expect("listed");
+        let survey = Survey::of(world).await.expect("listed");
         let view = TrackView::of(world, &survey, &track(), Answer::NotAsked).await.expect("read");
         let mut words = Words::default();
         words.tell(world, &survey, &view);

@@ -11,6 +11,7 @@ use deployer_core::image::{Digest, Track};
 use deployer_core::plain;
 use deployer_core::plan::{Action, Answer};
 use deployer_core::platform::{Platform, is_foreign};
+use deployer_engine::mirror::Thing;
 use deployer_engine::{PullError, PullProgress, if_found};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -78,7 +79,7 @@ impl Pull {
 
 /// Decides again, and pulls if that is still what should be done.
 async fn pull(world: &World, track: &Track) -> Result<(), LookError> {
-    let survey = Survey::take(world).await?;
+    let survey = Survey::of(world).await?;
     let view = TrackView::of(world, &survey, track, Answer::NotAsked).await?;
     let Some(decision) = view.decisions.iter().find(|decision| decision.row.action == Action::Pull) else {
         return Ok(());
@@ -124,8 +125,9 @@ async fn fetch(world: &World, track: &Track, digest: &Digest, running_image: &st
         world.memory().pulling.insert(track.clone(), amount);
     };
     world.engine.pull(&reference, &progress).await?;
-    let images = world.engine.images().await?;
-    let Some(here) = images.iter().find(|image| image.is_at(track.name(), digest)) else {
+    world.engine_mirror.look_again(&Thing::Image(reference.to_string())).await?;
+    let images = world.engine_mirror.snapshot();
+    let Some(here) = images.images.values().find(|image| image.is_at(track.name(), digest)) else {
         return Err(PullError::WithoutEffect { image: reference.to_string() });
     };
     let (image, running) = tokio::join!(world.engine.image(&here.id), world.engine.image(running_image));

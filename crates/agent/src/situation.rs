@@ -147,10 +147,10 @@ fn ownership(world: &World, container: &Surveyed, track: &Track, ledger: &Ledger
     if world.settings.own_container.as_ref() == Some(&container.summary.id) {
         return (Ownership::Foreign, "deployer does not replace itself".to_owned());
     }
-    if let Some(reason) = container.owner.reason() {
+    if let Some(reason) = container.summary.owner.reason() {
         return (Ownership::Foreign, reason);
     }
-    let written = &container.config_image;
+    let written = &container.summary.config_image;
     if !track.is_written(written) {
         let text = format!(
             "it names its image {written}, which this engine does not take for {0}; name it {0}",

@@ -240,23 +240,21 @@ impl Engine for StandIn {
     }
 
     async fn image(&self, reference: &str) -> Result<Value, EngineError> {
-        if let Some(error) = self.state().refused.get("image") {
+        let state = self.state();
+        if let Some(error) = state.refused.get("image") {
             return Err(error.clone());
         }
-        let names = |image: &&ImageSummary| {
-            let named = ImageRef::parse(reference).map(|name| match (name.tag, name.digest) {
-                (_, Some(digest)) => image.is_at(&name.name, &digest),
-                (tag, None) => tag.is_some_and(|tag| image.tags.contains(&Track::new(name.name, tag))),
-            });
-            image.id == reference || named.unwrap_or(false)
-        };
-        let state = self.state();
-        let found = state.images.iter().chain(&state.unlisted).find(names);
+        let found = state.images.iter().chain(&state.unlisted).find(|image| image.is_named(reference));
         let found = found.map(|image| {
             let (architecture, config) =
                 (state.architectures.get(&image.id), state.image_configs.get(image.id.as_str()));
             json!({"Id": image.id, "Architecture": architecture, "Config": config})
         });
+        found.ok_or_else(|| absent(reference))
+    }
+
+    async fn image_summary(&self, reference: &str) -> Result<ImageSummary, EngineError> {
+        let found = self.state().images.iter().find(|image| image.is_named(reference)).cloned();
         found.ok_or_else(|| absent(reference))
     }
 

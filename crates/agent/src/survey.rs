@@ -1,29 +1,21 @@
-//! One look at the engine: containers with the track they run, and images with their digests.
+//! The engine's mirror as the stages read it: containers with the track they run, and images with their digests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use deployer_core::image::{Digest, Track};
-use deployer_core::ownership::{Owner, owner};
 use deployer_core::policy::{ADOPTED, LabelError, Policy};
 use deployer_core::replacement::is_transitional;
-use deployer_engine::{ContainerSummary, EngineError, ImageSummary};
-use serde_json::Value;
+use deployer_engine::mirror::{Container, Health};
+use deployer_engine::{EngineError, ImageSummary};
 
-use crate::supervision::Supervisors;
 use crate::world::World;
 
-/// A container, and what its inspection says that never changes.
+/// A container, and what its labels say.
 #[derive(Clone)]
 pub struct Surveyed {
-    /// The line of the list.
-    pub summary: ContainerSummary,
-    /// `Config.Image`: what the user asked for, unlike the list's image, which turns into an ID as tags move.
-    pub config_image: String,
-    /// The raw inspection as it was when the container was first seen: settings, not state.
-    pub inspection: Arc<Value>,
-    /// Whose it is.
-    pub owner: Owner,
+    /// What the mirror has of it.
+    pub summary: Arc<Container>,
     /// What its labels say.
     pub policy: Result<Policy, LabelError>,
 }
@@ -31,7 +23,7 @@ pub struct Surveyed {
 impl Surveyed {
     /// The track it runs; `None` if it is pinned.
     pub fn track(&self) -> Option<Track> {
-        Track::of_container(&self.config_image).ok()
+        Track::of_container(&self.summary.config_image).ok()
     }
 
     /// The service that it is an instance of.
@@ -47,7 +39,7 @@ impl Surveyed {
 
     /// Whether it runs and is not unhealthy.
     pub fn is_up(&self) -> bool {
-        self.summary.state == "running" && !self.summary.status.contains("unhealthy")
+        self.summary.state == "running" && self.summary.health != Some(Health::Unhealthy)
     }
 
     /// Whether it is meant to run: exited, created and paused containers are left as they are.
@@ -58,45 +50,32 @@ impl Surveyed {
 
 /// Everything on this machine at one moment.
 pub struct Survey {
-    /// All containers but those in the middle of a replacement.
+    /// All containers but those in the middle of a replacement, by name.
     pub containers: Vec<Surveyed>,
     /// Those in the middle of a replacement, or left by one.
-    pub unfinished: Vec<ContainerSummary>,
-    /// All images with a name.
-    pub images: Vec<ImageSummary>,
-    /// What each track's tag named here when this node last saw or set it, before these images were listed: what it set
+    pub unfinished: Vec<Arc<Container>>,
+    /// All images.
+    pub images: Vec<Arc<ImageSummary>>,
+    /// What each track's tag named here when this node last saw or set it, before these images were looked at: what it set
     /// since is not in them.
     known_tags: BTreeMap<Track, Option<String>>,
 }
 
 impl Survey {
-    /// Lists the engine, and inspects containers that were never seen before.
+    /// What is here now, after everything that this node has done itself. Asks the engine for nothing else.
     ///
     /// # Errors
-    /// [`EngineError`] if a list cannot be had. A container that goes away meanwhile is left out.
-    pub async fn take(world: &World) -> Result<Self, EngineError> {
+    /// [`EngineError`] if the engine is not heard.
+    pub async fn of(world: &World) -> Result<Self, EngineError> {
         let known_tags = world.memory().local_tags.clone();
-        let (listed, images) = tokio::try_join!(world.engine.containers(), world.engine.images())?;
-        let mut containers = Vec::new();
-        let mut supervisors = None;
-        let (unfinished, listed): (Vec<_>, Vec<_>) =
-            listed.into_iter().partition(|summary| is_transitional(&summary.name));
-        for summary in listed {
-            match inspection(world, &summary.id).await {
-                Ok(inspection) => {
-                    let owner = whose(world, &inspection, &mut supervisors);
-                    containers.push(surveyed(summary, inspection, owner));
-                }
-                Err(EngineError::NotFound { .. }) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        let present: BTreeSet<&str> = containers.iter().map(|container| container.summary.id.as_str()).collect();
-        let mut memory = world.memory();
-        memory.inspections.retain(|id, _| present.contains(id.as_str()));
-        memory.owners.retain(|id, _| present.contains(id.as_str()));
-        drop(memory);
-        Ok(Self { containers, unfinished, images, known_tags })
+        let snapshot = world.engine_mirror.current().await?;
+        let (unfinished, lasting): (Vec<_>, Vec<_>) =
+            snapshot.containers.values().cloned().partition(|container| is_transitional(&container.name));
+        let containers = lasting.into_iter();
+        let containers = containers.map(|summary| Surveyed { policy: Policy::of_labels(&summary.labels), summary });
+        let mut containers: Vec<Surveyed> = containers.collect();
+        containers.sort_by(|a, b| a.summary.name.cmp(&b.summary.name));
+        Ok(Self { containers, unfinished, images: snapshot.images.values().cloned().collect(), known_tags })
     }
 
     /// The container of a name.
@@ -125,12 +104,12 @@ impl Survey {
 
     /// The local image of a track's repository with a digest.
     pub fn image_at(&self, track: &Track, digest: &Digest) -> Option<&ImageSummary> {
-        self.images.iter().find(|image| image.is_at(track.name(), digest))
+        self.images.iter().map(Arc::as_ref).find(|image| image.is_at(track.name(), digest))
     }
 
     /// The local image that a track's tag names.
     pub fn image_under(&self, track: &Track) -> Option<&ImageSummary> {
-        self.images.iter().find(|image| image.tags.contains(track))
+        self.images.iter().map(Arc::as_ref).find(|image| image.tags.contains(track))
     }
 
     /// The digest of the image that a track's tag names, if the engine does not tell whether the registry has it.
@@ -164,34 +143,4 @@ impl Survey {
         let digests = image.and_then(|image| image.digests.get(track.name()));
         digests.into_iter().flatten().cloned().collect()
     }
-}
-
-async fn inspection(world: &World, id: &str) -> Result<Arc<Value>, EngineError> {
-    let known = world.memory().inspections.get(id).cloned();
-    if let Some(known) = known {
-        return Ok(known);
-    }
-    let inspection = Arc::new(world.engine.container(id).await?);
-    world.memory().inspections.insert(id.to_owned(), Arc::clone(&inspection));
-    Ok(inspection)
-}
-
-/// Whose a container is. The machine is looked at once a survey, and only for a container that is new or had a
-/// supervisor, which can end; one that comes later is found by the look before a replacement.
-fn whose(world: &World, inspection: &Value, supervisors: &mut Option<Supervisors>) -> Owner {
-    let id = inspection.get("Id").and_then(Value::as_str).unwrap_or_default();
-    let known = world.memory().owners.get(id).cloned();
-    if let Some(known) = known.filter(|known| !matches!(known, Owner::Supervisor { .. })) {
-        return known;
-    }
-    let supervision = supervisors.get_or_insert_with(|| Supervisors::look(&world.settings.root)).of(inspection);
-    let owner = owner(inspection, &supervision);
-    world.memory().owners.insert(id.to_owned(), owner.clone());
-    owner
-}
-
-fn surveyed(summary: ContainerSummary, inspection: Arc<Value>, owner: Owner) -> Surveyed {
-    let config_image = inspection.pointer("/Config/Image").and_then(Value::as_str).unwrap_or_default().to_owned();
-    let policy = Policy::of_labels(&summary.labels);
-    Surveyed { owner, policy, config_image, inspection, summary }
 }

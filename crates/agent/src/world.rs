@@ -10,15 +10,14 @@ use deployer_core::backoff::Backoff;
 use deployer_core::image::{Digest, ImageName, Track};
 use deployer_core::keys::Keys;
 use deployer_core::node::Identity;
-use deployer_core::ownership::Owner;
 use deployer_core::policy::Manage;
 use deployer_core::slot::Scope;
 use deployer_core::store::{LeaseId, Revision};
 use deployer_core::trouble::{Met, Trouble};
 use deployer_engine::Engine;
+use deployer_engine::mirror::Mirror as EngineMirror;
 use deployer_store::Store;
 use deployer_store::mirror::{Mirror, Through};
-use serde_json::Value;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -28,6 +27,7 @@ use crate::fault::Fault;
 use crate::happening::Account;
 use crate::journal::Journals;
 use crate::owed::Owed;
+use crate::supervision;
 use crate::words::Words;
 
 /// Values that make no sense and are named; further ones are passed over in silence.
@@ -62,6 +62,8 @@ pub struct Settings {
 pub struct World {
     /// The container engine.
     pub engine: Arc<dyn Engine>,
+    /// What the engine has; a task keeps it true.
+    pub engine_mirror: Arc<EngineMirror>,
     /// The store, for those who write, and for those who must read what stands there now.
     pub store: Arc<dyn Store>,
     /// What is read again and again, at hand.
@@ -160,10 +162,6 @@ pub struct Memory {
     pub left: BTreeMap<ImageName, Instant>,
     /// Tracks for which the bell was rung.
     pub rung: BTreeSet<Track>,
-    /// Inspections of containers, whose settings never change under one ID.
-    pub inspections: BTreeMap<String, Arc<Value>>,
-    /// Whose each container was when it was first seen, by container ID.
-    pub owners: BTreeMap<String, Owner>,
 }
 
 /// Something that failed and is tried again.
@@ -220,6 +218,7 @@ impl World {
     ) -> Self {
         let mirror = Arc::new(Mirror::new(store, Arc::clone(&ambient)));
         Self {
+            engine_mirror: Arc::new(EngineMirror::new(Arc::clone(&engine), supervision::judge(&settings.root))),
             engine,
             store: Arc::new(Through(Arc::clone(&mirror))),
             mirror,

@@ -22,7 +22,7 @@ pub const TRIES_OF_ONE: u32 = 2;
 pub const SETBACKS_MAX: usize = 3;
 /// Tries for a digest that a notification named and the tag does not show: about two minutes. After that the
 /// notification counts as overtaken by a later push.
-pub const NOT_YET_MAX: u32 = 6;
+pub const NOT_YET_MAX: u32 = 8;
 /// Tries for a tag that nobody finds: some minutes, in which a registry's replicas have caught up. After that the
 /// notification is dropped, and a check is taken for done.
 pub const ABSENT_MAX: u32 = 10;

@@ -14,8 +14,9 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// A tag that the registry does not show yet: 5 to 60 s.
-    pub const NOT_THERE_YET: Self = Self { first: Duration::from_secs(5), longest: Duration::from_secs(60) };
+    /// A tag that the registry does not show yet: 0.5 to 60 s. Distribution sends its notification before it moves the tag,
+    /// so that the first answer is often a few milliseconds too early; a cache in front of a registry may take minutes.
+    pub const NOT_THERE_YET: Self = Self { first: Duration::from_millis(500), longest: Duration::from_secs(60) };
     /// A tag that shows an older version: a minute, each time.
     pub const SECOND_THOUGHT: Self = Self { first: asking::SECOND_THOUGHT, longest: asking::SECOND_THOUGHT };
     /// A registry that fails, limits us, or refuses: 5 s to 5 min.
@@ -40,8 +41,8 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_the_longest() {
-        let waits: Vec<u64> = (1..=6).map(|n| Backoff::NOT_THERE_YET.wait(n, 0).as_secs()).collect();
-        assert_eq!(waits, [5, 10, 20, 40, 60, 60]);
+        let waits: Vec<u128> = (1..=9).map(|n| Backoff::NOT_THERE_YET.wait(n, 0).as_millis()).collect();
+        assert_eq!(waits, [500, 1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000]);
         assert_eq!(Backoff::REGISTRY.wait(u32::MAX, 0).as_secs(), 300);
         assert_eq!(Backoff::REGISTRY.wait(9, 999).as_secs(), 359, "jitter is at most a fifth");
     }

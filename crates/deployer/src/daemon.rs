@@ -141,6 +141,7 @@ fn wire(
     });
     let shutdown = tasks.shutdown.clone();
     let update = Update { world: Arc::clone(world), wakes, pulls: pull, replacements: replace };
+    tasks.spawn("engine mirror", Arc::clone(&world.engine_mirror).run(Arc::clone(&world.ambient)));
     tasks.spawn("update", update.run(shutdown.clone()));
     tasks.spawn("pull", Pull { world: Arc::clone(world), tracks }.run(shutdown.clone()));
     tasks.spawn_last("restart", Restart { world: Arc::clone(world), containers, left }.run(shutdown.clone()));

@@ -4,16 +4,18 @@
 //! tolerant views; what is written back to an engine is its own raw JSON, so that a setting this code has never
 //! heard of survives a replacement.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use deployer_core::image::{Digest, ImageName, ImageRef, Track};
+use deployer_core::image::{Digest, ImageRef, Track};
 use deployer_core::successor::ChangedFile;
 use futures_util::stream::BoxStream;
 use serde_json::Value;
 use thiserror::Error;
+
+use crate::image::ImageSummary;
 
 /// Why a call to the engine did not do what was asked, by what the caller can do about it.
 #[derive(Clone, Debug, Error)]
@@ -62,6 +64,12 @@ pub enum EngineError {
         /// The limit that passed.
         limit: Duration,
     },
+    /// The mirror does not hear the engine: what it shows may be so no longer.
+    #[error("the engine is not heard: {why}")]
+    NotHeard {
+        /// The cause.
+        why: String,
+    },
     /// An answer longer than is read.
     #[error("{what}: the engine's answer is too long: {message}")]
     TooLong {
@@ -89,6 +97,7 @@ impl EngineError {
             Self::Refused { .. } => "refused",
             Self::Unreachable { .. } => "unreachable",
             Self::Timeout { .. } => "timeout",
+            Self::NotHeard { .. } => "not_heard",
             Self::TooLong { .. } => "too_long",
             Self::Nonsense { .. } => "nonsense",
         }
@@ -183,47 +192,6 @@ pub struct ContainerSummary {
     pub status: String,
 }
 
-/// An image on the machine, and which images of registries it is. Engines write that down in different ways, so each
-/// edge reads its own engine's.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ImageSummary {
-    /// Image ID (`sha256:…`).
-    pub id: String,
-    /// The tags that name it.
-    pub tags: BTreeSet<Track>,
-    /// The digests that it has in registries, by repository; empty for an image built here.
-    pub digests: BTreeMap<ImageName, BTreeSet<Digest>>,
-    /// The repositories in which it has its digest by a tag alone, on an engine where that is true of an image built
-    /// here, too: the registry may not have it.
-    pub unverified: BTreeSet<ImageName>,
-}
-
-impl ImageSummary {
-    /// An image by its names, `name:tag` and `name@digest`, whether short or in full. A text that is neither is passed
-    /// over: nothing that runs it has a track.
-    pub fn named<'a>(id: &str, names: impl IntoIterator<Item = &'a str>) -> Self {
-        let mut image = Self { id: id.to_owned(), ..Self::default() };
-        for name in names.into_iter().filter_map(|name| ImageRef::parse(name).ok()) {
-            match (name.tag, name.digest) {
-                (_, Some(digest)) => drop(image.digests.entry(name.name).or_default().insert(digest)),
-                (Some(tag), None) => drop(image.tags.insert(Track::new(name.name, tag))),
-                (None, None) => {}
-            }
-        }
-        image
-    }
-
-    /// Whether it is the image of that digest in a repository.
-    pub fn is_at(&self, repository: &ImageName, digest: &Digest) -> bool {
-        self.digests.get(repository).is_some_and(|digests| digests.contains(digest))
-    }
-
-    /// Whether a tag of a repository names it.
-    pub fn is_tagged_in(&self, repository: &ImageName) -> bool {
-        self.tags.iter().any(|tag| tag.name() == repository)
-    }
-}
-
 /// What a registry says a track points to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolved {
@@ -251,6 +219,8 @@ pub struct EngineEvent {
     pub kind: String,
     /// The action's first word, such as `die`, `tag`, `health_status`.
     pub action: String,
+    /// What the action says after that, such as `unhealthy`; mostly empty.
+    pub detail: String,
     /// ID of the container, or name or ID of the image.
     pub id: String,
     /// The engine's attributes: for containers their labels, `image` and `name`.
@@ -283,6 +253,8 @@ pub trait Engine: Send + Sync {
     async fn images(&self) -> Result<Vec<ImageSummary>, EngineError>;
     /// The raw inspection of one image, by ID, `name:tag` or `name@digest`.
     async fn image(&self, reference: &str) -> Result<Value, EngineError>;
+    /// The line that the list has for one image, by ID, `name:tag` or `name@digest`.
+    async fn image_summary(&self, reference: &str) -> Result<ImageSummary, EngineError>;
     /// Asks the registry, through the engine, what a track points to now.
     async fn resolve(&self, track: &Track) -> Result<Resolved, ResolveError>;
     /// Asks the registry, through the engine, whether it has the digest that `image` names.

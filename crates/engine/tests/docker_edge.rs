@@ -186,6 +186,34 @@ async fn repeated_calls_change_nothing() {
     assert!(matches!(edge.container(&id).await, Err(EngineError::NotFound { .. })));
 }
 
+/// What the mirror is told after an event has to be what its list would say, on every kind of image store.
+#[tokio::test]
+async fn an_image_that_is_asked_for_alone_is_as_the_list_has_it() {
+    let scene = Scene::new();
+    let registry = Registry::start(RegistryOptions::default());
+    let digest = AppImage::new("v1").push(&scene, &registry, REPOSITORY, "latest");
+    let track = track(&registry, "latest");
+    let reference = track.at(&Digest::parse(&digest).expect("a digest"));
+    let built = AppImage::new("v2").build(&scene);
+    real().pull(&reference, &|_| ()).await.expect("it is there");
+    let pulled = real().image_summary(&reference.to_string()).await.expect("it is here");
+    let further = format!("testkit/{}:further", scene.id());
+    for step in ["pulled", "tagged", "untagged"] {
+        match step {
+            "tagged" => drop(docker(["tag", &pulled.id, &further])),
+            "untagged" => drop(docker(["rmi", &further])),
+            _ => {}
+        }
+        let listed = real().images().await.expect("listed");
+        for name in [reference.to_string(), built.name().to_owned()] {
+            let alone = real().image_summary(&name).await.expect("it is here");
+            let in_list = listed.iter().find(|image| image.id == alone.id);
+            assert_eq!(Some(&alone), in_list, "{step}: {name}");
+            assert_eq!(alone, real().image_summary(&alone.id).await.expect("it is here"), "{step}: {name} by ID");
+        }
+    }
+}
+
 #[tokio::test]
 async fn moving_a_tag_is_seen_as_an_event() {
     let scene = Scene::new();

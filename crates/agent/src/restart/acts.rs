@@ -7,6 +7,7 @@ use deployer_core::policy::{REPLACES, TXN};
 use deployer_core::record::Opinion;
 use deployer_core::replacement::{Act, Event, Failure, Replacement};
 use deployer_core::successor::changeable;
+use deployer_engine::mirror::Thing;
 use deployer_engine::{EngineError, if_found};
 use deployer_store::StoreError;
 use serde_json::{Value, json};
@@ -143,10 +144,12 @@ async fn changed_meanwhile(world: &World, replacement: &Replacement) -> Result<O
 /// The repository's tag, moved and remembered, so that this node does not take its own hand for another's.
 pub async fn move_tag(world: &World, replacement: &Replacement, image: Option<&String>) -> Result<(), EngineError> {
     let track = &replacement.facts.track;
-    match image {
-        Some(image) => world.engine.tag(image, &track.name().to_string(), track.tag().as_str()).await?,
-        None => world.engine.untag(&track.familiar()).await?,
-    }
+    let moved = match image {
+        Some(image) => world.engine.tag(image, &track.name().to_string(), track.tag().as_str()).await,
+        None => world.engine.untag(&track.familiar()).await,
+    };
+    world.engine_mirror.acted_on(Thing::Image(track.familiar()));
+    moved?;
     world.memory().local_tags.insert(track.clone(), image.cloned());
     Ok(())
 }

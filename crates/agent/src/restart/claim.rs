@@ -239,7 +239,7 @@ struct Here {
 
 impl Here {
     async fn look(world: &World, facts: &Facts) -> Self {
-        let survey = Survey::take(world).await;
+        let survey = Survey::of(world).await;
         let own = survey.as_ref().ok().and_then(|survey| survey.named(&facts.container));
         let is_down = own.is_some_and(|seen| !seen.is_up());
         let in_the_way = match &survey {

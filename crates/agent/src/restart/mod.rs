@@ -24,6 +24,7 @@ use deployer_core::dirty::Dirty;
 use deployer_core::plan::{Action, Answer};
 use deployer_core::replacement::{Act, Event, Failure, Phase, Replacement};
 use deployer_core::trouble::Trouble;
+use deployer_engine::mirror::Thing;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
@@ -161,7 +162,7 @@ async fn work(world: &World, container: &str, left: Option<Replacement>, shutdow
 async fn replace(world: &World, container: &str, shutdown: &CancellationToken) -> Result<(), LookError> {
     let failures = unready::take(world, container) + 1;
     // The look at the machine blocks, and comes second so that the engine works meanwhile.
-    let (survey, supervisors) = tokio::join!(Survey::take(world), async { Supervisors::look(&world.settings.root) });
+    let (survey, supervisors) = tokio::join!(Survey::of(world), async { Supervisors::look(&world.settings.root) });
     let survey = survey?;
     let found = survey.containers.iter().find(|seen| seen.summary.name == container);
     let Some(track) = found.and_then(crate::survey::Surveyed::track) else { return Ok(()) };
@@ -240,6 +241,9 @@ async fn take_steps(world: &World, mut replacement: Replacement, shutdown: &Canc
             Act::Claim if shutdown.is_cancelled() => Ok(Event::Failed(Failure::Superseded("shutting down".into()))),
             _ => fault::step(world, &mut replacement, act, shutdown).await,
         };
+        for id in [Some(&replacement.facts.predecessor), replacement.candidate.as_ref()].into_iter().flatten() {
+            world.engine_mirror.acted_on(Thing::Container(id.clone()));
+        }
         match event {
             Ok(event) => {
                 failures = 0;

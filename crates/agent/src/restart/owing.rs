@@ -36,7 +36,7 @@ pub async fn due(world: &World, name: &str) -> Option<Replacement> {
 /// Removes candidates that were created and never started, and that no journal knows of: an engine can go on creating one
 /// long after whoever asked was told that it failed. What runs, or has run, is left to a person.
 pub async fn sweep(world: &World) {
-    let (Ok(survey), Ok(journals)) = (Survey::take(world).await, world.journals.all()) else { return };
+    let (Ok(survey), Ok(journals)) = (Survey::of(world).await, world.journals.all()) else { return };
     let known: BTreeSet<String> = journals.into_iter().map(|journal| journal.txn).collect();
     for container in survey.unfinished.iter().filter(|container| container.state == "created") {
         let txn = transitional(&container.name).map(|(_, txn)| txn.to_owned());

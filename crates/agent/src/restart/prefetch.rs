@@ -84,7 +84,10 @@ impl PrefetchError {
     pub fn may_pass(&self, failures: u32) -> bool {
         let (Self::Engine(error) | Self::Files(error)) = self else { return false };
         match error {
-            EngineError::NotFound { .. } | EngineError::Unreachable { .. } | EngineError::Timeout { .. } => true,
+            EngineError::NotFound { .. }
+            | EngineError::Unreachable { .. }
+            | EngineError::Timeout { .. }
+            | EngineError::NotHeard { .. } => true,
             EngineError::Refused { .. } | EngineError::Conflict { .. } | EngineError::Nonsense { .. } => {
                 failures < FAILURES_MAX
             }
@@ -116,8 +119,7 @@ pub async fn prefetch(
         return Err(PrefetchError::NoTarget);
     };
     let summary = &decision.container.summary;
-    // Side by side: an old version runs meanwhile. State and restart policy change under one ID, so the survey's
-    // inspection is not enough here.
+    // Side by side: an old version runs meanwhile.
     let (container, new_image, old_image, changes, api) = tokio::join!(
         world.engine.container(&summary.id),
         world.engine.image(new_image_id),
@@ -133,16 +135,17 @@ pub async fn prefetch(
     }
     let owner = owner(&container, &supervisors.of(&container));
     if let Some(reason) = owner.reason() {
-        world.memory().owners.insert(summary.id.clone(), owner);
+        world.engine_mirror.found_owner(&summary.id, owner);
         return Err(PrefetchError::Foreign(reason));
     }
     let policy = decision.container.policy.clone()?;
     let grace = policy.stop_timeout.map_or_else(|| grace_of(&container), Ok)?;
-    refuse_if_provider(&container, survey.containers.iter().map(|other| &*other.inspection))?;
+    let others = survey.containers.iter().map(|other| (other.summary.name.as_str(), &*other.summary.leans_on));
+    refuse_if_provider(&container, others)?;
     refuse_injected_files(world, &container, old_image.as_ref(), &changes).await?;
     let mut labels = BTreeMap::from([(DIGEST.to_owned(), target.digest.to_string())]);
     labels.extend(adopted(survey, view, decision).map(|adopted| (ADOPTED.to_owned(), adopted.to_string())));
-    let image = decision.container.config_image.as_str();
+    let image = decision.container.summary.config_image.as_str();
     let remembered = UserFields::remembered(&container, old_image.as_ref());
     let successor = successor(Input {
         container: &container,

@@ -198,7 +198,7 @@ async fn a_container_made_anew_under_the_same_name_is_tried_again() {
     fixture.engine.state().refused.insert("changes", refused());
     replace_until_left(world).await;
     fixture.engine.state().containers = vec![container("remade", "web", "running")];
-    let survey = Survey::take(world).await.expect("seen");
+    let survey = Survey::of(world).await.expect("seen");
     let view = TrackView::of(world, &survey, &track(), Answer::NotAsked).await.expect("read");
     let actions: Vec<Action> = view.decisions.iter().map(|decision| decision.row.action).collect();
     assert_eq!(actions, [Action::Replace]);

@@ -109,7 +109,7 @@ pub async fn move_tag_back(world: &World, replacement: &Replacement) -> Result<(
     if tagged.is_none_or(|tagged| text(&tagged, "/Id") != replacement.facts.new_image) {
         return Ok(());
     }
-    let survey = Survey::take(world).await?;
+    let survey = Survey::of(world).await?;
     let is_other = |seen: &&Surveyed| Some(&seen.summary.id) != replacement.candidate.as_ref();
     let mut others = survey.running(world, &replacement.facts.track).filter(is_other);
     if others.any(|seen| seen.is_up() && seen.summary.image_id == replacement.facts.new_image) {

@@ -11,8 +11,10 @@
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
-use deployer_core::ownership::{Supervision, service_of_process};
+use deployer_core::ownership::{Supervision, owner, service_of_process};
+use deployer_engine::mirror::Judge;
 use serde_json::Value;
 
 mod command;
@@ -34,6 +36,19 @@ const UNIT_DIRECTORIES: [&str; 6] = [
     "usr/lib/systemd/system",
     "lib/systemd/system",
 ];
+
+/// Who says whose containers are on the machine whose file system begins at `root`. Each looks at the machine once, when
+/// it is first asked.
+pub fn judge(root: &Path) -> impl Fn() -> Judge + Send + Sync + 'static {
+    let root = root.to_owned();
+    move || {
+        let (root, supervisors) = (root.clone(), OnceLock::new());
+        Box::new(move |container| {
+            let supervisors = supervisors.get_or_init(|| Supervisors::look(&root));
+            owner(container, &supervisors.of(container))
+        })
+    }
+}
 
 /// What one look at the machine found.
 #[derive(Default)]

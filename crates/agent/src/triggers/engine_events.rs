@@ -1,39 +1,18 @@
-//! The engine's events as wakes: reconnects for ever, and wakes everything each time, since events in between
-//! are lost. Repeated events, and those of other people's containers, wake nobody.
+//! Changes of the engine's mirror as wakes. What is nothing new, and what other people's containers do, wakes nobody.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use deployer_core::backoff::Backoff;
-use deployer_core::image::{ImageRef, Track};
+use deployer_core::image::{ImageName, Track};
 use deployer_core::replacement::is_transitional;
-use deployer_engine::EngineEvent;
-use futures_util::StreamExt;
+use deployer_engine::ImageSummary;
+use deployer_engine::mirror::{Container, Snapshot};
 use tokio::sync::mpsc;
 
+use crate::concern::Concern;
 use crate::keep;
 use crate::look::Wake;
 use crate::world::World;
-
-/// Events remembered to tell a repeated one.
-const SEEN_MAX: usize = 256;
-/// Actions after which a look can find something new.
-const ACTIONS: [&str; 14] = [
-    "tag",
-    "untag",
-    "pull",
-    "push",
-    "load",
-    "delete",
-    "create",
-    "start",
-    "die",
-    "stop",
-    "health_status",
-    "rename",
-    "update",
-    "destroy",
-];
 
 /// The trigger.
 pub struct EngineEvents {
@@ -44,80 +23,169 @@ pub struct EngineEvents {
 }
 
 impl EngineEvents {
-    /// Works until the update stage is gone.
+    /// Works until the update stage is gone. While a wake waits for its place, changes gather in the mirror.
     pub async fn run(self) {
-        let mut failures = 0;
-        let mut seen: VecDeque<(i64, String, String)> = VecDeque::new();
-        while !self.wakes.is_closed() {
-            match self.world.engine.events().await {
-                Ok(mut events) => {
-                    // Subscribed first, then everything looked at: nothing falls in between.
-                    let _ = self.wakes.send(Wake::All).await;
-                    while let Some(event) = events.next().await {
-                        match event {
-                            Ok(event) => {
-                                failures = 0;
-                                self.take(event, &mut seen).await;
-                            }
-                            Err(error) => {
-                                tracing::warn!(error = %error, "the engine's events broke off");
-                                break;
-                            }
-                        }
-                    }
-                }
-                Err(error) => tracing::warn!(error = %error, "the engine's events cannot be had"),
+        let mut shown = self.world.engine_mirror.subscribe();
+        let mut before = self.world.engine_mirror.snapshot();
+        loop {
+            tokio::select! {
+                biased;
+                () = self.wakes.closed() => return,
+                // The mirror lives as long as the world.
+                _ = shown.changed() => {}
             }
-            failures += 1;
-            tokio::time::sleep(Backoff::CONNECTION.wait(failures, self.world.ambient.random())).await;
-        }
-    }
-
-    async fn take(&self, event: EngineEvent, seen: &mut VecDeque<(i64, String, String)>) {
-        let mark = (event.time_nano, event.id.clone(), event.action.clone());
-        if seen.contains(&mark) {
-            return;
-        }
-        seen.push_back(mark);
-        if seen.len() > SEEN_MAX {
-            seen.pop_front();
-        }
-        if let Some(wake) = self.wake(&event) {
-            let _ = self.wakes.send(wake).await;
-        }
-    }
-
-    fn wake(&self, event: &EngineEvent) -> Option<Wake> {
-        if !ACTIONS.contains(&event.action.as_str()) {
-            return None;
-        }
-        if event.kind == "container" {
-            // What a replacement does to its own containers is nothing to look at before its end, which rings the bell.
-            if event.attributes.get("name").is_some_and(|name| is_transitional(name)) {
-                return None;
+            let now = Arc::clone(&shown.borrow_and_update());
+            for wake in self.woken(&before, &now) {
+                let _ = self.wakes.send(wake).await;
             }
-            let is_ours = self.world.settings.manage.includes(&event.attributes);
-            let track = event.attributes.get("image").and_then(|image| Track::of_container(image).ok());
-            // The set of instances may have changed, so it is not the track alone that needs a look.
-            return is_ours.then_some(match (event.action.as_str(), track) {
-                ("health_status", Some(track)) => Wake::Track(track),
-                _ => Wake::All,
-            });
-        }
-        // A pull and a push give the name with its tag as the ID, and without it as an attribute; a tag the other way.
-        let named = || event.attributes.get("name").into_iter().chain([&event.id]);
-        if named().any(|name| ImageRef::parse(name).is_ok_and(|image| keep::is_private(&image.name))) {
-            return None;
-        }
-        match named().find_map(|name| Track::parse(name).ok()) {
-            // The end of a pull under way rings the bell for its track.
-            Some(track) if self.world.memory().pulling.contains_key(&track) => None,
-            Some(track) => self.is_registered(&track).then_some(Wake::Track(track)),
-            None => (event.action == "load").then_some(Wake::All),
+            before = now;
         }
     }
 
-    fn is_registered(&self, track: &Track) -> bool {
-        self.world.registered.borrow().as_ref().is_some_and(|tracks| tracks.contains(track))
+    /// Whom a change of the mirror concerns. Nobody while the engine is not heard: everything is looked at when it is.
+    fn woken(&self, before: &Snapshot, now: &Snapshot) -> Vec<Wake> {
+        if before.hearing != now.hearing {
+            return vec![Wake::All];
+        }
+        if now.is_heard().is_err() {
+            return Vec::new();
+        }
+        // What a replacement does to its own containers is nothing to look at before its end, which rings the bell.
+        let is_ours = |container: &Arc<Container>| {
+            self.world.settings.manage.includes(&container.labels) && !is_transitional(&container.name)
+        };
+        // The set of instances, or who of them is up, may have changed, so it is not the track alone that needs a look.
+        if changes(&before.containers, &now.containers).any(|(was, is)| is.or(was).is_some_and(is_ours)) {
+            return vec![Wake::All];
+        }
+        let named = changes(&before.images, &now.images).flat_map(|(was, is)| self.renamed(was, is));
+        named.collect::<BTreeSet<Track>>().into_iter().map(Wake::Track).collect()
+    }
+
+    /// The tracks whose image may have changed with the names of one.
+    fn renamed(&self, was: Option<&Arc<ImageSummary>>, is: Option<&Arc<ImageSummary>>) -> BTreeSet<Track> {
+        let none = ImageSummary::default();
+        let (was, is) = (was.map_or(&none, Arc::as_ref), is.map_or(&none, Arc::as_ref));
+        let is_changed = |name: &ImageName| was.digests.get(name) != is.digests.get(name);
+        let registered = self.world.registered.borrow();
+        let memory = self.world.memory();
+        let may_differ = |track: &&Track| {
+            let is_moved = was.tags.contains(*track) != is.tags.contains(*track);
+            (is_moved || is_changed(track.name())) && !keep::is_private(track.name())
+        };
+        // The end of a pull under way rings the bell for its track.
+        let tracks = registered.iter().flat_map(Concern::tracks).filter(may_differ);
+        tracks.filter(|track| !memory.pulling.contains_key(*track)).cloned().collect()
+    }
+}
+
+/// What differs between two maps: what was there, and what is.
+fn changes<'a, T>(
+    before: &'a BTreeMap<String, Arc<T>>,
+    now: &'a BTreeMap<String, Arc<T>>,
+) -> impl Iterator<Item = (Option<&'a Arc<T>>, Option<&'a Arc<T>>)> {
+    let gone = before.iter().filter(|(id, _)| !now.contains_key(*id)).map(|(_, was)| (Some(was), None));
+    let new = now.iter().map(|(id, is)| (before.get(id), Some(is)));
+    let new = new.filter(|(was, is)| was.zip(*is).is_none_or(|(was, is)| !Arc::ptr_eq(was, is)));
+    gone.chain(new)
+}
+
+#[cfg(test)]
+mod tests {
+    use deployer_core::replacement::is_transitional;
+    use deployer_engine::mirror::Thing;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::stand_in::{Fixture, container, digest, fixture, track};
+
+    /// Whom a change of the engine wakes that an event of one thing tells of.
+    async fn woken(fixture: &Fixture, thing: &str, change: impl FnOnce(&mut crate::stand_in::State)) -> Vec<Wake> {
+        let world = &fixture.world;
+        let trigger = EngineEvents { world: Arc::clone(world), wakes: mpsc::channel(1).0 };
+        if world.engine_mirror.snapshot().is_heard().is_err() {
+            world.engine_mirror.refresh().await.expect("answered");
+        }
+        let before = world.engine_mirror.snapshot();
+        change(&mut fixture.engine.state());
+        let is_image = thing.contains(':');
+        let thing = if is_image { Thing::Image(thing.to_owned()) } else { Thing::Container(thing.to_owned()) };
+        world.engine_mirror.look_again(&thing).await.expect("answered");
+        trigger.woken(&before, &world.engine_mirror.snapshot())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_container_wakes_everything_unless_it_is_a_strangers_or_in_a_replacement() {
+        let all = || vec![Wake::All];
+        let set = |pointer: &'static str, value: Value| {
+            move |state: &mut crate::stand_in::State| {
+                *state.containers[0].pointer_mut(pointer).expect("it is there") = value;
+            }
+        };
+        for (name, enabled, expected) in
+            [("web", "true", all()), ("web", "false", vec![]), ("web.old-00c0ffee", "true", vec![])]
+        {
+            let fixture = fixture().await;
+            let mut made = container("a", name, "running");
+            made["Config"]["Labels"] = json!({"deployer.enable": enabled});
+            made["State"]["Health"] = json!({"Status": "healthy"});
+            let case = format!("{name} {enabled} {}", is_transitional(name));
+            assert_eq!(woken(&fixture, "a", |state| state.containers.push(made)).await, expected, "made: {case}");
+            assert_eq!(woken(&fixture, "a", |_| ()).await, [], "told again: {case}");
+            let unhealthy = set("/State/Health/Status", json!("unhealthy"));
+            assert_eq!(woken(&fixture, "a", unhealthy).await, expected, "unhealthy: {case}");
+            assert_eq!(woken(&fixture, "a", set("/State/Status", json!("exited"))).await, expected, "ended: {case}");
+            assert_eq!(woken(&fixture, "a", |state| state.containers.clear()).await, expected, "gone: {case}");
+        }
+        let fixture = fixture().await;
+        woken(&fixture, "a", |state| state.containers.push(container("a", "web.new-00c0ffee", "running"))).await;
+        assert_eq!(woken(&fixture, "a", set("/Name", json!("/web"))).await, all(), "it has its name now");
+        assert_eq!(woken(&fixture, "a", set("/Name", json!("/web.old-00c0ffee"))).await, [], "and is replaced");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_images_names_wake_the_tracks_that_run_here() {
+        let fixture = fixture().await;
+        let other = Track::parse("registry.test/web:2").expect("a track");
+        let world = &fixture.world;
+        let concern = [track(), other.clone()].map(|track| (track, "web".to_owned())).into_iter().collect();
+        world.registered.send_replace(Some(concern));
+        let image = |names: &[&str]| ImageSummary::named("sha256:1", names.iter().copied());
+        let (by_digest, kept) = (track().at(&digest('1')).to_string(), "deployer.invalid/kept/x:1");
+        let both = [Wake::Track(track()), Wake::Track(other)];
+        for (names, expected, case) in [
+            (vec!["registry.test/web:1"], &both[..1], "a tag moves here"),
+            (vec!["registry.test/web:1"], &[], "told again"),
+            (vec!["registry.test/web:1", kept], &[], "a keep-tag"),
+            (vec!["registry.test/web:1", "registry.test/web:3", kept], &[], "a tag that nothing runs"),
+            (vec!["registry.test/web:1", &by_digest], &both, "a version is here"),
+            (vec![&by_digest], &both[..1], "a tag is taken away"),
+        ] {
+            let woken = woken(&fixture, "sha256:1", |state| state.images = vec![image(&names)]).await;
+            assert_eq!(woken, expected, "{case}");
+        }
+        world.memory().pulling.insert(track(), String::new());
+        let pulled =
+            woken(&fixture, "sha256:1", |state| state.images = vec![image(&["registry.test/web:1", &by_digest])]);
+        assert_eq!(pulled.await, [], "the end of the pull rings the bell");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn everything_is_looked_at_when_the_engine_is_heard_again() {
+        let fixture = fixture().await;
+        let world = &fixture.world;
+        let (wakes, mut woken) = mpsc::channel(9);
+        let trigger = EngineEvents { world: Arc::clone(world), wakes }.run();
+        let again = async {
+            tokio::task::yield_now().await;
+            tokio::time::advance(std::time::Duration::from_secs(1)).await;
+            world.engine_mirror.refresh().await.expect("answered");
+            woken.recv().await
+        };
+        tokio::select! {
+            biased;
+            () = trigger => panic!("the trigger goes on"),
+            wake = again => assert_eq!(wake, Some(Wake::All)),
+        }
     }
 }

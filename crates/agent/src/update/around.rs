@@ -26,7 +26,7 @@ pub async fn look_around(world: &World) -> Result<Vec<Track>, LookError> {
         // Registering rings the bell, which leads here again.
         return Ok(Vec::new());
     };
-    let survey = Survey::take(world).await?;
+    let survey = Survey::of(world).await?;
     verify::forget(world, &survey);
     world.follow(concern(world, &survey));
     let mut words = Words::default();

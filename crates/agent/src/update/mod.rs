@@ -219,7 +219,7 @@ async fn look_at(
     let mut digest = None;
     let mut source = Source::Check;
     // One survey is enough: the stage that takes up what is handed out makes its own.
-    let survey = Survey::take(world).await?;
+    let survey = Survey::of(world).await?;
     remember_tag(world, &survey, track);
     for _ in 0..ROUNDS_MAX {
         let view = TrackView::of(world, &survey, track, answer).await?;

@@ -117,7 +117,7 @@ pub async fn set_back(
         memory.asking.wait(track, wait.clone());
         (wait, time, memory.asking.turn(track).map_or(0, |turn| turn.failures))
     };
-    world.account.tell("registry", track, format!("{}; asking again in {} s", wait.reason, time.as_secs()));
+    world.account.tell("registry", track, format!("{}; asking again in {:.1} s", wait.reason, time.as_secs_f64()));
     if then(answer, failures_in_turn) == Then::Keep {
         return Ok(());
     }

@@ -237,7 +237,7 @@ async fn an_image_under_an_alias_is_refused_with_the_name_to_write() {
     let track = Track::parse("acme/web:1").expect("a track");
     let record = Record::adopt(None, &digest('2'), Source::Hook, 0);
     world.store.txn(Txn::new().put(world.keys.record(&track), &record)).await.expect("stored");
-    let survey = Survey::take(world).await.expect("seen");
+    let survey = Survey::of(world).await.expect("seen");
     let view = TrackView::of(world, &survey, &track, Answer::NotAsked).await.expect("read");
     let rows: Vec<&str> = view.decisions.iter().map(|decision| decision.row.name).collect();
     assert_eq!(rows, ["refused"]);
@@ -305,7 +305,7 @@ async fn security_11_no_value_in_the_store_wedges_a_node() {
         look_at(world, &track(), &pulls, &replacements).await.expect("looked");
         let own = world.keys.instance(&track().to_string(), "a", "web");
         assert!(world.store.get(&own).await.expect("read").is_some(), "{key}: it is told of what runs here");
-        let survey = Survey::take(world).await.expect("seen");
+        let survey = Survey::of(world).await.expect("seen");
         let view = TrackView::of(world, &survey, &track(), Answer::NotAsked).await.expect("read");
         let decision = &view.decisions[0];
         let is_record = key == keys.record(&track());
@@ -335,7 +335,7 @@ async fn a_tag_that_this_node_moves_is_not_taken_for_moved_by_hand() {
         ImageSummary::named(id, ["registry.test/web:1", by_digest.as_str()])
     };
     fixture.engine.state().images = vec![named("sha256:old", '1')];
-    let look = async || Survey::take(world).await.expect("seen");
+    let look = async || Survey::of(world).await.expect("seen");
     remember_tag(world, &look().await, &track());
     let before = look().await;
     // As the replacement does: the engine first, then the memory.

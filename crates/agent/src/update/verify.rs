@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::survey::Survey;
 use crate::world::{Retry, World};
 
-/// Times that a registry without the image is asked again by itself, about three minutes: a push may be under way. After
+/// Times that a registry without the image is asked again by itself, about five minutes: a push may be under way. After
 /// that it is asked when something happens to the image.
 const ABSENT_MAX: u32 = 6;
 
@@ -30,7 +30,7 @@ pub async fn verify(world: &World, survey: &Survey, track: &Track, since: Revisi
         Ok(false) => (absent(track), failures > ABSENT_MAX),
         Err(error) => (error.to_string(), false),
     };
-    let due = Instant::now() + Backoff::NOT_THERE_YET.wait(failures, random);
+    let due = Instant::now() + Backoff::REGISTRY.wait(failures, random);
     memory.unverified.insert(key, Retry { failures, due, reason, is_hopeless, since });
 }
 

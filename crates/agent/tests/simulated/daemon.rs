@@ -154,6 +154,7 @@ impl Stages {
         let shutdown = CancellationToken::new();
         let (mut running, mut last) = (JoinSet::new(), JoinSet::new());
         let own = || Arc::clone(world);
+        running.spawn(freezer.hold(Arc::clone(&world.engine_mirror).run(Arc::clone(&world.ambient))));
         let update = Update { world: own(), wakes, pulls, replacements };
         running.spawn(freezer.hold(update.run(shutdown.clone())));
         running.spawn(freezer.hold(Pull { world: own(), tracks }.run(shutdown.clone())));

@@ -174,17 +174,21 @@ pub fn depends_on(container: &Value) -> Vec<Dependence> {
     dependences
 }
 
-/// Refuses a container that others lean on. `others` are the raw inspections of all containers of the engine, in any
-/// state: a stopped sharer could not be started again. Volumes taken from it are no hindrance, since they are kept by name.
+/// Refuses a container that others lean on. `others` are all containers of the engine, in any state, by their names, with
+/// what [`depends_on`] found of each: a stopped sharer could not be started again. Volumes taken from it are no hindrance,
+/// since they are kept by name.
 ///
 /// # Errors
 /// [`Refusal::LeantOn`] for the first such container.
-pub fn refuse_if_provider<'a>(container: &Value, others: impl IntoIterator<Item = &'a Value>) -> Result<(), Refusal> {
-    for other in others {
-        let mut uses = depends_on(other).into_iter();
+pub fn refuse_if_provider<'a>(
+    container: &Value,
+    others: impl IntoIterator<Item = (&'a str, &'a [Dependence])>,
+) -> Result<(), Refusal> {
+    for (name, uses) in others {
+        let mut uses = uses.iter();
         let used = uses.find(|dependence| dependence.kind != DependenceKind::Volumes && dependence.is_on(container));
         if let Some(dependence) = used {
-            return Err(Refusal::LeantOn { by: container_name(other).to_owned(), dependence });
+            return Err(Refusal::LeantOn { by: name.to_owned(), dependence: dependence.clone() });
         }
     }
     Ok(())

@@ -41,19 +41,20 @@ fn t26_a_provider_is_refused_by_name_and_by_id_and_with_the_sharers_name() {
         for host in
             [json!({ "NetworkMode": format!("container:{on}") }), json!({ "PidMode": format!("container:{on}") })]
         {
-            let mut sharer = created("88", &json!({ "HostConfig": host }), &[], &image);
-            sharer["Name"] = json!("/sidecar");
-            let refusal = refuse_if_provider(&provider, [&provider, &sharer]).expect_err("is leant on");
+            let sharer = created("88", &json!({ "HostConfig": host }), &[], &image);
+            let uses = [("web", depends_on(&provider)), ("sidecar", depends_on(&sharer))];
+            let refusal = refuse_if_provider(&provider, uses.iter().map(|(name, uses)| (*name, &**uses)));
+            let refusal = refusal.expect_err("is leant on");
             assert!(refusal.to_string().starts_with("container 'sidecar' shares the "), "{refusal}");
         }
     }
     let mut other = created("88", &json!({}), &[], &image);
     for on in ["weber", "web-and-a-longer-name", &id[..11]] {
         other["HostConfig"] = json!({ "NetworkMode": format!("container:{on}") });
-        assert_eq!(refuse_if_provider(&provider, [&other]), Ok(()), "{on}");
+        assert_eq!(refuse_if_provider(&provider, [("other", &*depends_on(&other))]), Ok(()), "{on}");
     }
     other["HostConfig"] = json!({ "VolumesFrom": ["web"] });
-    assert_eq!(refuse_if_provider(&provider, [&other]), Ok(()), "volumes are kept by name");
+    assert_eq!(refuse_if_provider(&provider, [("other", &*depends_on(&other))]), Ok(()), "volumes are kept by name");
 }
 
 #[test]

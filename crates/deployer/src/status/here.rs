@@ -41,10 +41,10 @@ pub fn pinned(world: &World, survey: &Survey) -> Vec<TrackStatus> {
             row: format!("{}: {}", row.name, row.consequence),
             service: String::new(),
         };
-        match tracks.iter_mut().find(|track| track.image == container.config_image) {
+        match tracks.iter_mut().find(|track| track.image == container.summary.config_image) {
             Some(track) => track.containers.push(line),
             None => tracks.push(TrackStatus {
-                image: container.config_image.clone(),
+                image: container.summary.config_image.clone(),
                 record: None,
                 target: None,
                 pending: false,

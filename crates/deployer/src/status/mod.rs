@@ -170,7 +170,7 @@ pub struct ClaimStatus {
 /// # Errors
 /// [`LookError`] if the engine or the store does not answer.
 pub async fn status(world: &World) -> Result<Status, LookError> {
-    let survey = Survey::take(world).await?;
+    let survey = Survey::of(world).await?;
     let elsewhere = Elsewhere::read(world).await?;
     let mut all: BTreeSet<Track> = survey.tracks(world).into_keys().collect();
     all.extend(elsewhere.tracks().cloned());

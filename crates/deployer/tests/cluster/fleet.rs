@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use deployer_core::replacement::Phase;
 use deployer_testkit::{
-    Behaviour, Cluster, ClusterOptions, Daemon, DaemonBuilder, RunningContainer, Sampler, wait_until,
+    Behaviour, Cluster, ClusterOptions, Daemon, DaemonBuilder, Node, RunningContainer, Sampler, wait_until,
 };
 use serde_json::Value;
 
@@ -57,6 +57,12 @@ impl Fleet {
     /// Pushes a version that serves.
     pub fn push(&self, version: &str) -> String {
         self.cluster.push(version, Behaviour::Serves)
+    }
+
+    /// How often the registry answered that the tag is not there yet: Distribution sends its notification before it moves it.
+    pub fn answers_before_the_tag(&self) -> usize {
+        let said = |node: &Node| node.daemon.log().matches("does not show the digest yet").count();
+        self.cluster.nodes.iter().map(said).sum()
     }
 
     /// Asks all three all the while.

@@ -13,7 +13,8 @@ use serde_json::Value;
 
 use super::client::{Client, Request, short};
 use super::credentials;
-use crate::engine::{EngineError, ImageSummary, PullError, PullProgress, ResolveError, Resolved};
+use crate::engine::{EngineError, PullError, PullProgress, ResolveError, Resolved};
+use crate::image::ImageSummary;
 
 /// How long the engine may take to ask a registry what a tag points to.
 const RESOLVE_LIMIT: Duration = Duration::from_secs(30);
@@ -62,6 +63,14 @@ pub async fn list(client: &Client) -> Result<Vec<ImageSummary>, EngineError> {
     // One image tells for all of them: an engine has one image store.
     let is_containerds = images.iter().any(Listed::is_its_digest);
     Ok(images.iter().map(|image| if is_containerds { from_containerd(image) } else { classic(image) }).collect())
+}
+
+/// One image as the list has it. An inspection shows every name, and so tells alone whose image store it is from.
+pub async fn summary(client: &Client, reference: &str) -> Result<ImageSummary, EngineError> {
+    let what = format!("inspect image {reference}");
+    let path = format!("/images/{}/json", encode_path(reference));
+    let image: Listed = client.read(Request::new(Method::GET, path, &what)).await?;
+    Ok(if image.is_its_digest() { from_containerd(&image) } else { classic(&image) })
 }
 
 fn classic(listed: &Listed) -> ImageSummary {

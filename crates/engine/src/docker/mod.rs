@@ -23,9 +23,10 @@ use futures_util::stream::BoxStream;
 use serde_json::Value;
 
 use crate::engine::{
-    ContainerSummary, Engine, EngineError, EngineEvent, EngineInfo, HttpProbe, ImageSummary, PullError, PullProgress,
-    ResolveError, Resolved,
+    ContainerSummary, Engine, EngineError, EngineEvent, EngineInfo, HttpProbe, PullError, PullProgress, ResolveError,
+    Resolved,
 };
+use crate::image::ImageSummary;
 pub use about::About;
 use client::Client;
 pub use credentials::{CredentialsError, Logins, logins};
@@ -74,6 +75,10 @@ impl Engine for Docker {
 
     async fn image(&self, reference: &str) -> Result<Value, EngineError> {
         images::inspect(&self.client, reference).await
+    }
+
+    async fn image_summary(&self, reference: &str) -> Result<ImageSummary, EngineError> {
+        images::summary(&self.client, reference).await
     }
 
     async fn resolve(&self, track: &Track) -> Result<Resolved, ResolveError> {

@@ -24,7 +24,7 @@ async fn prefetched(change: impl FnOnce(&mut Value)) -> (Fixture, Result<Facts, 
     let fixture = stale().await;
     change(&mut fixture.engine.state().containers[0]);
     let world = &fixture.world;
-    let survey = Survey::take(world).await.expect("seen");
+    let survey = Survey::of(world).await.expect("seen");
     let view = TrackView::of(world, &survey, &track(), Answer::NotAsked).await.expect("read");
     let supervisors = Supervisors::default();
     let facts = prefetch::prefetch(world, &survey, &supervisors, &view, &view.decisions[0]).await;
@@ -209,7 +209,7 @@ async fn ports_required(change: impl FnOnce(&mut Value), old_image: Value, new_i
         state.image_configs = [("sha256:old", exposed(old_image)), ("sha256:new", exposed(new_image))].into();
     }
     let world = &fixture.world;
-    let survey = Survey::take(world).await.expect("seen");
+    let survey = Survey::of(world).await.expect("seen");
     let view = TrackView::of(world, &survey, &track(), Answer::NotAsked).await.expect("read");
     let supervisors = Supervisors::default();
     let facts = prefetch::prefetch(world, &survey, &supervisors, &view, &view.decisions[0]).await;

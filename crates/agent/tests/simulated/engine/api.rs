@@ -62,6 +62,15 @@ impl Engine for SimulatedEngine {
         .await
     }
 
+    async fn image_summary(&self, reference: &str) -> Result<ImageSummary, EngineError> {
+        let reference = reference.to_owned();
+        self.call("inspect image", move |state| {
+            let id = state.image_of(&reference).ok_or_else(|| not_found(&format!("image {reference}")))?;
+            Ok(state.summary(&id))
+        })
+        .await
+    }
+
     async fn resolve(&self, track: &Track) -> Result<Resolved, ResolveError> {
         let asked = track.clone();
         let answer = self.call("resolve", move |state| {

@@ -86,8 +86,9 @@ impl State {
 
     fn send(&mut self, kind: &str, action: &str, id: &str, attributes: BTreeMap<String, String>) {
         self.streams.sent += 1;
-        let (kind, action, id) = (kind.to_owned(), action.to_owned(), id.to_owned());
-        let event = EngineEvent { kind, action, id, attributes, time_nano: self.streams.sent };
+        let (action, detail) = action.split_once(": ").unwrap_or((action, ""));
+        let [kind, action, detail, id] = [kind, action, detail, id].map(str::to_owned);
+        let event = EngineEvent { kind, action, detail, id, attributes, time_nano: self.streams.sent };
         match self.power {
             Power::Runs => self.streams.send(event),
             Power::Hung => self.streams.withheld.push(event),

@@ -23,11 +23,13 @@ impl State {
     /// Every image with a name.
     pub fn list_images(&self) -> Vec<ImageSummary> {
         let ids: BTreeSet<&String> = self.names.values().collect();
-        let summary = |id: &String| {
-            let names = self.names.iter().filter(|(_, image)| *image == id);
-            ImageSummary::named(id, names.map(|(name, _)| name.as_str()))
-        };
-        ids.into_iter().map(summary).collect()
+        ids.into_iter().map(|id| self.summary(id)).collect()
+    }
+
+    /// An image with its names.
+    pub fn summary(&self, id: &str) -> ImageSummary {
+        let names = self.names.iter().filter(|(_, image)| *image == id);
+        ImageSummary::named(id, names.map(|(name, _)| name.as_str()))
     }
 
     /// Brings an image here, under the name of its digest.

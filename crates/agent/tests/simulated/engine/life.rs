@@ -98,7 +98,7 @@ impl State {
     pub fn check(&mut self, id: &str, health: &'static str) {
         if let Some(container) = self.containers.get_mut(id).filter(|container| container.health != Some(health)) {
             container.health = Some(health);
-            self.tell_of(id, "health_status", &[]);
+            self.tell_of(id, &format!("health_status: {health}"), &[]);
         }
     }
 

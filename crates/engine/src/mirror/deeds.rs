@@ -1,0 +1,128 @@
+//! Who had a hand in a container's life: what the engine's events say that somebody did to it.
+//!
+//! An engine tells a process that ends by itself by `die` alone; what a person or a program asked for has an event of its
+//! own besides. Our own acts have one, too: whoever asks tells them apart by their time.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::engine::EngineEvent;
+
+/// Deeds that are remembered of one container; the oldest are forgotten first.
+const DEEDS_MAX: usize = 16;
+
+/// What somebody asked the engine to do to a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeedKind {
+    /// Sent it a signal, which may well not have ended it, such as a hang-up. A stop sends one or two, too.
+    Kill {
+        /// The signal's number, where the engine gives one.
+        signal: Option<i32>,
+    },
+    /// Stopped it.
+    Stop,
+    /// Restarted it; told after its new start.
+    Restart,
+    /// Paused it.
+    Pause,
+    /// Gave it another name.
+    Rename,
+    /// Removed it.
+    Destroy,
+}
+
+/// One thing that somebody did to a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deed {
+    /// What.
+    pub kind: DeedKind,
+    /// When, in nanoseconds since 1970 by the engine's clock.
+    pub at: i64,
+}
+
+impl Deed {
+    /// What an event says that somebody did, if it says so.
+    fn of(event: &EngineEvent) -> Option<Self> {
+        let kind = match event.action.as_str() {
+            "kill" => DeedKind::Kill { signal: event.attributes.get("signal").and_then(|signal| signal.parse().ok()) },
+            "stop" => DeedKind::Stop,
+            "restart" => DeedKind::Restart,
+            "pause" => DeedKind::Pause,
+            "rename" => DeedKind::Rename,
+            "destroy" => DeedKind::Destroy,
+            _ => return None,
+        };
+        Some(Self { kind, at: event.time_nano })
+    }
+}
+
+/// The deeds, by container ID.
+#[derive(Default)]
+pub(super) struct Deeds(BTreeMap<String, VecDeque<Deed>>);
+
+impl Deeds {
+    /// Notes what an event says, once though it may be repeated.
+    pub fn note(&mut self, event: &EngineEvent) {
+        let Some(deed) = Deed::of(event) else { return };
+        let deeds = self.0.entry(event.id.clone()).or_default();
+        if !deeds.contains(&deed) {
+            deeds.push_back(deed);
+        }
+        if deeds.len() > DEEDS_MAX {
+            deeds.pop_front();
+        }
+    }
+
+    /// What was done to a container after a moment, in order.
+    pub fn of(&self, id: &str, after: i64) -> Vec<Deed> {
+        self.0.get(id).into_iter().flatten().filter(|deed| deed.at > after).copied().collect()
+    }
+
+    /// Forgets a container.
+    pub fn forget(&mut self, id: &str) {
+        self.0.remove(id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(action: &str, at: i64) -> EngineEvent {
+        let attributes = BTreeMap::from([("signal".to_owned(), "15".to_owned())]);
+        let (kind, action, id) = ("container".to_owned(), action.to_owned(), "a".to_owned());
+        EngineEvent { kind, action, detail: String::new(), id, attributes, time_nano: at }
+    }
+
+    /// As Engine 20.10 tells of `docker restart`: the start comes in the middle.
+    #[test]
+    fn a_restart_by_hand_is_told_from_an_end_and_a_start_of_its_own() {
+        let told = |actions: &[&str]| {
+            let mut deeds = Deeds::default();
+            for (action, at) in actions.iter().zip(1..) {
+                deeds.note(&event(action, at));
+            }
+            deeds.of("a", 0).into_iter().map(|deed| deed.kind).collect::<Vec<_>>()
+        };
+        let kill = DeedKind::Kill { signal: Some(15) };
+        let restart = ["kill", "die", "stop", "start", "restart"];
+        assert_eq!(told(&restart), [kill, DeedKind::Stop, DeedKind::Restart]);
+        assert_eq!(told(&["kill", "die", "destroy"]), [kill, DeedKind::Destroy]);
+        assert_eq!(told(&["create", "start", "health_status", "die", "oom", "start", "update", "unpause"]), []);
+    }
+
+    #[test]
+    fn deeds_are_remembered_once_by_time_and_in_a_bounded_number() {
+        let mut deeds = Deeds::default();
+        for at in [1, 1, 2] {
+            deeds.note(&event("stop", at));
+        }
+        let at = |deeds: Vec<Deed>| deeds.into_iter().map(|deed| deed.at).collect::<Vec<_>>();
+        assert_eq!(at(deeds.of("a", 0)), [1, 2]);
+        assert_eq!(at(deeds.of("a", 1)), [2]);
+        assert!(deeds.of("b", 0).is_empty());
+        (0..1000).for_each(|at| deeds.note(&event("stop", at)));
+        assert_eq!(deeds.of("a", 0).len(), DEEDS_MAX);
+        deeds.forget("a");
+        assert!(deeds.of("a", 0).is_empty());
+    }
+}
