@@ -18,8 +18,8 @@ use deployer_core::replacement::{Facts, Replacement};
 use deployer_core::slot::{Grounds, Scope};
 use deployer_core::store::Txn;
 use deployer_engine::{
-    ContainerSummary, Engine, EngineError, EngineEvent, EngineInfo, HttpProbe, ImageSummary, PullError, PullProgress,
-    ResolveError, Resolved,
+    ContainerSummary, Engine, EngineError, EngineEvent, EngineInfo, Hand, HttpProbe, ImageHand, ImageSummary,
+    PullError, PullProgress, ResolveError, Resolved,
 };
 use deployer_store::embedded::Embedded;
 use futures_util::StreamExt;
@@ -29,6 +29,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::journal::Journals;
 use crate::presence;
+use crate::restart::Site;
 use crate::world::{Settings, World};
 
 /// What the engine shows, and what was asked of it.
@@ -109,6 +110,18 @@ pub async fn fixture() -> Fixture {
     let txn = Txn::new().put(world.keys.instance("web", "a", "web"), &instance);
     world.store.txn(txn).await.expect("stored");
     Fixture { world: Arc::new(world), engine, folder }
+}
+
+impl Fixture {
+    /// The hand that a stage is given.
+    pub fn hand(&self) -> Arc<StandIn> {
+        Arc::clone(&self.engine)
+    }
+
+    /// What the restart stage works with.
+    pub fn site(&self) -> Site<'_> {
+        Site::new(&self.world, self.engine.as_ref())
+    }
 }
 
 /// An inspection of a container of the track.
@@ -269,54 +282,6 @@ impl Engine for StandIn {
         Ok(image.digest.as_ref().is_some_and(|digest| self.state().published.contains(digest)))
     }
 
-    async fn pull(&self, image: &ImageRef, _: &(dyn Fn(PullProgress) + Send + Sync)) -> Result<(), PullError> {
-        self.call("pull", &image.to_string())?;
-        let mut state = self.state();
-        let arrived = std::mem::take(&mut state.arrives);
-        state.images.extend(arrived);
-        Ok(())
-    }
-
-    async fn tag(&self, image_id: &str, repository: &str, tag: &str) -> Result<(), EngineError> {
-        self.call("tag", &format!("{image_id} {repository}:{tag}"))
-    }
-
-    async fn untag(&self, reference: &str) -> Result<(), EngineError> {
-        self.call("untag", reference)
-    }
-
-    async fn create(&self, name: &str, _: &Value) -> Result<String, EngineError> {
-        self.call("create", name).map(|()| "new".to_owned())
-    }
-
-    async fn connect(&self, network: &str, _: &str, _: &Value) -> Result<(), EngineError> {
-        self.call("connect", network)
-    }
-
-    async fn start(&self, id: &str) -> Result<(), EngineError> {
-        self.call_of("start", id)
-    }
-
-    async fn stop(&self, id: &str, _: Duration) -> Result<(), EngineError> {
-        self.call("stop", id)
-    }
-
-    async fn rename(&self, id: &str, name: &str) -> Result<(), EngineError> {
-        self.call_of("rename", id)?;
-        let mut state = self.state();
-        let found = state.containers.iter_mut().find(|container| text(container, "/Id") == id);
-        found.ok_or_else(|| absent(id))?["Name"] = json!(format!("/{name}"));
-        Ok(())
-    }
-
-    async fn set_restart_policy(&self, id: &str, _: &Value) -> Result<(), EngineError> {
-        self.call_of("set_restart_policy", id)
-    }
-
-    async fn remove(&self, id: &str) -> Result<(), EngineError> {
-        self.call("remove", id)
-    }
-
     async fn log_tail(&self, _: &str, _: u32) -> Result<String, EngineError> {
         Ok(String::new())
     }
@@ -347,5 +312,59 @@ impl Engine for StandIn {
 
     async fn http_get(&self, _: SocketAddr, _: &str, _: Duration) -> HttpProbe {
         HttpProbe::Status(200)
+    }
+}
+
+#[async_trait]
+impl ImageHand for StandIn {
+    async fn pull(&self, image: &ImageRef, _: &(dyn Fn(PullProgress) + Send + Sync)) -> Result<(), PullError> {
+        self.call("pull", &image.to_string())?;
+        let mut state = self.state();
+        let arrived = std::mem::take(&mut state.arrives);
+        state.images.extend(arrived);
+        Ok(())
+    }
+
+    async fn tag(&self, image_id: &str, repository: &str, tag: &str) -> Result<(), EngineError> {
+        self.call("tag", &format!("{image_id} {repository}:{tag}"))
+    }
+
+    async fn untag(&self, reference: &str) -> Result<(), EngineError> {
+        self.call("untag", reference)
+    }
+}
+
+#[async_trait]
+impl Hand for StandIn {
+    async fn create(&self, name: &str, _: &Value) -> Result<String, EngineError> {
+        self.call("create", name).map(|()| "new".to_owned())
+    }
+
+    async fn connect(&self, network: &str, _: &str, _: &Value) -> Result<(), EngineError> {
+        self.call("connect", network)
+    }
+
+    async fn start(&self, id: &str) -> Result<(), EngineError> {
+        self.call_of("start", id)
+    }
+
+    async fn stop(&self, id: &str, _: Duration) -> Result<(), EngineError> {
+        self.call("stop", id)
+    }
+
+    async fn rename(&self, id: &str, name: &str) -> Result<(), EngineError> {
+        self.call_of("rename", id)?;
+        let mut state = self.state();
+        let found = state.containers.iter_mut().find(|container| text(container, "/Id") == id);
+        found.ok_or_else(|| absent(id))?["Name"] = json!(format!("/{name}"));
+        Ok(())
+    }
+
+    async fn set_restart_policy(&self, id: &str, _: &Value) -> Result<(), EngineError> {
+        self.call_of("set_restart_policy", id)
+    }
+
+    async fn remove(&self, id: &str) -> Result<(), EngineError> {
+        self.call("remove", id)
     }
 }

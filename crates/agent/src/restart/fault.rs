@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::acts::{self, ActError};
 use super::claim;
+use super::site::Site;
 use crate::fault::{Fault, caught};
 use crate::world::World;
 
@@ -58,17 +59,17 @@ impl StepError {
 /// # Errors
 /// [`StepError`]: the same act is tried again.
 pub async fn step(
-    world: &World,
+    site: &Site<'_>,
     replacement: &mut Replacement,
     act: Act,
     shutdown: &CancellationToken,
 ) -> Result<Event, StepError> {
-    let fault = match caught(acts::carry_out(world, replacement, act, shutdown)).await {
+    let fault = match caught(acts::carry_out(site, replacement, act, shutdown)).await {
         Ok(outcome) => return Ok(outcome?),
         Err(fault) => fault,
     };
     if act == Act::Claim {
-        claim::leave(world, replacement).await.map_err(ActError::from)?;
+        claim::leave(site, replacement).await.map_err(ActError::from)?;
     }
     // A candidate that has passed its gate serves, whoever stumbles over writing that down.
     if replacement.phase < Phase::Observed {

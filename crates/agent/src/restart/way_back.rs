@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::acts::{ActError, PAUSE, is_gone, move_tag, name, stop, text};
 use super::observe::{self, Watched};
+use super::site::Site;
 use crate::ledger;
 use crate::survey::{Survey, Surveyed};
 use crate::world::World;
@@ -54,28 +55,28 @@ async fn find_candidate(world: &World, replacement: &mut Replacement) -> Result<
 
 /// Its policy goes first: with `always`, an engine that is restarted now would start it again, and it would take the
 /// predecessor's port.
-pub async fn stop_candidate(world: &World, replacement: &mut Replacement) -> Result<(), EngineError> {
-    find_candidate(world, replacement).await?;
+pub async fn stop_candidate(site: &Site<'_>, replacement: &mut Replacement) -> Result<(), EngineError> {
+    find_candidate(site, replacement).await?;
     let Some(candidate) = replacement.candidate.clone() else { return Ok(()) };
     if matches!(replacement.failure, Some(Failure::Candidate(_))) && replacement.last_words.is_empty() {
-        let words = world.engine.log_tail(&candidate, LAST_WORDS_LINES).await.unwrap_or_default();
+        let words = site.engine.log_tail(&candidate, LAST_WORDS_LINES).await.unwrap_or_default();
         for line in words.lines() {
             tracing::info!(container = replacement.facts.container, "candidate said: {line}");
         }
         replacement.last_words = words;
     }
-    absent_is_done(world.engine.set_restart_policy(&candidate, &json!({"Name": "no"})).await)?;
-    absent_is_done(stop(world, replacement, &candidate).await)
+    absent_is_done(site.hand.set_restart_policy(&candidate, &json!({"Name": "no"})).await)?;
+    absent_is_done(stop(site, replacement, &candidate).await)
 }
 
-pub async fn swap_names_back(world: &World, replacement: &Replacement) -> Result<(), EngineError> {
+pub async fn swap_names_back(site: &Site<'_>, replacement: &Replacement) -> Result<(), EngineError> {
     if !replacement.may_have_stopped_predecessor() {
         return Ok(());
     }
     if let Some(candidate) = &replacement.candidate {
-        absent_is_done(name(world, candidate, &replacement.candidate_name()).await)?;
+        absent_is_done(name(site, candidate, &replacement.candidate_name()).await)?;
     }
-    match name(world, &replacement.facts.predecessor, &replacement.facts.container).await {
+    match name(site, &replacement.facts.predecessor, &replacement.facts.container).await {
         // Somebody made another container of that name: serving under the old name is better than not at all.
         Err(error @ EngineError::Conflict { .. }) => {
             tracing::error!(container = replacement.predecessor_name(), error = %error, "it keeps this name");
@@ -86,41 +87,41 @@ pub async fn swap_names_back(world: &World, replacement: &Replacement) -> Result
 }
 
 /// Before the act that disarms it the policy may have been changed by a person, and is still that person's.
-pub async fn rearm(world: &World, replacement: &Replacement) -> Result<(), EngineError> {
+pub async fn rearm(site: &Site<'_>, replacement: &Replacement) -> Result<(), EngineError> {
     if replacement.reached < Phase::Created {
         return Ok(());
     }
     let facts = &replacement.facts;
-    absent_is_done(world.engine.set_restart_policy(&facts.predecessor, &facts.restart_policy).await)
+    absent_is_done(site.hand.set_restart_policy(&facts.predecessor, &facts.restart_policy).await)
 }
 
 /// What a person stopped before the replacement did, or instead of its successor, stays stopped.
-pub async fn start_predecessor(world: &World, replacement: &Replacement) -> Result<(), EngineError> {
-    if replacement.owes_a_start() { world.engine.start(&replacement.facts.predecessor).await } else { Ok(()) }
+pub async fn start_predecessor(site: &Site<'_>, replacement: &Replacement) -> Result<(), EngineError> {
+    if replacement.owes_a_start() { site.hand.start(&replacement.facts.predecessor).await } else { Ok(()) }
 }
 
 /// A tag that no longer names the candidate's image was moved by somebody else since, and is left to them. One that another
 /// container here runs by now stays as well: for that one the image is right.
-pub async fn move_tag_back(world: &World, replacement: &Replacement) -> Result<(), EngineError> {
+pub async fn move_tag_back(site: &Site<'_>, replacement: &Replacement) -> Result<(), EngineError> {
     if replacement.reached < Phase::Fenced {
         return Ok(());
     }
-    let tagged = if_found(world.engine.image(&replacement.facts.track.familiar()).await)?;
+    let tagged = if_found(site.engine.image(&replacement.facts.track.familiar()).await)?;
     if tagged.is_none_or(|tagged| text(&tagged, "/Id") != replacement.facts.new_image) {
         return Ok(());
     }
-    let survey = Survey::of(world).await?;
+    let survey = Survey::of(site).await?;
     let is_other = |seen: &&Surveyed| Some(&seen.summary.id) != replacement.candidate.as_ref();
-    let mut others = survey.running(world, &replacement.facts.track).filter(is_other);
+    let mut others = survey.running(site, &replacement.facts.track).filter(is_other);
     if others.any(|seen| seen.is_up() && seen.summary.image_id == replacement.facts.new_image) {
         return Ok(());
     }
-    absent_is_done(move_tag(world, replacement, replacement.facts.tag_before.as_ref()).await)
+    absent_is_done(move_tag(site, replacement, replacement.facts.tag_before.as_ref()).await)
 }
 
 /// Looks at the predecessor with the candidate's gate. One that ends meanwhile is started again until its time is up: an
 /// engine may have died, and some need a second start.
-pub async fn observe_predecessor(world: &World, replacement: &mut Replacement) -> Result<Event, ActError> {
+pub async fn observe_predecessor(site: &Site<'_>, replacement: &mut Replacement) -> Result<Event, ActError> {
     if !replacement.owes_a_start() {
         return Ok(Event::Control(true));
     }
@@ -128,15 +129,15 @@ pub async fn observe_predecessor(world: &World, replacement: &mut Replacement) -
     let limit = Duration::from_millis(facts.gate.timeout_ms.max(facts.gate.stable_ms)).max(CONTROL_SHORTEST);
     let begun = Instant::now();
     loop {
-        match observe::watch(world, &facts, &facts.predecessor, Gate::new(facts.gate.clone())).await? {
+        match observe::watch(site, &facts, &facts.predecessor, Gate::new(facts.gate.clone())).await? {
             Watched::Passed => return Ok(Event::Control(true)),
             Watched::Gone => {
-                let gone = nothing_to_go_back_to(world, replacement).await?;
+                let gone = nothing_to_go_back_to(site, replacement).await?;
                 return Ok(gone.unwrap_or(Event::Control(false)));
             }
             Watched::EngineReturned => {}
             Watched::Failed(_) if begun.elapsed() >= limit => return Ok(Event::Control(false)),
-            Watched::Failed(_) if runs(world, &facts.predecessor).await? == Some(true) => {
+            Watched::Failed(_) if runs(site, &facts.predecessor).await? == Some(true) => {
                 return Ok(Event::Control(false));
             }
             Watched::Failed(reason) => {
@@ -144,7 +145,7 @@ pub async fn observe_predecessor(world: &World, replacement: &mut Replacement) -
                 tokio::time::sleep(PAUSE).await;
             }
         }
-        match world.engine.start(&facts.predecessor).await {
+        match site.hand.start(&facts.predecessor).await {
             Err(error) if error.is_ambiguous() => return Err(error.into()),
             Err(error) if begun.elapsed() >= limit => {
                 tracing::error!(container = facts.container, error = %error, "the put-back container does not start");
@@ -196,9 +197,9 @@ pub async fn halt(world: &World, replacement: &Replacement, is_good: bool) -> Re
     Ok(())
 }
 
-pub async fn remove_candidate(world: &World, replacement: &Replacement) -> Result<(), EngineError> {
+pub async fn remove_candidate(site: &Site<'_>, replacement: &Replacement) -> Result<(), EngineError> {
     let Some(candidate) = &replacement.candidate else { return Ok(()) };
     // An engine that was restarted meanwhile may have started it again.
-    stop(world, replacement, candidate).await?;
-    world.engine.remove(candidate).await
+    stop(site, replacement, candidate).await?;
+    site.hand.remove(candidate).await
 }

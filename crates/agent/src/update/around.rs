@@ -9,7 +9,6 @@ use deployer_store::StoreError;
 
 use super::verify;
 use crate::concern::Concern;
-use crate::keep;
 use crate::ledger;
 use crate::look::LookError;
 use crate::publish;
@@ -60,7 +59,6 @@ pub async fn look_around(world: &World) -> Result<Vec<Track>, LookError> {
         let replaced: BTreeSet<Track> = memory.transitions.values().map(|t| t.track.clone()).collect();
         memory.retain(&tracks.union(&replaced).cloned().collect(), &container_ids);
     }
-    keep::let_go_of_left(world, &survey).await;
     sweep_if_due(world).await?;
     Ok(busy)
 }

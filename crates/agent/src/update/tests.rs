@@ -217,7 +217,7 @@ async fn security_1_a_panic_in_a_pull_ends_that_pull() {
     let ((_wake, wakes), (pulls, tracks), (replacements, _names)) =
         (mpsc::channel(9), mpsc::channel(9), mpsc::channel(9));
     let update = Update { world: Arc::clone(&world), wakes, pulls, replacements };
-    let pull = crate::pull::Pull { world: Arc::clone(&world), tracks };
+    let pull = crate::pull::Pull { world: Arc::clone(&world), hand: fixture.hand(), tracks };
     let stages = async {
         tokio::join!(update.run(CancellationToken::new()), pull.run(CancellationToken::new()));
     };

@@ -112,7 +112,7 @@ impl Service {
         let beginning = async {
             self.wait_for_engine().await;
             let before_the_store = self.machine.world_on(Arc::new(Unopened), self.seed);
-            recover_with_engine(&before_the_store).await.map_err(|error| error.to_string())
+            recover_with_engine(&before_the_store, &self.machine.engine).await.map_err(|error| error.to_string())
         };
         let left = tokio::select! {
             biased;
@@ -120,7 +120,7 @@ impl Service {
             // No signal is looked for yet, so it ends the process.
             () = self.terminate.cancelled() => return Ok(()),
         };
-        let stages = Stages::begin(&self.world, &self.freezer, left, &self.hooks);
+        let stages = Stages::begin(&self.world, &self.machine.engine, &self.freezer, left, &self.hooks);
         let ended = stages.wait(&self.terminate).await;
         self.hooks.lock().expect("no test panics with the lock").take();
         ended?;
@@ -147,18 +147,25 @@ struct Stages {
 }
 
 impl Stages {
-    fn begin(world: &Arc<World>, freezer: &Freezer, left: Vec<Replacement>, hooks: &Hooks) -> Self {
+    fn begin(
+        world: &Arc<World>,
+        engine: &SimulatedEngine,
+        freezer: &Freezer,
+        left: Vec<Replacement>,
+        hooks: &Hooks,
+    ) -> Self {
         let (wake, wakes) = mpsc::channel(64);
         let (pulls, tracks) = mpsc::channel(64);
         let (replacements, containers) = mpsc::channel(64);
         let shutdown = CancellationToken::new();
         let (mut running, mut last) = (JoinSet::new(), JoinSet::new());
         let own = || Arc::clone(world);
+        let hand = Arc::new(engine.clone());
         running.spawn(freezer.hold(Arc::clone(&world.engine_mirror).run(Arc::clone(&world.ambient))));
         let update = Update { world: own(), wakes, pulls, replacements };
         running.spawn(freezer.hold(update.run(shutdown.clone())));
-        running.spawn(freezer.hold(Pull { world: own(), tracks }.run(shutdown.clone())));
-        last.spawn(freezer.hold(Restart { world: own(), containers, left }.run(shutdown.clone())));
+        running.spawn(freezer.hold(Pull { world: own(), hand: hand.clone(), tracks }.run(shutdown.clone())));
+        last.spawn(freezer.hold(Restart { world: own(), hand, containers, left }.run(shutdown.clone())));
         let here = own();
         running.spawn(freezer.hold(async move { presence::run(&here).await }));
         running.spawn(freezer.hold(EngineEvents { world: own(), wakes: wake.clone() }.run()));

@@ -108,10 +108,13 @@ fn docker_etcd_and_the_disk_of_the_store_are_reached_through_a_trait() {
     check(&["agent", "deployer"], &implementations, &excepted, "an edge is reached through its trait");
 }
 
+/// A value of this trait is all that it takes to stop a container, so nobody may keep one for others to take.
 #[test]
-fn only_the_restart_stage_stops_renames_or_removes_a_container() {
-    let acts = ["engine.stop(", "engine.remove(", "engine.rename(", "engine.create(", "engine.set_restart_policy("];
-    check(&["agent", "deployer"], &acts, &["agent/src/restart/"], "only restart touches containers");
+fn the_hand_is_given_to_the_restart_stage_alone_and_that_for_images_to_the_pull_stage() {
+    let daemon = "deployer/src/daemon.rs";
+    check(&["agent", "deployer"], &["dyn Hand"], &["agent/src/restart/", daemon], "only restart touches containers");
+    let of_images = ["agent/src/restart/", "agent/src/pull.rs", "agent/src/keep.rs", daemon];
+    check(&["agent", "deployer"], &["dyn ImageHand"], &of_images, "only restart and pull touch images");
 }
 
 #[test]

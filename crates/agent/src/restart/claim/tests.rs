@@ -40,7 +40,8 @@ async fn tickets(fixture: &Fixture) -> Vec<Ticket> {
 /// Runs a wait for so long. `true` if it ended.
 async fn waits(fixture: &Fixture, time: Duration) -> bool {
     let (mut replacement, shutdown) = (replacement(), CancellationToken::new());
-    let wait = acts::carry_out(&fixture.world, &mut replacement, Act::Claim, &shutdown);
+    let site = fixture.site();
+    let wait = acts::carry_out(&site, &mut replacement, Act::Claim, &shutdown);
     tokio::time::timeout(time, wait).await.is_ok()
 }
 
@@ -50,7 +51,8 @@ async fn coordination_h7_a_ticket_says_how_its_container_is_now() {
     taken(&fixture).await;
     fixture.engine.state().containers = vec![container("old", "web", "running")];
     let (mut replacement, shutdown) = (replacement(), CancellationToken::new());
-    let mut wait = Box::pin(acts::carry_out(&fixture.world, &mut replacement, Act::Claim, &shutdown));
+    let site = fixture.site();
+    let mut wait = Box::pin(acts::carry_out(&site, &mut replacement, Act::Claim, &shutdown));
     assert!(tokio::time::timeout(A_LOOK, &mut wait).await.is_err(), "the slot is taken");
     let is_down = async || tickets(&fixture).await.iter().map(|ticket| ticket.is_down).collect::<Vec<_>>();
     assert_eq!(is_down().await, [false]);
@@ -83,7 +85,7 @@ async fn coordination_h6_any_number_of_containers_of_a_host_waits_in_line() {
     for name in names {
         sender.send(name).await.expect("a place");
     }
-    let restart = Restart { world: Arc::clone(world), containers, left: Vec::new() };
+    let restart = Restart { world: Arc::clone(world), hand: fixture.hand(), containers, left: Vec::new() };
     let stage = restart.run(CancellationToken::new());
     assert!(tokio::time::timeout(A_LOOK, stage).await.is_err(), "the slot is taken");
     assert_eq!(tickets(&fixture).await.len(), CONTAINERS);

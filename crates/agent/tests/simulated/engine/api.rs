@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use deployer_core::image::{ImageRef, Track};
 use deployer_core::successor::ChangedFile;
 use deployer_engine::{
-    ContainerSummary, Engine, EngineError, EngineEvent, EngineInfo, HttpProbe, ImageSummary, PullError, PullProgress,
-    ResolveError, Resolved,
+    ContainerSummary, Engine, EngineError, EngineEvent, EngineInfo, Hand, HttpProbe, ImageHand, ImageSummary,
+    PullError, PullProgress, ResolveError, Resolved,
 };
 use futures_util::stream::BoxStream;
 use serde_json::{Value, json};
@@ -93,6 +93,45 @@ impl Engine for SimulatedEngine {
         Ok(self.call("has", move |state| Ok(state.registry.image_id(&digest).is_some())).await?)
     }
 
+    async fn log_tail(&self, _: &str, _: u32) -> Result<String, EngineError> {
+        self.call("log", |_| Ok(String::new())).await
+    }
+
+    async fn changes(&self, _: &str) -> Result<Vec<String>, EngineError> {
+        self.call("changes", |_| Ok(Vec::new())).await
+    }
+
+    async fn file(&self, _: &str, _: &str) -> Result<Option<ChangedFile>, EngineError> {
+        self.call("file", |_| Ok(None)).await
+    }
+
+    async fn network_exists(&self, network: &str) -> Result<bool, EngineError> {
+        let is_built_in = ["default", "bridge", "host", "none"].contains(&network);
+        self.call("network", move |state| Ok(is_built_in || !state.has_no_networks)).await
+    }
+
+    async fn volume_exists(&self, _: &str) -> Result<bool, EngineError> {
+        self.call("volume", |_| Ok(true)).await
+    }
+
+    async fn events(&self) -> Result<BoxStream<'static, Result<EngineEvent, EngineError>>, EngineError> {
+        self.call("events", |state| Ok(state.streams.listen())).await
+    }
+
+    async fn connects(&self, address: SocketAddr, _: Duration) -> bool {
+        self.shared.with(|state| {
+            let mut containers = state.containers.iter();
+            containers.any(|(id, container)| IpAddr::V4(address_of(id)) == address.ip() && container.serves())
+        })
+    }
+
+    async fn http_get(&self, _: SocketAddr, _: &str, _: Duration) -> HttpProbe {
+        HttpProbe::NoAnswer("simulated".into())
+    }
+}
+
+#[async_trait]
+impl ImageHand for SimulatedEngine {
     async fn pull(&self, image: &ImageRef, _: &(dyn Fn(PullProgress) + Send + Sync)) -> Result<(), PullError> {
         let wanted = image.clone();
         let pulled = self.call("pull", move |state| Ok(state.pull(&wanted))).await?;
@@ -113,7 +152,10 @@ impl Engine for SimulatedEngine {
         let reference = reference.to_owned();
         self.call("untag", move |state| state.untag(&reference)).await
     }
+}
 
+#[async_trait]
+impl Hand for SimulatedEngine {
     async fn create(&self, name: &str, body: &Value) -> Result<String, EngineError> {
         let (name, body) = (name.to_owned(), body.clone());
         self.call("create", move |state| state.create(By::Us, &name, &body)).await
@@ -164,42 +206,6 @@ impl Engine for SimulatedEngine {
     async fn remove(&self, id: &str) -> Result<(), EngineError> {
         let id = id.to_owned();
         self.call("remove", move |state| state.remove(By::Us, &id, false)).await
-    }
-
-    async fn log_tail(&self, _: &str, _: u32) -> Result<String, EngineError> {
-        self.call("log", |_| Ok(String::new())).await
-    }
-
-    async fn changes(&self, _: &str) -> Result<Vec<String>, EngineError> {
-        self.call("changes", |_| Ok(Vec::new())).await
-    }
-
-    async fn file(&self, _: &str, _: &str) -> Result<Option<ChangedFile>, EngineError> {
-        self.call("file", |_| Ok(None)).await
-    }
-
-    async fn network_exists(&self, network: &str) -> Result<bool, EngineError> {
-        let is_built_in = ["default", "bridge", "host", "none"].contains(&network);
-        self.call("network", move |state| Ok(is_built_in || !state.has_no_networks)).await
-    }
-
-    async fn volume_exists(&self, _: &str) -> Result<bool, EngineError> {
-        self.call("volume", |_| Ok(true)).await
-    }
-
-    async fn events(&self) -> Result<BoxStream<'static, Result<EngineEvent, EngineError>>, EngineError> {
-        self.call("events", |state| Ok(state.streams.listen())).await
-    }
-
-    async fn connects(&self, address: SocketAddr, _: Duration) -> bool {
-        self.shared.with(|state| {
-            let mut containers = state.containers.iter();
-            containers.any(|(id, container)| IpAddr::V4(address_of(id)) == address.ip() && container.serves())
-        })
-    }
-
-    async fn http_get(&self, _: SocketAddr, _: &str, _: Duration) -> HttpProbe {
-        HttpProbe::NoAnswer("simulated".into())
     }
 }
 
