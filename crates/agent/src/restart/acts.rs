@@ -297,6 +297,10 @@ async fn observe_candidate(world: &World, replacement: &Replacement) -> Result<E
         Watched::Passed => Event::Done,
         Watched::Failed(reason) => Event::Failed(Failure::Candidate(reason)),
         Watched::Gone => Event::Failed(Failure::ByHand("the new container was removed by somebody".to_owned())),
+        Watched::StoppedByHand => Event::Failed(Failure::ByHand("the new container was stopped by somebody".to_owned())),
+        Watched::Disturbed(reason) => {
+            Event::Failed(Failure::Interrupted(format!("{reason}, after somebody asked the new container to end")))
+        }
         Watched::EngineReturned => Event::EngineReturned,
     })
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use deployer_core::gate::{Gate, Health, Judgement, Sample};
 use deployer_core::replacement::Facts;
+use deployer_engine::mirror::{DeedKind, nanos};
 use deployer_engine::{EngineError, HttpProbe};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -20,6 +21,14 @@ const MISSES_MAX: u32 = 60;
 /// The longest pause between two looks.
 const PAUSE_LONGEST: Duration = Duration::from_millis(500);
 
+/// How long the word of what somebody did to a container may take: failures that were seen before are taken for its own.
+const WORD_TAKES: Duration = Duration::from_millis(200);
+/// How long a container that somebody is restarting may be down. Beyond it: stopped.
+const RESTART_LONGEST: Duration = Duration::from_secs(3);
+/// How long a container may fail its gate and go on after somebody has asked it to end. Beyond it: an attempt that proves
+/// nothing.
+const END_LONGEST: Duration = Duration::from_secs(60);
+
 /// What came of watching a container at its gate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Watched {
@@ -29,26 +38,28 @@ pub enum Watched {
     Failed(String),
     /// Somebody removed it.
     Gone,
+    /// Somebody stopped it.
+    StoppedByHand,
+    /// It fails since somebody asked it to end, which it does not.
+    Disturbed(String),
     /// The engine was away meanwhile, and the container's process is not the one from before: what became of that one is
     /// nobody's failure.
     EngineReturned,
 }
 
 /// Looks until the gate has judged. An engine that does not answer is waited for, and the gate goes on where it was if
-/// the process has not changed.
+/// the process has not changed. A container that somebody restarts stands at a new gate.
 ///
 /// # Errors
 /// [`EngineError`] if the engine refuses to show the container time and again.
-pub async fn watch(world: &World, facts: &Facts, id: &str, mut gate: Gate) -> Result<Watched, EngineError> {
-    let begun = Instant::now();
+pub async fn watch(world: &World, facts: &Facts, id: &str, gate: Gate) -> Result<Watched, EngineError> {
+    let mut watch = Watch::new(gate);
     let mut pause = PAUSE_FIRST;
     let mut misses = 0;
-    let mut was_away = false;
-    let mut process = None;
     loop {
         match world.engine.container(id).await {
             Err(EngineError::NotFound { .. }) => return Ok(Watched::Gone),
-            Err(error) if error.is_ambiguous() => was_away = true,
+            Err(error) if error.is_ambiguous() => watch.was_away = true,
             Err(error) => {
                 misses += 1;
                 if misses >= MISSES_MAX {
@@ -58,21 +69,74 @@ pub async fn watch(world: &World, facts: &Facts, id: &str, mut gate: Gate) -> Re
             Ok(container) => {
                 misses = 0;
                 let sample = sample(world, facts, &container).await;
-                let before = process.get_or_insert_with(|| sample.started_at.clone());
-                if std::mem::take(&mut was_away) && (!sample.is_running || *before != sample.started_at) {
-                    return Ok(Watched::EngineReturned);
-                }
-                let now_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-                match gate.judge(now_ms, &sample) {
-                    Judgement::Passed => return Ok(Watched::Passed),
-                    Judgement::Failed(reason) => return Ok(Watched::Failed(reason)),
-                    Judgement::Wait(why) => drop(world.memory().replacing.insert(facts.container.clone(), why)),
+                match watch.take(world, id, &sample) {
+                    Some(watched) => return Ok(watched),
+                    None => drop(world.memory().replacing.insert(facts.container.clone(), watch.waits_for.clone())),
                 }
             }
         }
         tokio::time::sleep(pause).await;
         pause = pause.mul_f64(1.5).min(PAUSE_LONGEST);
     }
+}
+
+/// What is remembered from look to look.
+struct Watch {
+    /// The gate as it was before the first look.
+    fresh: Gate,
+    gate: Gate,
+    begun: Instant,
+    /// When the process that is watched was started, as the engine writes it.
+    process: Option<String>,
+    was_away: bool,
+    /// Since when it has failed without an end.
+    failing: Option<Instant>,
+    /// In words.
+    waits_for: String,
+}
+
+impl Watch {
+    fn new(gate: Gate) -> Self {
+        let (fresh, begun, waits_for) = (gate.clone(), Instant::now(), String::new());
+        Self { fresh, gate, begun, process: None, was_away: false, failing: None, waits_for }
+    }
+
+    /// Takes in one look. `None`: not decided.
+    fn take(&mut self, world: &World, id: &str, sample: &Sample) -> Option<Watched> {
+        let process = self.process.get_or_insert_with(|| sample.started_at.clone());
+        let is_another = *process != sample.started_at;
+        if std::mem::take(&mut self.was_away) && (!sample.is_running || is_another) {
+            return Some(Watched::EngineReturned);
+        }
+        let now_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let reason = match self.gate.judge(now_ms, sample) {
+            Judgement::Passed => return Some(Watched::Passed),
+            Judgement::Failed(reason) => reason,
+            Judgement::Wait(why) => {
+                (self.failing, self.waits_for) = (None, why);
+                return None;
+            }
+        };
+        let failing = self.failing.get_or_insert_with(Instant::now).elapsed();
+        if !was_asked_to_end(world, id, process) {
+            return (failing >= WORD_TAKES).then_some(Watched::Failed(reason));
+        }
+        if sample.is_running && is_another {
+            *self = Self::new(self.fresh.clone());
+            "restarted by somebody".clone_into(&mut self.waits_for);
+        } else if !sample.is_running && failing >= RESTART_LONGEST {
+            return Some(Watched::StoppedByHand);
+        } else if failing >= END_LONGEST {
+            return Some(Watched::Disturbed(reason));
+        }
+        None
+    }
+}
+
+/// Whether somebody asked a process to end, which nobody here does while it is watched.
+fn was_asked_to_end(world: &World, id: &str, started_at: &str) -> bool {
+    let deeds = world.engine_mirror.deeds(id, nanos(started_at));
+    deeds.iter().any(|deed| matches!(deed.kind, DeedKind::Stop | DeedKind::Kill { signal: None | Some(9 | 15) }))
 }
 
 async fn sample(world: &World, facts: &Facts, container: &Value) -> Sample {

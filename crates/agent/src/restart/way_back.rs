@@ -135,7 +135,11 @@ pub async fn observe_predecessor(site: &Site<'_>, replacement: &mut Replacement)
                 let gone = nothing_to_go_back_to(site, replacement).await?;
                 return Ok(gone.unwrap_or(Event::Control(false)));
             }
+            Watched::StoppedByHand => {
+                return Ok(Event::Failed(Failure::ByHand("the put-back container was stopped by somebody".to_owned())));
+            }
             Watched::EngineReturned => {}
+            Watched::Disturbed(_) => return Ok(Event::Control(false)),
             Watched::Failed(_) if begun.elapsed() >= limit => return Ok(Event::Control(false)),
             Watched::Failed(_) if runs(site, &facts.predecessor).await? == Some(true) => {
                 return Ok(Event::Control(false));

@@ -291,6 +291,11 @@ impl Replacement {
                 self.control = Some(passed);
                 next
             }
+            // What a person stops now says nothing of either, and stays stopped.
+            (Act::ObservePredecessor, Event::Failed(failure @ Failure::ByHand(_))) => {
+                self.failure = Some(failure);
+                next
+            }
             // Before the candidate was created nothing of ours could take the place of what a person removed.
             (act, Event::PredecessorGone { candidate_exists }) if act.goes_back() && self.reached >= Phase::Tagged => {
                 self.has_no_way_back = true;

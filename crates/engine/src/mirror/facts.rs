@@ -90,8 +90,7 @@ impl Container {
 
     /// Nanoseconds since 1970 of the last start, to be compared with the time of a [`Deed`](super::Deed).
     pub fn started_nanos(&self) -> i64 {
-        let started = self.started_at.parse::<jiff::Timestamp>().map(jiff::Timestamp::as_nanosecond);
-        started.ok().and_then(|nanos| i64::try_from(nanos).ok()).unwrap_or(i64::MIN)
+        nanos(&self.started_at)
     }
 
     /// Whether a line of the list says nothing else.
@@ -105,6 +104,12 @@ impl Container {
         let health = Health::of_status(&line.status).filter(|_| state == "running");
         Self { name, image_id, state, health, ..self.clone() }
     }
+}
+
+/// Nanoseconds since 1970 of a moment as the engine writes it; of what never was, before everything else.
+pub fn nanos(moment: &str) -> i64 {
+    let nanos = moment.parse::<jiff::Timestamp>().map(jiff::Timestamp::as_nanosecond);
+    nanos.ok().and_then(|nanos| i64::try_from(nanos).ok()).unwrap_or(i64::MIN)
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ use tokio::time::Instant;
 
 use crate::engine::{ContainerSummary, Engine, EngineError, if_found};
 pub use deeds::{Deed, DeedKind};
-pub use facts::{Container, Health};
+pub use facts::{Container, Health, nanos};
 use notes::Notes;
 pub use snapshot::{Hearing, Snapshot};
 

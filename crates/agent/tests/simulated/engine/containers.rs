@@ -136,7 +136,7 @@ impl State {
             is_paused: false,
             health: None,
             exit_code: 0,
-            starts: 0,
+            started: 0,
             restarts: 0,
             is_stopped_by_hand: false,
             unseen: None,
