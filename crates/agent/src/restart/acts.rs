@@ -248,6 +248,10 @@ pub async fn name(site: &Site<'_>, id: &str, wanted: &str) -> Result<(), EngineE
 async fn swap_names(site: &Site<'_>, replacement: &Replacement) -> Result<Event, ActError> {
     let given = name(site, &replacement.facts.predecessor, &replacement.predecessor_name()).await;
     let given = if replacement.has_no_way_back { if_found(given).map(drop) } else { given };
+    // A restart that somebody had begun before the stop has brought it up again meanwhile.
+    if way_back::runs(site, &replacement.facts.predecessor).await? == Some(true) {
+        stop(site, replacement, &replacement.facts.predecessor).await?;
+    }
     let (Ok(()), Some(candidate)) = (&given, &replacement.candidate) else { return or_back(given) };
     match name(site, candidate, &replacement.facts.container).await {
         // A container that somebody made meanwhile has the name; it is not for us to take it away.
@@ -289,7 +293,7 @@ async fn observe_candidate(world: &World, replacement: &Replacement) -> Result<E
         return Ok(Event::Failed(Failure::Interrupted("the candidate is unknown".to_owned())));
     };
     let gate = if facts.is_first { Gate::with_monitor(facts.gate.clone()) } else { Gate::new(facts.gate.clone()) };
-    let watched = match observe::watch(world, facts, candidate, gate).await {
+    let watched = match observe::watch(world, facts, candidate, gate, i64::MIN).await {
         Err(error) if !error.is_ambiguous() => return Ok(Event::Failed(Failure::Node(error.to_string()))),
         watched => watched?,
     };

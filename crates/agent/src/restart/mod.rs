@@ -88,7 +88,8 @@ impl Restart {
             if shutdown.is_cancelled() && jobs.is_empty() {
                 return;
             }
-            let owed = self.world.memory().owed.next();
+            // One that is under way is due at once when that has ended.
+            let owed = self.world.memory().owed.next(|container| !dirty.is_under_way(container));
             let is_due = async |due: Option<(Instant, String)>| match due {
                 Some((due, container)) => {
                     tokio::time::sleep_until(due).await;

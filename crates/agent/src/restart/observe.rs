@@ -48,12 +48,19 @@ pub enum Watched {
 }
 
 /// Looks until the gate has judged. An engine that does not answer is waited for, and the gate goes on where it was if
-/// the process has not changed. A container that somebody restarts stands at a new gate.
+/// the process has not changed. A container that somebody restarts stands at a new gate. What was done to it until a moment
+/// of the engine's clock was done by this daemon.
 ///
 /// # Errors
 /// [`EngineError`] if the engine refuses to show the container time and again.
-pub async fn watch(world: &World, facts: &Facts, id: &str, gate: Gate) -> Result<Watched, EngineError> {
-    let mut watch = Watch::new(gate);
+pub async fn watch(
+    world: &World,
+    facts: &Facts,
+    id: &str,
+    gate: Gate,
+    ours_until: i64,
+) -> Result<Watched, EngineError> {
+    let mut watch = Watch::new(gate, ours_until);
     let mut pause = PAUSE_FIRST;
     let mut misses = 0;
     loop {
@@ -84,6 +91,7 @@ pub async fn watch(world: &World, facts: &Facts, id: &str, gate: Gate) -> Result
 struct Watch {
     /// The gate as it was before the first look.
     fresh: Gate,
+    ours_until: i64,
     gate: Gate,
     begun: Instant,
     /// When the process that is watched was started, as the engine writes it.
@@ -96,9 +104,9 @@ struct Watch {
 }
 
 impl Watch {
-    fn new(gate: Gate) -> Self {
+    fn new(gate: Gate, ours_until: i64) -> Self {
         let (fresh, begun, waits_for) = (gate.clone(), Instant::now(), String::new());
-        Self { fresh, gate, begun, process: None, was_away: false, failing: None, waits_for }
+        Self { fresh, ours_until, gate, begun, process: None, was_away: false, failing: None, waits_for }
     }
 
     /// Takes in one look. `None`: not decided.
@@ -118,11 +126,11 @@ impl Watch {
             }
         };
         let failing = self.failing.get_or_insert_with(Instant::now).elapsed();
-        if !was_asked_to_end(world, id, process) {
+        if !was_asked_to_end(world, id, nanos(process).max(self.ours_until)) {
             return (failing >= WORD_TAKES).then_some(Watched::Failed(reason));
         }
         if sample.is_running && is_another {
-            *self = Self::new(self.fresh.clone());
+            *self = Self::new(self.fresh.clone(), self.ours_until);
             "restarted by somebody".clone_into(&mut self.waits_for);
         } else if !sample.is_running && failing >= RESTART_LONGEST {
             return Some(Watched::StoppedByHand);
@@ -133,9 +141,9 @@ impl Watch {
     }
 }
 
-/// Whether somebody asked a process to end, which nobody here does while it is watched.
-fn was_asked_to_end(world: &World, id: &str, started_at: &str) -> bool {
-    let deeds = world.engine_mirror.deeds(id, nanos(started_at));
+/// Whether somebody asked a process to end after a moment.
+fn was_asked_to_end(world: &World, id: &str, after: i64) -> bool {
+    let deeds = world.engine_mirror.deeds(id, after);
     deeds.iter().any(|deed| matches!(deed.kind, DeedKind::Stop | DeedKind::Kill { signal: None | Some(9 | 15) }))
 }
 

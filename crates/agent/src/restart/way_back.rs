@@ -38,10 +38,15 @@ pub async fn nothing_to_go_back_to(world: &World, replacement: &mut Replacement)
         None => false,
     };
     let was_left_stopped = replacement.may_have_stopped_predecessor() && !replacement.was_ended_by_hand();
-    let holder = if_found(world.engine.container(&replacement.facts.container).await)?;
-    let is_remade = holder.is_some_and(|holder| Some(text(&holder, "/Id")) != replacement.candidate);
-    let stays = !is_remade && (candidate_exists || was_left_stopped);
+    let stays = (candidate_exists || was_left_stopped) && !is_remade(world, replacement).await?;
     Ok(stays.then_some(Event::PredecessorGone { candidate_exists }))
+}
+
+/// Whether somebody has made another container of the name.
+async fn is_remade(world: &World, replacement: &Replacement) -> Result<bool, EngineError> {
+    let facts = &replacement.facts;
+    let holder = if_found(world.engine.container(&facts.container).await)?.map(|holder| text(&holder, "/Id"));
+    Ok(holder.is_some_and(|holder| holder != facts.predecessor && Some(&holder) != replacement.candidate.as_ref()))
 }
 
 /// A crash may have come between the creation and the note of its ID.
@@ -58,6 +63,10 @@ async fn find_candidate(world: &World, replacement: &mut Replacement) -> Result<
 pub async fn stop_candidate(site: &Site<'_>, replacement: &mut Replacement) -> Result<(), EngineError> {
     find_candidate(site, replacement).await?;
     let Some(candidate) = replacement.candidate.clone() else { return Ok(()) };
+    if is_gone(site, &candidate).await? && is_remade(site, replacement).await? {
+        // While nobody looked. Putting the old one back beside it would be one too many.
+        replacement.failure = Some(Failure::ByHand("somebody made another container of this name".to_owned()));
+    }
     if matches!(replacement.failure, Some(Failure::Candidate(_))) && replacement.last_words.is_empty() {
         let words = site.engine.log_tail(&candidate, LAST_WORDS_LINES).await.unwrap_or_default();
         for line in words.lines() {
@@ -128,8 +137,10 @@ pub async fn observe_predecessor(site: &Site<'_>, replacement: &mut Replacement)
     let facts = replacement.facts.clone();
     let limit = Duration::from_millis(facts.gate.timeout_ms.max(facts.gate.stable_ms)).max(CONTROL_SHORTEST);
     let begun = Instant::now();
+    let ours_until = site.engine_mirror.deeds(&facts.predecessor, i64::MIN).last().map_or(i64::MIN, |deed| deed.at);
     loop {
-        match observe::watch(site, &facts, &facts.predecessor, Gate::new(facts.gate.clone())).await? {
+        let gate = Gate::new(facts.gate.clone());
+        match observe::watch(site, &facts, &facts.predecessor, gate, ours_until).await? {
             Watched::Passed => return Ok(Event::Control(true)),
             Watched::Gone => {
                 let gone = nothing_to_go_back_to(site, replacement).await?;
@@ -205,5 +216,13 @@ pub async fn remove_candidate(site: &Site<'_>, replacement: &Replacement) -> Res
     let Some(candidate) = &replacement.candidate else { return Ok(()) };
     // An engine that was restarted meanwhile may have started it again.
     stop(site, replacement, candidate).await?;
-    site.hand.remove(candidate).await
+    site.hand.remove(candidate).await?;
+    if !replacement.was_ended_by_hand() || !is_remade(site, replacement).await? {
+        return Ok(());
+    }
+    // Whoever made another in the candidate's place has no use for the one before either, unless it was started.
+    match site.hand.remove(&replacement.facts.predecessor).await {
+        Err(EngineError::Conflict { .. }) => Ok(()),
+        outcome => outcome,
+    }
 }

@@ -47,7 +47,7 @@ fn check_instance(
         if instance.will != Will::Runs && is_ours && !instance.is_too_late {
             report(Kind::Resurrected, format!("{host}: {} runs, and a person wants it {:?}", body.name, instance.will));
         }
-    } else if instance.will == Will::Runs && instance.is_owed {
+    } else if instance.will == Will::Runs && instance.is_owed && !instance.is_doubtful {
         report(Kind::Lost, format!("{host}: nothing of {name} runs: {bodies:?}"));
     }
 }

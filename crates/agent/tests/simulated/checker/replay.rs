@@ -9,7 +9,7 @@ use deployer_core::availability::Limit;
 use deployer_core::image::Digest;
 use deployer_core::record::Opinion;
 
-use super::super::history::{By, Purpose, Shown, instance_of};
+use super::super::history::{By, Purpose, Shown, instance_of, transition_of};
 use super::super::registry::Behaviour;
 
 /// Everything that is known.
@@ -68,6 +68,11 @@ impl Container {
         matches!(self.shown, Shown::Running | Shown::Unhealthy | Shown::Restarting)
     }
 
+    /// Whether it is a person's, and not one that a replacement has named.
+    pub fn is_theirs(&self) -> bool {
+        self.made_by == By::Person && transition_of(&self.name).is_none()
+    }
+
     /// Whether a life that this system began came to nothing, by now or by its end.
     pub fn never_served(&self, now: Duration, patience: Duration) -> bool {
         let begun = self.started.filter(|(by, _)| *by == By::Us);
@@ -92,6 +97,8 @@ pub struct Instance {
     pub purpose: Option<Purpose>,
     pub is_up: bool,
     pub down_since: Option<Duration>,
+    /// When it last came up again.
+    pub up_since: Option<Duration>,
     /// A replacement has stopped it, and nothing of it has served since.
     pub in_transition: bool,
     /// A replacement has stopped it, and has not ended with something that serves.
@@ -100,6 +107,8 @@ pub struct Instance {
     pub was_meant: bool,
     pub will: Will,
     pub willed: Duration,
+    /// A person renamed it in the middle of a replacement.
+    pub is_doubtful: bool,
     /// The person spoke when it was too late: past the fence, and before the daemon's own stop had done its work.
     pub is_too_late: bool,
 }

@@ -9,6 +9,9 @@ use deployer_core::store::Change;
 use super::super::history::{Befalling, By, Deed, Entry, Purpose, Shown, What, instance_of, transition_of};
 use super::replay::{Claimed, Container, Instance, Replay, Will, key, verdict_of};
 
+/// How long before the end of a replacement its gate may have had its last look.
+const LAST_LOOK: Duration = Duration::from_secs(1);
+
 impl Replay {
     /// Takes in what happened.
     pub fn step(&mut self, entry: &Entry) {
@@ -48,7 +51,7 @@ impl Replay {
             }
             Deed::End(_) => {
                 container.ended = Some((by, at));
-                container.has_failed |= by == By::Itself && container.started.is_some_and(|(by, _)| by != By::Person);
+                container.has_failed |= by == By::Itself;
             }
             Deed::Rename(new) => container.name.clone_from(new),
             Deed::Remove => container.is_removed = true,
@@ -106,7 +109,10 @@ impl Replay {
         }
         let container = &self.containers[&(host.to_owned(), id)];
         let claimed = self.claim(host, instance_of(name)).map(|claim| claim.at);
-        let is_too_late = claimed.is_some_and(|claimed| container.made < claimed || container.started.is_none());
+        // While a replacement has two containers of the instance, the other takes the place of one that is removed.
+        let has_two = self.bodies(host, instance_of(name)).any(|(other, body)| other != id && !body.is_theirs());
+        let is_too_late = (claimed.is_none() && has_two)
+            || claimed.is_some_and(|claimed| container.made < claimed || container.started.is_none());
         match deed {
             Deed::Start | Deed::Unpause => self.set_will(host, at, name, Will::Runs, false),
             Deed::Stop => self.set_will(host, at, name, Will::Stopped, is_too_late),
@@ -114,8 +120,13 @@ impl Replay {
             Deed::Remove => self.set_will(host, at, name, Will::Removed, is_too_late),
             Deed::Rename(new) => {
                 let before = self.instances.get(&key(host, name)).map_or(Will::Runs, |instance| instance.will);
+                if claimed.is_some() || has_two {
+                    // Which of the names the replacement ends with, it may decide.
+                    self.instances.entry(key(host, new)).or_default().is_doubtful = true;
+                    self.instances.entry(key(host, name)).or_default().is_doubtful = true;
+                }
                 let purpose = Purpose { name: new.clone(), ..self.containers[&(host.to_owned(), id)].purpose.clone() };
-                self.set_will(host, at, name, Will::Removed, is_too_late);
+                self.set_will(host, at, name, Will::Removed, is_too_late || has_two);
                 self.instances.entry(key(host, new)).or_default().purpose = Some(purpose);
                 self.set_will(host, at, new, before, false);
             }
@@ -141,6 +152,9 @@ impl Replay {
         let has_claim = self.claim(host, instance_of(name)).is_some();
         let Some(instance) = self.instances.get_mut(&key) else { return };
         if is_up {
+            if instance.down_since.is_some() {
+                instance.up_since = Some(at);
+            }
             (instance.in_transition, instance.down_since) = (false, None);
             instance.is_owed &= has_claim;
         } else if instance.down_since.is_none() {
@@ -218,7 +232,11 @@ impl Replay {
     /// The replacement has ended. What runs then has passed its gate, or was put back; what becomes of it is not its doing.
     fn is_released(&mut self, at: Duration, claim: &Claimed) {
         let (host, name) = (claim.host.as_str(), claim.container.as_str());
-        if self.bodies(host, name).any(|(_, body)| body.is_meant()) {
+        let has_just_ended = |body: &Container| {
+            let by_itself = body.ended.filter(|(by, _)| *by == By::Itself && body.has_served);
+            by_itself.is_some_and(|(_, ended)| at < ended + LAST_LOOK)
+        };
+        if self.bodies(host, name).any(|(_, body)| body.is_meant() || has_just_ended(body)) {
             if let Some(instance) = self.instances.get_mut(&key(host, name)) {
                 (instance.is_owed, instance.in_transition) = (false, false);
             }

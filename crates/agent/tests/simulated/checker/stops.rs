@@ -17,7 +17,7 @@ pub fn check(replay: &Replay, entry: &Entry, report: &mut impl FnMut(Kind, Strin
     let claim = replay.claim(host, name);
     // On the way back nothing goes down that was not given for down.
     let is_candidate = container.made_by == By::Us && claim.is_some_and(|claim| container.made >= claim.at);
-    let is_taken_down = instance.is_up && !instance.in_transition && !is_candidate && !another_serves;
+    let is_taken_down = instance.is_up && !instance.is_doubtful && !instance.in_transition && !is_candidate && !another_serves;
     if !is_taken_down || is_store_not_to_be_believed(replay, entry.at) {
         return;
     }
@@ -26,6 +26,10 @@ pub fn check(replay: &Replay, entry: &Entry, report: &mut impl FnMut(Kind, Strin
         report(Kind::Unfenced, format!("{name} was stopped with {what}"));
     }
     let Some(claim) = claim else { return };
+    // One that is down may always be replaced, and may have come up since that was decided.
+    if instance.up_since.is_some_and(|since| claim.at < since + NEWS) {
+        return;
+    }
     if let Some((kind, text)) = cannot_be_spared(replay, host, name, claim) {
         report(kind, text);
     }
@@ -69,7 +73,7 @@ fn counts(replay: &Replay, name: &str, instance: &Instance) -> bool {
     let host = &replay.hosts[name];
     let is_twin = |other: &Host| !other.is_gone && other.twin_of.as_deref() == Some(name);
     let is_doubtful = host.twin_of.is_some() || replay.hosts.values().any(is_twin);
-    (instance.in_transition || !is_doubtful) && (!host.has_left || host.is_rebooting)
+    !instance.is_doubtful && (instance.in_transition || !is_doubtful) && (!host.has_left || host.is_rebooting)
 }
 
 /// Whether whoever claimed at a moment could know that an instance was down.
