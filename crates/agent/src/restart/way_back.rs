@@ -83,7 +83,14 @@ pub async fn swap_names_back(site: &Site<'_>, replacement: &Replacement) -> Resu
         return Ok(());
     }
     if let Some(candidate) = &replacement.candidate {
-        absent_is_done(name(site, candidate, &replacement.candidate_name()).await)?;
+        let set_aside = replacement.candidate_name();
+        let mut named = name(site, candidate, &set_aside).await;
+        if matches!(named, Err(EngineError::Conflict { .. })) {
+            // An engine that took too long over the creation has carried it out twice.
+            site.hand.remove(&set_aside).await?;
+            named = name(site, candidate, &set_aside).await;
+        }
+        absent_is_done(named)?;
     }
     match name(site, &replacement.facts.predecessor, &replacement.facts.container).await {
         // Somebody made another container of that name: serving under the old name is better than not at all.

@@ -41,6 +41,8 @@ pub struct Host {
     /// Its daemon was stopped by a person, and nobody looks after its containers.
     pub has_left: bool,
     pub is_rebooting: bool,
+    /// Its daemon does not run.
+    pub is_left_alone: bool,
     /// The machine was taken away.
     pub is_gone: bool,
 }

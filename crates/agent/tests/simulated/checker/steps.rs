@@ -57,11 +57,17 @@ impl Replay {
             Deed::Remove => container.is_removed = true,
             Deed::Create(_) | Deed::Stop | Deed::Pause | Deed::Unpause => {}
         }
-        let is_taken_down = *deed == Deed::Stop && by == By::Us;
+        let has_claim = self.claim(host, instance_of(&name)).is_some();
+        let is_taken_down = *deed == Deed::Stop && by == By::Us && has_claim;
         self.will(host, at, by, id, &name, deed);
         if let Some(instance) = self.instances.get_mut(&key(host, &name)).filter(|_| is_taken_down) {
             instance.in_transition |= instance.will == Will::Runs;
             instance.is_owed |= instance.will == Will::Runs;
+        }
+        let is_last = self.bodies(host, instance_of(&name)).next().is_none();
+        if *deed == Deed::Remove && by == By::Person && is_last {
+            // Images may be pruned with the last of it: nobody owes it to anybody any more.
+            self.set_will(host, at, &name, Will::Removed, true);
         }
         // How it is after anything else is told by the next entry.
         if matches!(deed, Deed::Remove | Deed::Rename(_)) {
@@ -111,7 +117,10 @@ impl Replay {
         let claimed = self.claim(host, instance_of(name)).map(|claim| claim.at);
         // While a replacement has two containers of the instance, the other takes the place of one that is removed.
         let has_two = self.bodies(host, instance_of(name)).any(|(other, body)| other != id && !body.is_theirs());
-        let is_too_late = (claimed.is_none() && has_two)
+        // A daemon that is away hears nothing of it, ever.
+        let is_unheard = self.hosts.get(host).is_some_and(|host| host.is_left_alone);
+        let is_too_late = (is_unheard && (claimed.is_some() || has_two))
+            || (claimed.is_none() && has_two)
             || claimed.is_some_and(|claimed| container.made < claimed || container.started.is_none());
         match deed {
             Deed::Start | Deed::Unpause => self.set_will(host, at, name, Will::Runs, false),
@@ -146,10 +155,10 @@ impl Replay {
     /// Finds out anew whether an instance is up.
     fn look(&mut self, host: &str, at: Duration, name: &str) {
         let key = key(host, name);
-        let in_transition = self.instances.get(&key).is_some_and(|instance| instance.in_transition);
+        let has_claim = self.claim(host, instance_of(name)).is_some();
+        let in_transition = has_claim && self.instances.get(&key).is_some_and(|instance| instance.in_transition);
         let is_up = |c: &Container| c.shown == Shown::Running && (c.serves || !in_transition);
         let is_up = self.bodies(host, instance_of(name)).any(|(_, container)| is_up(container));
-        let has_claim = self.claim(host, instance_of(name)).is_some();
         let Some(instance) = self.instances.get_mut(&key) else { return };
         if is_up {
             if instance.down_since.is_some() {
@@ -183,9 +192,13 @@ impl Replay {
         match what {
             Befalling::EngineGone => host.is_engine_gone = true,
             Befalling::EngineBack => host.is_engine_gone = false,
-            Befalling::DaemonLeft => host.has_left = true,
+            Befalling::DaemonLeft => (host.has_left, host.is_left_alone) = (true, true),
+            Befalling::DaemonKilled | Befalling::DaemonDied(_) | Befalling::DaemonFrozen => host.is_left_alone = true,
+            Befalling::DaemonThawed => host.is_left_alone = false,
             Befalling::Reboots => host.is_rebooting = true,
-            Befalling::DaemonStarted => (host.has_left, host.is_rebooting) = (false, false),
+            Befalling::DaemonStarted => {
+                (host.has_left, host.is_rebooting, host.is_left_alone) = (false, false, false);
+            }
             Befalling::TwinGone => host.is_gone = true,
             Befalling::TwinOf(original) => host.twin_of = Some(original.clone()),
             _ => {}

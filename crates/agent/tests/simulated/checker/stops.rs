@@ -22,6 +22,11 @@ pub fn check(replay: &Replay, entry: &Entry, report: &mut impl FnMut(Kind, Strin
         return;
     }
     if !claim.is_some_and(|claim| claim.is_past_fence) {
+        // A call that nobody waits for any more may still be carried out by an engine that was slow.
+        let is_late = claim.is_none() && is_troubled(replay, host, entry.at);
+        if is_late {
+            return;
+        }
         let what = if claim.is_some() { "a claim that is not past its fence" } else { "no claim" };
         report(Kind::Unfenced, format!("{name} was stopped with {what}"));
     }
@@ -40,6 +45,10 @@ fn is_store_not_to_be_believed(replay: &Replay, now: Duration) -> bool {
     replay.restored.is_some_and(|restored| now < restored + NEWS_FROM_TROUBLE)
 }
 
+fn is_troubled(replay: &Replay, host: &str, now: Duration) -> bool {
+    replay.troubled(host).is_some_and(|troubled| now < troubled + NEWS_FROM_TROUBLE)
+}
+
 fn cannot_be_spared(replay: &Replay, host: &str, name: &str, claim: &Claimed) -> Option<(Kind, String)> {
     let purpose = replay.instances[&(host.to_owned(), name.to_owned())].purpose.as_ref()?;
     let is_like_it = |other: &Purpose| other.is_managed && other.service == purpose.service;
@@ -48,12 +57,12 @@ fn cannot_be_spared(replay: &Replay, host: &str, name: &str, claim: &Claimed) ->
         .instances
         .iter()
         .filter(|(_, instance)| is_of_service(instance))
-        .filter(|((host, name), instance)| counts(replay, host, instance) && replay.is_meant(host, name))
+        .filter(|((host, name), _)| has_not_left(replay, host) && replay.is_meant(host, name))
         .collect();
     let is_other = |place: &(String, String)| (place.0.as_str(), place.1.as_str()) != (host, name);
     let down: Vec<_> = all
         .iter()
-        .filter(|(place, instance)| is_other(place) && !instance.is_up)
+        .filter(|(place, instance)| is_other(place) && !instance.is_up && is_known(replay, &place.0, instance))
         .filter(|(place, instance)| instance.in_transition || could_be_known(replay, &place.0, instance, claim.at))
         .collect();
     if down.len() < Replay::limit(purpose, all.len()) {
@@ -66,14 +75,20 @@ fn cannot_be_spared(replay: &Replay, host: &str, name: &str, claim: &Claimed) ->
     Some((kind, format!("{name} was stopped, claimed at {claimed:.3}, while {} was down", down.join(", "))))
 }
 
-/// Whether an instance of a host is counted. Whoever stops a daemon knows that nobody looks after its containers; a machine
-/// that goes down as a whole is another matter. Of two machines of one name nobody can know more than what this system itself
-/// has stopped there.
-fn counts(replay: &Replay, name: &str, instance: &Instance) -> bool {
+/// Whether the instances of a host are counted. Whoever stops a daemon knows that nobody looks after its containers; a machine
+/// that goes down as a whole is another matter.
+fn has_not_left(replay: &Replay, name: &str) -> bool {
+    let host = &replay.hosts[name];
+    !host.has_left || host.is_rebooting
+}
+
+/// Of two machines of one name nobody can know more than what this system itself has stopped there; of a container that a
+/// person renamed in the middle of a replacement, not even that.
+fn is_known(replay: &Replay, name: &str, instance: &Instance) -> bool {
     let host = &replay.hosts[name];
     let is_twin = |other: &Host| !other.is_gone && other.twin_of.as_deref() == Some(name);
     let is_doubtful = host.twin_of.is_some() || replay.hosts.values().any(is_twin);
-    !instance.is_doubtful && (instance.in_transition || !is_doubtful) && (!host.has_left || host.is_rebooting)
+    !instance.is_doubtful && (instance.in_transition || !is_doubtful)
 }
 
 /// Whether whoever claimed at a moment could know that an instance was down.
