@@ -3,8 +3,9 @@
 
 use std::collections::BTreeSet;
 
+use deployer_core::queue::Ticket;
 use deployer_core::slot::{self, Claim, Finder, Traces};
-use deployer_core::store::Entry;
+use deployer_core::store::{Compare, Entry, Txn};
 use deployer_store::StoreError;
 
 use crate::ledger::{Read, readable};
@@ -21,6 +22,10 @@ pub async fn end_dead(world: &World, entries: &[Entry]) -> Result<bool, StoreErr
     let finder = Finder { node: &settings.node, boot: &settings.boot, identity: &settings.identity, sign };
     let mut has_ended = false;
     for entry in entries {
+        if is_forgotten_ticket(world, entry) {
+            let is_same = Compare::ModRevision(entry.key.clone(), entry.mod_revision);
+            has_ended |= world.store.txn(Txn::new().when(is_same).delete(entry.key.clone())).await?.succeeded;
+        }
         let Some((scope, number)) = world.keys.slot_of(&entry.key) else { continue };
         // One that makes no sense is nobody's to end but a person's.
         let claim: Option<Read<Claim>> = readable(world, entry.clone());
@@ -64,6 +69,16 @@ pub async fn held_by_twins(world: &World) -> Result<Option<BTreeSet<String>>, St
     Ok(Some(held))
 }
 
+/// Whether this is a ticket of this node that nobody here waits with: its writing was not answered, and happened after it was
+/// withdrawn. It would keep its place for as long as this node lives.
+fn is_forgotten_ticket(world: &World, entry: &Entry) -> bool {
+    let ticket: Option<Read<Ticket>> =
+        if world.keys.is_ticket(&entry.key) { readable(world, entry.clone()) } else { None };
+    ticket.is_some_and(|ticket| {
+        ticket.value.node == world.settings.node && !world.memory().transitions.contains_key(&ticket.value.container)
+    })
+}
+
 fn has_journal(world: &World, claim: &Claim) -> Result<bool, StoreError> {
     let journals = world.journals.all().map_err(|error| StoreError::Broken(error.to_string()))?;
     Ok(journals.iter().any(|journal| journal.txn == claim.txn))
@@ -72,7 +87,6 @@ fn has_journal(world: &World, claim: &Claim) -> Result<bool, StoreError> {
 #[cfg(test)]
 mod tests {
     use deployer_core::slot::ClaimPhase;
-    use deployer_core::store::Txn;
 
     use super::*;
     use crate::stand_in::{digest, fixture, track};

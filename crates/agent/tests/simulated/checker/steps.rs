@@ -226,6 +226,11 @@ impl Replay {
                     let fresh = Claimed { host, container, at, is_past_fence: false };
                     let is_same = |held: &Claimed| held.host == fresh.host && held.container == fresh.container;
                     if !self.claims.get(&entry.key).is_some_and(is_same) {
+                        // A person's stop that has not done its work yet is seen by nobody.
+                        let is_stopping = self.bodies(&fresh.host, &fresh.container).any(|(_, body)| body.is_meant());
+                        if let Some(instance) = self.instances.get_mut(&key(&fresh.host, &fresh.container)) {
+                            instance.is_too_late |= is_stopping && instance.will == Will::Stopped;
+                        }
                         self.claims.insert(entry.key.clone(), fresh);
                     }
                     let claimed = self.claims.get_mut(&entry.key).expect("just put there");

@@ -6,6 +6,9 @@ use super::super::history::{By, Deed, Entry, Purpose, Shown, What, instance_of};
 use super::replay::{Claimed, Host, Instance, Replay};
 use super::{Kind, NEWS, NEWS_FROM_TROUBLE};
 
+/// How long after its caller was told that there is no answer a call may still be carried out.
+const LATE_CALLS: Duration = Duration::from_secs(120);
+
 /// Looks at a stop before it has any effect.
 pub fn check(replay: &Replay, entry: &Entry, report: &mut impl FnMut(Kind, String)) {
     let What::Done(By::Us, id, Deed::Stop) = entry.what else { return };
@@ -46,7 +49,7 @@ fn is_store_not_to_be_believed(replay: &Replay, now: Duration) -> bool {
 }
 
 fn is_troubled(replay: &Replay, host: &str, now: Duration) -> bool {
-    replay.troubled(host).is_some_and(|troubled| now < troubled + NEWS_FROM_TROUBLE)
+    replay.troubled(host).is_some_and(|troubled| now < troubled + LATE_CALLS)
 }
 
 fn cannot_be_spared(replay: &Replay, host: &str, name: &str, claim: &Claimed) -> Option<(Kind, String)> {
