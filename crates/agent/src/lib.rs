@@ -21,6 +21,7 @@ pub mod publish;
 pub mod pull;
 pub mod restart;
 pub mod runs;
+mod site;
 pub mod situation;
 #[cfg(any(test, feature = "stand-in"))]
 #[doc(hidden)]

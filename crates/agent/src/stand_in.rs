@@ -29,7 +29,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::journal::Journals;
 use crate::presence;
-use crate::restart::Site;
+use crate::site::Site;
 use crate::world::{Settings, World};
 
 /// What the engine shows, and what was asked of it.
@@ -102,6 +102,8 @@ pub async fn fixture() -> Fixture {
     let journals = Journals::open(folder.path()).expect("journals");
     let shared: Arc<dyn Engine> = Arc::clone(&engine) as Arc<dyn Engine>;
     let world = World::new(shared, Arc::new(store), settings, Arc::new(Ambient::chosen(|| 0, 7)), journals);
+    world.engine_mirror.refresh().await.expect("the stand-in answers");
+    engine.state().calls.clear();
     presence::register(&world).await.expect("the store").expect("nobody else bears the name");
     // Registering has rung the bell, which a test may want to hear for another reason.
     world.bell.notified().await;

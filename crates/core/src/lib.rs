@@ -7,6 +7,7 @@ pub mod ambient;
 pub mod asking;
 pub mod availability;
 pub mod backoff;
+pub mod deed;
 pub mod dirty;
 pub mod doctor;
 pub mod gate;

@@ -13,7 +13,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use deployer_core::store::{Change, Entry, LeaseId, Outcome, Revision, Txn, Write};
 use futures_util::stream::BoxStream;
-use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
@@ -169,7 +168,7 @@ impl Embedded {
         }
         let opened = match file.take() {
             Some(file) => Ok(file),
-            None => blocking(|| self.reopen()),
+            None => self.reopen(),
         };
         let opened = match opened {
             Ok(opened) => opened,
@@ -178,7 +177,7 @@ impl Embedded {
         let batch = self.decide(requests);
         let written = match batch.decided.changes.is_empty() {
             true => Ok(()),
-            false => blocking(|| opened.write(&batch.decided)),
+            false => opened.write(&batch.decided),
         };
         match written {
             Ok(()) => {
@@ -329,14 +328,6 @@ async fn until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,
-    }
-}
-
-/// Lets other tasks go on meanwhile where the runtime can.
-fn blocking<T>(work: impl FnOnce() -> T) -> T {
-    match Handle::current().runtime_flavor() {
-        RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),
-        _ => work(),
     }
 }
 

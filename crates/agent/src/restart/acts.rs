@@ -16,9 +16,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::observe::Watched;
-use super::site::Site;
 use super::{claim, observe, slot, way_back};
 use crate::ledger;
+use crate::site::Site;
 use crate::world::World;
 
 /// Tries to start a candidate whose port is still taken by the one just stopped.
@@ -233,6 +233,9 @@ pub fn text(value: &Value, pointer: &str) -> String {
 }
 
 pub async fn stop(site: &Site<'_>, replacement: &Replacement, id: &str) -> Result<(), EngineError> {
+    if let Some(seen) = site.engine_mirror.snapshot().containers.get(id) {
+        site.memory().stopped.insert(id.to_owned(), seen.started_at.clone());
+    }
     site.hand.stop(id, Duration::from_millis(replacement.facts.grace_ms)).await
 }
 
@@ -293,7 +296,7 @@ async fn observe_candidate(world: &World, replacement: &Replacement) -> Result<E
         return Ok(Event::Failed(Failure::Interrupted("the candidate is unknown".to_owned())));
     };
     let gate = if facts.is_first { Gate::with_monitor(facts.gate.clone()) } else { Gate::new(facts.gate.clone()) };
-    let watched = match observe::watch(world, facts, candidate, gate, i64::MIN).await {
+    let watched = match observe::watch(world, facts, candidate, gate).await {
         Err(error) if !error.is_ambiguous() => return Ok(Event::Failed(Failure::Node(error.to_string()))),
         watched => watched?,
     };
@@ -301,11 +304,8 @@ async fn observe_candidate(world: &World, replacement: &Replacement) -> Result<E
         Watched::Passed => Event::Done,
         Watched::Failed(reason) => Event::Failed(Failure::Candidate(reason)),
         Watched::Gone => Event::Failed(Failure::ByHand("the new container was removed by somebody".to_owned())),
-        Watched::StoppedByHand => Event::Failed(Failure::ByHand("the new container was stopped by somebody".to_owned())),
-        Watched::Disturbed(reason) => {
-            Event::Failed(Failure::Interrupted(format!("{reason}, after somebody asked the new container to end")))
-        }
-        Watched::EngineReturned => Event::EngineReturned,
+        Watched::Stopped => Event::Failed(Failure::ByHand("the new container was stopped by somebody".to_owned())),
+        Watched::Anew(why) => Event::Anew(why.to_owned()),
     })
 }
 

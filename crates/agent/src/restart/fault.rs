@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::acts::{self, ActError};
 use super::claim;
-use super::site::Site;
 use crate::fault::{Fault, caught};
+use crate::site::Site;
 use crate::world::World;
 
 /// Panics in a row after which an act on the way back is given up, if it may be: about half a minute.

@@ -12,7 +12,6 @@ mod observe;
 mod owing;
 mod prefetch;
 mod recovery;
-mod site;
 mod slot;
 mod unready;
 mod way_back;
@@ -37,13 +36,13 @@ use crate::failpoint;
 use crate::fault::caught;
 use crate::keep;
 use crate::look::LookError;
+use crate::site::Site;
 use crate::situation::{Decision, TrackView};
 use crate::supervision::Supervisors;
 use crate::survey::Survey;
 use crate::world::{Transition, World};
 
 pub use recovery::recover_with_engine;
-pub(crate) use site::Site;
 
 /// The pause before a look that failed is repeated.
 const RETRY: Duration = Duration::from_secs(5);
@@ -362,7 +361,7 @@ fn tell(world: &World, replacement: &Replacement, act: Act, event: &Event) {
             (None, _) => format!("{digest} was not deployed; the old one serves"),
         },
         (_, Event::PredecessorGone { .. }) => "the old one was removed by somebody; the new one stays".to_owned(),
-        (_, Event::EngineReturned) => "the engine was away; the new one is started again".to_owned(),
+        (_, Event::Anew(why)) => format!("{why}; the new one begins anew"),
         (_, Event::Failed(failure)) => format!("going back: {}", failure.reason()),
         _ => return,
     };

@@ -3,10 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use deployer_core::deed::{Deed, Doing, Process, doing, is_doubtful};
 use deployer_core::gate::{Gate, Health, Judgement, Sample};
 use deployer_core::replacement::Facts;
-use deployer_engine::mirror::{DeedKind, nanos};
-use deployer_engine::{EngineError, HttpProbe};
+use deployer_engine::mirror::{Hearing, nanos};
+use deployer_engine::{EngineError, HttpProbe, if_found};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -21,14 +22,6 @@ const MISSES_MAX: u32 = 60;
 /// The longest pause between two looks.
 const PAUSE_LONGEST: Duration = Duration::from_millis(500);
 
-/// How long the word of what somebody did to a container may take: failures that were seen before are taken for its own.
-const WORD_TAKES: Duration = Duration::from_millis(200);
-/// How long a container that somebody is restarting may be down. Beyond it: stopped.
-const RESTART_LONGEST: Duration = Duration::from_secs(3);
-/// How long a container may fail its gate and go on after somebody has asked it to end. Beyond it: an attempt that proves
-/// nothing.
-const END_LONGEST: Duration = Duration::from_secs(60);
-
 /// What came of watching a container at its gate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Watched {
@@ -39,34 +32,34 @@ pub enum Watched {
     /// Somebody removed it.
     Gone,
     /// Somebody stopped it.
-    StoppedByHand,
-    /// It fails since somebody asked it to end, which it does not.
-    Disturbed(String),
-    /// The engine was away meanwhile, and the container's process is not the one from before: what became of that one is
-    /// nobody's failure.
-    EngineReturned,
+    Stopped,
+    /// Its process ended by no doing of its own, for this reason, and nobody wants it to stay down.
+    Anew(&'static str),
 }
 
+/// How long the engine's events may take to tell of an end that an inspection shows.
+const HEARD_WITHIN: Duration = Duration::from_secs(2);
+/// How long it is watched whether an engine that has ended a container goes down itself, or tells more of that end.
+const SECOND_LOOK: Duration = Duration::from_secs(1);
+/// How long past its grace a container that somebody stops may take to end.
+const ENDING_MARGIN: Duration = Duration::from_secs(5);
+
 /// Looks until the gate has judged. An engine that does not answer is waited for, and the gate goes on where it was if
-/// the process has not changed. A container that somebody restarts stands at a new gate. What was done to it until a moment
-/// of the engine's clock was done by this daemon.
+/// the process has not changed.
 ///
 /// # Errors
 /// [`EngineError`] if the engine refuses to show the container time and again.
-pub async fn watch(
-    world: &World,
-    facts: &Facts,
-    id: &str,
-    gate: Gate,
-    ours_until: i64,
-) -> Result<Watched, EngineError> {
-    let mut watch = Watch::new(gate, ours_until);
+pub async fn watch(world: &World, facts: &Facts, id: &str, mut gate: Gate) -> Result<Watched, EngineError> {
+    let begun = Instant::now();
     let mut pause = PAUSE_FIRST;
     let mut misses = 0;
+    let mut was_away = false;
+    let mut end = End::default();
+    let mut process = None;
     loop {
         match world.engine.container(id).await {
             Err(EngineError::NotFound { .. }) => return Ok(Watched::Gone),
-            Err(error) if error.is_ambiguous() => watch.was_away = true,
+            Err(error) if error.is_ambiguous() => was_away = true,
             Err(error) => {
                 misses += 1;
                 if misses >= MISSES_MAX {
@@ -76,9 +69,21 @@ pub async fn watch(
             Ok(container) => {
                 misses = 0;
                 let sample = sample(world, facts, &container).await;
-                match watch.take(world, id, &sample) {
-                    Some(watched) => return Ok(watched),
-                    None => drop(world.memory().replacing.insert(facts.container.clone(), watch.waits_for.clone())),
+                let before = process.get_or_insert_with(|| sample.started_at.clone());
+                let now = process_of(&sample, before);
+                if std::mem::take(&mut was_away) && now != Process::Lives {
+                    return Ok(Watched::Anew("the engine was away"));
+                }
+                let now_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+                match gate.judge(now_ms, &sample) {
+                    Judgement::Passed => return Ok(Watched::Passed),
+                    Judgement::Failed(reason) => {
+                        let ended = Ended { id, process: before, is: now, begun };
+                        if let Some(watched) = end.judge(world, facts, &ended, reason).await {
+                            return Ok(watched);
+                        }
+                    }
+                    Judgement::Wait(why) => drop(world.memory().replacing.insert(facts.container.clone(), why)),
                 }
             }
         }
@@ -87,64 +92,85 @@ pub async fn watch(
     }
 }
 
-/// What is remembered from look to look.
-struct Watch {
-    /// The gate as it was before the first look.
-    fresh: Gate,
-    ours_until: i64,
-    gate: Gate,
+fn process_of(sample: &Sample, before: &str) -> Process {
+    match sample.is_running {
+        false => Process::Ended,
+        true if sample.started_at == before => Process::Lives,
+        true => Process::Replaced,
+    }
+}
+
+/// A container that does not pass.
+struct Ended<'a> {
+    id: &'a str,
+    /// When its process was started, as the engine writes it.
+    process: &'a str,
+    /// What became of that.
+    is: Process,
+    /// When it was first looked at.
     begun: Instant,
-    /// When the process that is watched was started, as the engine writes it.
-    process: Option<String>,
-    was_away: bool,
-    /// Since when it has failed without an end.
-    failing: Option<Instant>,
-    /// In words.
-    waits_for: String,
 }
 
-impl Watch {
-    fn new(gate: Gate, ours_until: i64) -> Self {
-        let (fresh, begun, waits_for) = (gate.clone(), Instant::now(), String::new());
-        Self { fresh, ours_until, gate, begun, process: None, was_away: false, failing: None, waits_for }
-    }
+/// Finds out who ended a container, with a second look where the first may have come too early.
+#[derive(Default)]
+struct End {
+    is_second_look: bool,
+    /// Since when somebody is about to end it.
+    ending: Option<Instant>,
+}
 
-    /// Takes in one look. `None`: not decided.
-    fn take(&mut self, world: &World, id: &str, sample: &Sample) -> Option<Watched> {
-        let process = self.process.get_or_insert_with(|| sample.started_at.clone());
-        let is_another = *process != sample.started_at;
-        if std::mem::take(&mut self.was_away) && (!sample.is_running || is_another) {
-            return Some(Watched::EngineReturned);
+impl End {
+    /// Whose doing it is that a container does not pass; `None`: look again.
+    async fn judge(&mut self, world: &World, facts: &Facts, ended: &Ended<'_>, reason: String) -> Option<Watched> {
+        let mirror = &world.engine_mirror;
+        if ended.is != Process::Lives {
+            let is_news = |known: &str, state: &str| known != ended.process || state != "running";
+            let mut shown = mirror.subscribe();
+            let told = shown
+                .wait_for(|now| now.containers.get(ended.id).is_none_or(|seen| is_news(&seen.started_at, &seen.state)));
+            // What is not told in time is judged by what was.
+            let _ = tokio::time::timeout(HEARD_WITHIN, told).await;
         }
-        let now_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let reason = match self.gate.judge(now_ms, sample) {
-            Judgement::Passed => return Some(Watched::Passed),
-            Judgement::Failed(reason) => reason,
-            Judgement::Wait(why) => {
-                (self.failing, self.waits_for) = (None, why);
-                return None;
+        let heard = mirror.snapshot().hearing.clone();
+        let is_all_heard = matches!(heard, Hearing::Heard { since } if since <= ended.begun);
+        let deeds = deeds_of_others(world, ended.id, ended.process);
+        let whose = doing(&deeds, is_all_heard, ended.is);
+        // An engine that goes down ends its containers first, and a stop is told of after the end.
+        let is_early = ended.is == Process::Ended && is_doubtful(&deeds);
+        if is_early && !std::mem::replace(&mut self.is_second_look, true) {
+            tokio::time::sleep(SECOND_LOOK).await;
+            return None;
+        }
+        match whose {
+            Doing::Own => Some(Watched::Failed(reason)),
+            Doing::Unknown => Some(Watched::Anew("it ended while the engine was not heard")),
+            Doing::Ended => Some(Watched::Stopped),
+            Doing::Restarted => Some(Watched::Anew("somebody restarted it")),
+            Doing::Ending => {
+                let since = *self.ending.get_or_insert_with(Instant::now);
+                let is_over = since.elapsed() > Duration::from_millis(facts.grace_ms) + ENDING_MARGIN;
+                is_over.then_some(Watched::Failed(reason))
             }
-        };
-        let failing = self.failing.get_or_insert_with(Instant::now).elapsed();
-        if !was_asked_to_end(world, id, nanos(process).max(self.ours_until)) {
-            return (failing >= WORD_TAKES).then_some(Watched::Failed(reason));
         }
-        if sample.is_running && is_another {
-            *self = Self::new(self.fresh.clone(), self.ours_until);
-            "restarted by somebody".clone_into(&mut self.waits_for);
-        } else if !sample.is_running && failing >= RESTART_LONGEST {
-            return Some(Watched::StoppedByHand);
-        } else if failing >= END_LONGEST {
-            return Some(Watched::Disturbed(reason));
-        }
-        None
     }
 }
 
-/// Whether somebody asked a process to end after a moment.
-fn was_asked_to_end(world: &World, id: &str, after: i64) -> bool {
-    let deeds = world.engine_mirror.deeds(id, after);
-    deeds.iter().any(|deed| matches!(deed.kind, DeedKind::Stop | DeedKind::Kill { signal: None | Some(9 | 15) }))
+/// What others did to a process. One that this daemon has stopped itself, and that did not start again, tells nothing.
+fn deeds_of_others(world: &World, id: &str, started_at: &str) -> Vec<Deed> {
+    let is_ours = world.memory().stopped.get(id).is_some_and(|stopped| stopped == started_at);
+    if is_ours { Vec::new() } else { world.engine_mirror.deeds(id, nanos(started_at)) }
+}
+
+/// Whether a container is down because somebody ended it, as far as that was heard.
+///
+/// # Errors
+/// [`EngineError`] if the engine does not show it.
+pub async fn was_ended_by_hand(world: &World, id: &str) -> Result<bool, EngineError> {
+    let Some(container) = if_found(world.engine.container(id).await)? else { return Ok(false) };
+    let is = |field: &str| container.pointer(field).and_then(Value::as_bool).unwrap_or(false);
+    let started_at = container.pointer("/State/StartedAt").and_then(Value::as_str).unwrap_or_default();
+    let deeds = deeds_of_others(world, id, started_at);
+    Ok(!is("/State/Running") && doing(&deeds, true, Process::Ended) == Doing::Ended)
 }
 
 async fn sample(world: &World, facts: &Facts, container: &Value) -> Sample {

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use deployer_core::policy::TXN;
 use deployer_core::replacement::{Replacement, transitional};
 
-use super::site::Site;
-use super::{recovery, way_back};
+use super::{observe, recovery, way_back};
+use crate::site::Site;
 use crate::survey::Survey;
 use crate::world::World;
 
@@ -30,6 +30,13 @@ pub async fn is_left_owing(world: &World, replacement: &Replacement) -> bool {
 /// The replacement of a container that is due, set to where it goes on.
 pub async fn due(site: &Site<'_>, name: &str) -> Option<Replacement> {
     let mut replacement = site.memory().owed.take_due(name)?;
+    if let Some(id) = replacement.owed()
+        && let Ok(true) = observe::was_ended_by_hand(site, id).await
+    {
+        tracing::info!(container = name, "stopped by somebody: it is not started again");
+        hand_over(site, name).await;
+        return None;
+    }
     recovery::settle(site, &mut replacement).await;
     Some(replacement)
 }

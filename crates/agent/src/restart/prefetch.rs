@@ -22,9 +22,9 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::observe;
-use super::site::Site;
 use crate::keep;
 use crate::pull::platform_mismatch;
+use crate::site::Site;
 use crate::situation::{Decision, TrackView};
 use crate::supervision::Supervisors;
 use crate::survey::Survey;

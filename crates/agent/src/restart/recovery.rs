@@ -12,9 +12,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::acts;
-use super::site::Site;
 use crate::failpoint;
 use crate::journal::JournalError;
+use crate::site::Site;
 use crate::world::World;
 
 /// How long past its grace a stop that was under way may take to show.

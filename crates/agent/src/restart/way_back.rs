@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use deployer_core::gate::Gate;
 use deployer_core::record::Opinion;
-use deployer_core::replacement::{Event, Failure, Phase, Replacement};
+use deployer_core::replacement::{ANEW_MAX, Event, Failure, Phase, Replacement};
 use deployer_engine::{EngineError, if_found};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::acts::{ActError, PAUSE, is_gone, move_tag, name, stop, text};
 use super::observe::{self, Watched};
-use super::site::Site;
 use crate::ledger;
+use crate::site::Site;
 use crate::survey::{Survey, Surveyed};
 use crate::world::World;
 
@@ -144,20 +144,24 @@ pub async fn observe_predecessor(site: &Site<'_>, replacement: &mut Replacement)
     let facts = replacement.facts.clone();
     let limit = Duration::from_millis(facts.gate.timeout_ms.max(facts.gate.stable_ms)).max(CONTROL_SHORTEST);
     let begun = Instant::now();
-    let ours_until = site.engine_mirror.deeds(&facts.predecessor, i64::MIN).last().map_or(i64::MIN, |deed| deed.at);
+    let mut anew = 0;
     loop {
-        let gate = Gate::new(facts.gate.clone());
-        match observe::watch(site, &facts, &facts.predecessor, gate, ours_until).await? {
+        match observe::watch(site, &facts, &facts.predecessor, Gate::new(facts.gate.clone())).await? {
             Watched::Passed => return Ok(Event::Control(true)),
             Watched::Gone => {
                 let gone = nothing_to_go_back_to(site, replacement).await?;
                 return Ok(gone.unwrap_or(Event::Control(false)));
             }
-            Watched::StoppedByHand => {
-                return Ok(Event::Failed(Failure::ByHand("the put-back container was stopped by somebody".to_owned())));
+            Watched::Stopped => {
+                let reason = "the old container was stopped by somebody".to_owned();
+                return Ok(Event::Failed(Failure::ByHand(reason)));
             }
-            Watched::EngineReturned => {}
-            Watched::Disturbed(_) => return Ok(Event::Control(false)),
+            Watched::Anew(_) if anew >= ANEW_MAX => return Ok(Event::Control(false)),
+            Watched::Anew(reason) => {
+                anew += 1;
+                tracing::warn!(container = facts.container, reason, "the put-back container is started again");
+                tokio::time::sleep(PAUSE).await;
+            }
             Watched::Failed(_) if begun.elapsed() >= limit => return Ok(Event::Control(false)),
             Watched::Failed(_) if runs(site, &facts.predecessor).await? == Some(true) => {
                 return Ok(Event::Control(false));

@@ -6,6 +6,7 @@ mod cost;
 mod findings;
 mod growth;
 mod mutations;
+mod persons;
 mod scenarios;
 mod storms;
 mod trouble;

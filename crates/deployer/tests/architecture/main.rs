@@ -112,7 +112,12 @@ fn docker_etcd_and_the_disk_of_the_store_are_reached_through_a_trait() {
 #[test]
 fn the_hand_is_given_to_the_restart_stage_alone_and_that_for_images_to_the_pull_stage() {
     let daemon = "deployer/src/daemon.rs";
-    check(&["agent", "deployer"], &["dyn Hand"], &["agent/src/restart/", daemon], "only restart touches containers");
+    check(
+        &["agent", "deployer"],
+        &["dyn Hand"],
+        &["agent/src/restart/", "agent/src/site.rs", daemon],
+        "only restart touches containers",
+    );
     let of_images = ["agent/src/restart/", "agent/src/pull.rs", "agent/src/keep.rs", daemon];
     check(&["agent", "deployer"], &["dyn ImageHand"], &of_images, "only restart and pull touch images");
 }

@@ -1,58 +1,26 @@
-//! Who had a hand in a container's life: what the engine's events say that somebody did to it.
-//!
-//! An engine tells a process that ends by itself by `die` alone; what a person or a program asked for has an event of its
-//! own besides. Our own acts have one, too: whoever asks tells them apart by their time.
+//! Who had a hand in a container's life. Our own acts leave deeds, too: whoever asks tells them apart by their time.
 
 use std::collections::{BTreeMap, VecDeque};
+
+use deployer_core::deed::{Deed, DeedKind};
 
 use crate::engine::EngineEvent;
 
 /// Deeds that are remembered of one container; the oldest are forgotten first.
 const DEEDS_MAX: usize = 16;
 
-/// What somebody asked the engine to do to a container.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeedKind {
-    /// Sent it a signal, which may well not have ended it, such as a hang-up. A stop sends one or two, too.
-    Kill {
-        /// The signal's number, where the engine gives one.
-        signal: Option<i32>,
-    },
-    /// Stopped it.
-    Stop,
-    /// Restarted it; told after its new start.
-    Restart,
-    /// Paused it.
-    Pause,
-    /// Gave it another name.
-    Rename,
-    /// Removed it.
-    Destroy,
-}
-
-/// One thing that somebody did to a container.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Deed {
-    /// What.
-    pub kind: DeedKind,
-    /// When, in nanoseconds since 1970 by the engine's clock.
-    pub at: i64,
-}
-
-impl Deed {
-    /// What an event says that somebody did, if it says so.
-    fn of(event: &EngineEvent) -> Option<Self> {
-        let kind = match event.action.as_str() {
-            "kill" => DeedKind::Kill { signal: event.attributes.get("signal").and_then(|signal| signal.parse().ok()) },
-            "stop" => DeedKind::Stop,
-            "restart" => DeedKind::Restart,
-            "pause" => DeedKind::Pause,
-            "rename" => DeedKind::Rename,
-            "destroy" => DeedKind::Destroy,
-            _ => return None,
-        };
-        Some(Self { kind, at: event.time_nano })
-    }
+/// What an event says that somebody did, if it says so.
+fn deed_of(event: &EngineEvent) -> Option<Deed> {
+    let kind = match event.action.as_str() {
+        "kill" => DeedKind::Kill { signal: event.attributes.get("signal").and_then(|signal| signal.parse().ok()) },
+        "stop" => DeedKind::Stop,
+        "restart" => DeedKind::Restart,
+        "pause" => DeedKind::Pause,
+        "rename" => DeedKind::Rename,
+        "destroy" => DeedKind::Destroy,
+        _ => return None,
+    };
+    Some(Deed { kind, at: event.time_nano })
 }
 
 /// The deeds, by container ID.
@@ -62,7 +30,7 @@ pub(super) struct Deeds(BTreeMap<String, VecDeque<Deed>>);
 impl Deeds {
     /// Notes what an event says, once though it may be repeated.
     pub fn note(&mut self, event: &EngineEvent) {
-        let Some(deed) = Deed::of(event) else { return };
+        let Some(deed) = deed_of(event) else { return };
         let deeds = self.0.entry(event.id.clone()).or_default();
         if !deeds.contains(&deed) {
             deeds.push_back(deed);

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use deployer_core::deed::Deed;
 use deployer_core::ownership::Owner;
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use serde_json::Value;
@@ -22,7 +23,6 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::engine::{ContainerSummary, Engine, EngineError, if_found};
-pub use deeds::{Deed, DeedKind};
 pub use facts::{Container, Health, nanos};
 use notes::Notes;
 pub use snapshot::{Hearing, Snapshot};

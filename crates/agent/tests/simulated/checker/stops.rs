@@ -20,7 +20,8 @@ pub fn check(replay: &Replay, entry: &Entry, report: &mut impl FnMut(Kind, Strin
     let claim = replay.claim(host, name);
     // On the way back nothing goes down that was not given for down.
     let is_candidate = container.made_by == By::Us && claim.is_some_and(|claim| container.made >= claim.at);
-    let is_taken_down = instance.is_up && !instance.is_doubtful && !instance.in_transition && !is_candidate && !another_serves;
+    let is_taken_down =
+        instance.is_up && !instance.is_doubtful && !instance.in_transition && !is_candidate && !another_serves;
     if !is_taken_down || is_store_not_to_be_believed(replay, entry.at) {
         return;
     }

@@ -1,4 +1,4 @@
-//! What this stage is given and no other: the hand that makes, stops and removes containers.
+//! What the restart stage is given and no other: the hand that makes, stops and removes containers.
 
 use std::ops::Deref;
 
