@@ -78,7 +78,7 @@ impl Storm {
         let condition = &mut self.conditions[machine];
         let node = &mut self.cluster.members[machine].node;
         match condition.daemon {
-            _ if condition.is_off => return,
+            _ if condition.is_off => {}
             Daemon::Gone => self.restart(machine).await,
             Daemon::Runs => {
                 node.kill().await;
