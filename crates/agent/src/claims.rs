@@ -90,6 +90,7 @@ mod tests {
 
     use super::*;
     use crate::stand_in::{digest, fixture, track};
+    use crate::world::Transition;
 
     /// Whether the claim of another node, of this phase and with a hold or without, is ended though nobody waits.
     async fn check(phase: ClaimPhase, is_held: bool, expected: bool) {
@@ -114,6 +115,27 @@ mod tests {
         assert_eq!(end_dead(world, &entries).await, Ok(expected), "{phase:?}, held: {is_held}");
         let left = world.store.get(&world.keys.claim("cluster", 0)).await.expect("read");
         assert_eq!(left.is_none(), expected);
+    }
+
+    /// Found by a storm: it stood at the head of the line for as long as its node lived.
+    #[tokio::test]
+    async fn a_ticket_that_was_written_after_it_was_withdrawn_is_taken_out_by_its_own_node() {
+        let fixture = fixture().await;
+        let world = &fixture.world;
+        let transition = Transition { track: track(), service: "web".to_owned() };
+        world.memory().transitions.insert("waits".to_owned(), transition);
+        for (node, container) in [("a", "forgotten"), ("a", "waits"), ("b", "another's")] {
+            let (node, container) = (node.to_owned(), container.to_owned());
+            let key = world.keys.ticket("cluster", &node, &container);
+            let ticket =
+                Ticket { node, container, image: track(), record: 0, is_down: false, is_blocked: false, runs: 1 };
+            world.store.txn(Txn::new().put(key, &ticket)).await.expect("stored");
+        }
+        let (entries, _) = world.store.list(&world.keys.locks()).await.expect("listed");
+        assert_eq!(end_dead(world, &entries).await, Ok(true));
+        let left = world.store.list(&world.keys.locks()).await.expect("listed").0;
+        let left: Vec<Ticket> = left.iter().map(|entry| serde_json::from_slice(&entry.value).expect("one")).collect();
+        assert_eq!(left.iter().map(|ticket| ticket.container.as_str()).collect::<Vec<_>>(), ["waits", "another's"]);
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 //!
 //! It keeps just enough state for one act or one look to be tested alone; it is no simulation of an engine.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -38,6 +38,8 @@ pub struct State {
     /// Raw inspections.
     pub containers: Vec<Value>,
     pub images: Vec<ImageSummary>,
+    /// Containers that creations make, in this order.
+    pub made: VecDeque<Value>,
     /// Digests that the registry has.
     pub published: BTreeSet<Digest>,
     /// Images that an inspection finds and the list does not show.
@@ -339,7 +341,12 @@ impl ImageHand for StandIn {
 #[async_trait]
 impl Hand for StandIn {
     async fn create(&self, name: &str, _: &Value) -> Result<String, EngineError> {
-        self.call("create", name).map(|()| "new".to_owned())
+        self.call("create", name)?;
+        let mut state = self.state();
+        let made = state.made.pop_front();
+        state.containers.retain(|other| made.is_none() || text(other, "/Id") != "new");
+        state.containers.extend(made);
+        Ok("new".to_owned())
     }
 
     async fn connect(&self, network: &str, _: &str, _: &Value) -> Result<(), EngineError> {
@@ -367,6 +374,9 @@ impl Hand for StandIn {
     }
 
     async fn remove(&self, id: &str) -> Result<(), EngineError> {
-        self.call("remove", id)
+        self.call("remove", id)?;
+        let mut state = self.state();
+        state.containers.retain(|container| text(container, "/Id") != id);
+        Ok(())
     }
 }

@@ -154,8 +154,6 @@ pub struct Memory {
     pub owed: Owed,
     /// The replacement on this node that has a slot, or is about to take one: one at a time, whatever the scope.
     pub on_slot: Option<String>,
-    /// Containers that this daemon has stopped, by ID, with the start of the process that it was.
-    pub stopped: BTreeMap<String, String>,
     /// What this node has said in the store.
     pub said: Words,
     /// Keys of words whose writing was not answered: whether it happened nobody knows, and it may yet.
@@ -208,7 +206,6 @@ impl Memory {
         self.halted.retain(|track, _| tracks.contains(track));
         self.faults.retain(|track, _| track.as_ref().is_none_or(|track| tracks.contains(track)));
         self.failed_here.retain(|id, _| container_ids.contains(id.as_str()));
-        self.stopped.retain(|id, _| container_ids.contains(id.as_str()));
     }
 }
 

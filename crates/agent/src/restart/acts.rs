@@ -7,7 +7,7 @@ use deployer_core::policy::{REPLACES, TXN};
 use deployer_core::record::Opinion;
 use deployer_core::replacement::{Act, Event, Failure, Replacement};
 use deployer_core::successor::changeable;
-use deployer_engine::mirror::Thing;
+use deployer_engine::mirror::{Thing, nanos};
 use deployer_engine::{EngineError, if_found};
 use deployer_store::StoreError;
 use serde_json::{Value, json};
@@ -232,9 +232,10 @@ pub fn text(value: &Value, pointer: &str) -> String {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
+/// Stops a container, and says that it was nobody else.
 pub async fn stop(site: &Site<'_>, replacement: &Replacement, id: &str) -> Result<(), EngineError> {
-    if let Some(seen) = site.engine_mirror.snapshot().containers.get(id) {
-        site.memory().stopped.insert(id.to_owned(), seen.started_at.clone());
+    if let Some(container) = if_found(site.engine.container(id).await)? {
+        site.engine_mirror.ends(id, nanos(&text(&container, "/State/StartedAt")));
     }
     site.hand.stop(id, Duration::from_millis(replacement.facts.grace_ms)).await
 }

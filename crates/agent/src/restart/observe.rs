@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use deployer_core::deed::{Deed, Doing, Process, doing, is_doubtful};
+use deployer_core::deed::{Doing, Process, doing, is_doubtful};
 use deployer_core::gate::{Gate, Health, Judgement, Sample};
 use deployer_core::replacement::Facts;
 use deployer_engine::mirror::{Hearing, nanos};
@@ -133,7 +133,7 @@ impl End {
         }
         let heard = mirror.snapshot().hearing.clone();
         let is_all_heard = matches!(heard, Hearing::Heard { since } if since <= ended.begun);
-        let deeds = deeds_of_others(world, ended.id, ended.process);
+        let deeds = mirror.deeds(ended.id, nanos(ended.process));
         let whose = doing(&deeds, is_all_heard, ended.is);
         // An engine that goes down ends its containers first, and a stop is told of after the end.
         let is_early = ended.is == Process::Ended && is_doubtful(&deeds);
@@ -155,12 +155,6 @@ impl End {
     }
 }
 
-/// What others did to a process. One that this daemon has stopped itself, and that did not start again, tells nothing.
-fn deeds_of_others(world: &World, id: &str, started_at: &str) -> Vec<Deed> {
-    let is_ours = world.memory().stopped.get(id).is_some_and(|stopped| stopped == started_at);
-    if is_ours { Vec::new() } else { world.engine_mirror.deeds(id, nanos(started_at)) }
-}
-
 /// Whether a container is down because somebody ended it, as far as that was heard.
 ///
 /// # Errors
@@ -169,7 +163,7 @@ pub async fn was_ended_by_hand(world: &World, id: &str) -> Result<bool, EngineEr
     let Some(container) = if_found(world.engine.container(id).await)? else { return Ok(false) };
     let is = |field: &str| container.pointer(field).and_then(Value::as_bool).unwrap_or(false);
     let started_at = container.pointer("/State/StartedAt").and_then(Value::as_str).unwrap_or_default();
-    let deeds = deeds_of_others(world, id, started_at);
+    let deeds = world.engine_mirror.deeds(id, nanos(started_at));
     Ok(!is("/State/Running") && doing(&deeds, true, Process::Ended) == Doing::Ended)
 }
 

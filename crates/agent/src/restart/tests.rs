@@ -11,6 +11,7 @@ use crate::ledger;
 use crate::stand_in::{Fixture, container, digest, fixture, replacement, track};
 
 mod hostile;
+mod mended;
 
 fn refused() -> EngineError {
     EngineError::Refused { what: "do it".into(), status: 500, message: "no".into() }

@@ -5,6 +5,7 @@ mod checking;
 mod cost;
 mod findings;
 mod growth;
+mod mended;
 mod mutations;
 mod persons;
 mod scenarios;

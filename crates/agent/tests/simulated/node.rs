@@ -139,6 +139,11 @@ impl Node {
         self.goes_down.store(false, Ordering::Relaxed);
     }
 
+    /// Its state directory is gone, with every journal in it.
+    pub fn lose_state(&mut self) {
+        self.machine.folder = Arc::new(folder());
+    }
+
     /// Starts the daemon again. One that runs is let be.
     pub fn start_again(&mut self) {
         if self.runs() {

@@ -143,11 +143,16 @@ impl Mirror {
         Ok(())
     }
 
-    /// What somebody did to a container after a moment of the engine's clock, such as its last start, in order: its own
-    /// failure leaves no deed. A container that is gone is remembered for a while. Deeds from before the engine was
+    /// Says that the process of a container that was started at a moment is about to be ended by this program itself.
+    pub fn ends(&self, id: &str, started: i64) {
+        self.notes().deeds.end(id, started);
+    }
+
+    /// What others did to a container's process since that was started, by the engine's clock and in order: its own failure
+    /// leaves no deed. A container that is gone is remembered for a while. Deeds from before the engine was
     /// heard ([`Hearing::Heard`]) may be missing.
-    pub fn deeds(&self, id: &str, after: i64) -> Vec<Deed> {
-        self.notes().deeds.of(id, after)
+    pub fn deeds(&self, id: &str, started: i64) -> Vec<Deed> {
+        self.notes().deeds.of(id, started)
     }
 
     /// Takes a container for somebody's who was found otherwise.
