@@ -47,7 +47,7 @@ impl Words {
     pub fn is_said(&self, world: &World) -> bool {
         let memory = world.memory();
         let mut said = self.0.iter().filter(|(key, _)| !key.starts_with(&world.keys.all_runs()));
-        said.all(|(key, word)| memory.said.0.get(key) == Some(word))
+        said.all(|(key, word)| memory.said.0.get(key) == Some(word) && !memory.unanswered.contains(key))
     }
 
     /// Says again of a container in the middle of its replacement what was said last, where nothing newer is to be said: for
@@ -181,6 +181,7 @@ pub async fn begin(world: &World) -> Result<(), StoreError> {
         None => lasting.extend(find_instances(world).await?),
     }
     // Somebody may have removed or changed it meanwhile, so it is said anew, whatever it was.
+    world.memory().unanswered.clear();
     world.memory().said = Words(lasting.into_iter().map(|key| (key, UNKNOWN)).collect());
     Ok(())
 }
@@ -226,10 +227,12 @@ async fn say(world: &World, words: &Words, lease: LeaseId) -> Result<(), StoreEr
     let mut words = words.clone();
     words.index(world, &said);
     words.mark_ups(world);
-    let gone = said.0.keys().filter(|key| !words.0.contains_key(*key));
+    let unanswered = world.memory().unanswered.clone();
+    let spoken: BTreeSet<&String> = said.0.keys().chain(&unanswered).collect();
+    let gone = spoken.into_iter().filter(|key| !words.0.contains_key(*key));
     let gone: Vec<String> = ours(world, gone.cloned().collect()).await?;
     let gone = gone.into_iter().map(|key| (key, None));
-    let new = words.0.iter().filter(|(key, word)| said.0.get(*key) != Some(word));
+    let new = words.0.iter().filter(|(key, word)| said.0.get(*key) != Some(word) || unanswered.contains(*key));
     let mut changes: Vec<(String, Option<Said>)> =
         gone.chain(new.map(|(key, word)| (key.clone(), Some(word.clone())))).collect();
     let (index, ups) = (world.keys.index(&world.settings.node), world.keys.all_ups());
@@ -246,9 +249,11 @@ async fn say(world: &World, words: &Words, lease: LeaseId) -> Result<(), StoreEr
             Some(Said::Lasting(value)) => txn.put(key.clone(), value),
             Some(Said::Leased(value)) => txn.put_leased(key.clone(), value, lease),
         });
+        world.memory().unanswered.extend(some.iter().map(|(key, _)| key.clone()));
         world.store.txn(txn).await?;
         let mut memory = world.memory();
         for (key, word) in some.iter().cloned() {
+            memory.unanswered.remove(&key);
             match word {
                 Some(word) => drop(memory.said.0.insert(key, word)),
                 None => drop(memory.said.0.remove(&key)),

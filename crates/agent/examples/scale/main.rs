@@ -110,7 +110,7 @@ impl Bench {
             bench.tracks.iter().for_each(|track| run(&engine, track));
             let store = Arc::new(Counted { etcd: store(&bench.server), counter: bench.counter.clone() });
             let seed = 1_000 + 100 * number as u64;
-            bench.nodes.push(Node::start([&name; 2], Scope::Cluster, engine, &history, folder(), store, seed));
+            bench.nodes.push(Node::start([&name; 2], Scope::Cluster, engine, &history, folder(), store, None, seed));
             // Nobody switches a thousand machines on at one moment.
             sleep(START_PAUSE).await;
         }

@@ -252,6 +252,10 @@ pub async fn name(site: &Site<'_>, id: &str, wanted: &str) -> Result<(), EngineE
 async fn swap_names(site: &Site<'_>, replacement: &Replacement) -> Result<Event, ActError> {
     let given = name(site, &replacement.facts.predecessor, &replacement.predecessor_name()).await;
     let given = if replacement.has_no_way_back { if_found(given).map(drop) } else { given };
+    // A restart that somebody had begun before the stop has brought it up again meanwhile.
+    if way_back::runs(site, &replacement.facts.predecessor).await? == Some(true) {
+        stop(site, replacement, &replacement.facts.predecessor).await?;
+    }
     let (Ok(()), Some(candidate)) = (&given, &replacement.candidate) else { return or_back(given) };
     match name(site, candidate, &replacement.facts.container).await {
         // A container that somebody made meanwhile has the name; it is not for us to take it away.

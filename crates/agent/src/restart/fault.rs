@@ -100,6 +100,7 @@ pub async fn survive(world: &World, container: &str, fault: &Fault, faults: u32,
     tracing::error!(container, "{text}");
     world.memory().replacing.insert(container.to_owned(), text);
     tokio::select! {
+        biased;
         () = shutdown.cancelled() => false,
         () = tokio::time::sleep(wait), if !is_left => true,
     }

@@ -89,7 +89,8 @@ impl Restart {
             if shutdown.is_cancelled() && jobs.is_empty() {
                 return;
             }
-            let owed = self.world.memory().owed.next();
+            // One that is under way is due at once when that has ended.
+            let owed = self.world.memory().owed.next(|container| !dirty.is_under_way(container));
             let is_due = async |due: Option<(Instant, String)>| match due {
                 Some((due, container)) => {
                     tokio::time::sleep_until(due).await;
@@ -158,6 +159,7 @@ async fn work(site: &Site<'_>, container: &str, left: Option<Replacement>, shutd
         tracing::warn!(container, error = &error as &dyn std::error::Error, "replace again later");
         // The end of this job rings the bell, which leads here again.
         tokio::select! {
+            biased;
             () = tokio::time::sleep(RETRY) => {}
             () = shutdown.cancelled() => {}
         }
@@ -279,6 +281,7 @@ async fn take_steps(site: &Site<'_>, mut replacement: Replacement, shutdown: &Ca
                 tracing::warn!(error = %error, txn = replacement.txn, "tried again in {wait:?}");
                 // A wait after faults of our own may be long: the next start goes on sooner.
                 tokio::select! {
+                    biased;
                     () = tokio::time::sleep(wait) => {}
                     () = shutdown.cancelled(), if error.is_fault() => {}
                 }
@@ -297,6 +300,7 @@ async fn abandon(world: &World, replacement: &Replacement, shutdown: &Cancellati
         failures += 1;
         tracing::error!(error = %error, txn = replacement.txn, "the slot could not be given back");
         tokio::select! {
+            biased;
             () = tokio::time::sleep(Backoff::CONNECTION.wait(failures, world.ambient.random())) => {}
             () = shutdown.cancelled() => break,
         }

@@ -38,10 +38,15 @@ pub async fn nothing_to_go_back_to(world: &World, replacement: &mut Replacement)
         None => false,
     };
     let was_left_stopped = replacement.may_have_stopped_predecessor() && !replacement.was_ended_by_hand();
-    let holder = if_found(world.engine.container(&replacement.facts.container).await)?;
-    let is_remade = holder.is_some_and(|holder| Some(text(&holder, "/Id")) != replacement.candidate);
-    let stays = !is_remade && (candidate_exists || was_left_stopped);
+    let stays = (candidate_exists || was_left_stopped) && !is_remade(world, replacement).await?;
     Ok(stays.then_some(Event::PredecessorGone { candidate_exists }))
+}
+
+/// Whether somebody has made another container of the name.
+async fn is_remade(world: &World, replacement: &Replacement) -> Result<bool, EngineError> {
+    let facts = &replacement.facts;
+    let holder = if_found(world.engine.container(&facts.container).await)?.map(|holder| text(&holder, "/Id"));
+    Ok(holder.is_some_and(|holder| holder != facts.predecessor && Some(&holder) != replacement.candidate.as_ref()))
 }
 
 /// A crash may have come between the creation and the note of its ID.
@@ -58,6 +63,10 @@ async fn find_candidate(world: &World, replacement: &mut Replacement) -> Result<
 pub async fn stop_candidate(site: &Site<'_>, replacement: &mut Replacement) -> Result<(), EngineError> {
     find_candidate(site, replacement).await?;
     let Some(candidate) = replacement.candidate.clone() else { return Ok(()) };
+    if is_gone(site, &candidate).await? && is_remade(site, replacement).await? {
+        // While nobody looked. Putting the old one back beside it would be one too many.
+        replacement.failure = Some(Failure::ByHand("somebody made another container of this name".to_owned()));
+    }
     if matches!(replacement.failure, Some(Failure::Candidate(_))) && replacement.last_words.is_empty() {
         let words = site.engine.log_tail(&candidate, LAST_WORDS_LINES).await.unwrap_or_default();
         for line in words.lines() {
@@ -74,7 +83,14 @@ pub async fn swap_names_back(site: &Site<'_>, replacement: &Replacement) -> Resu
         return Ok(());
     }
     if let Some(candidate) = &replacement.candidate {
-        absent_is_done(name(site, candidate, &replacement.candidate_name()).await)?;
+        let set_aside = replacement.candidate_name();
+        let mut named = name(site, candidate, &set_aside).await;
+        if matches!(named, Err(EngineError::Conflict { .. })) {
+            // An engine that took too long over the creation has carried it out twice.
+            site.hand.remove(&set_aside).await?;
+            named = name(site, candidate, &set_aside).await;
+        }
+        absent_is_done(named)?;
     }
     match name(site, &replacement.facts.predecessor, &replacement.facts.container).await {
         // Somebody made another container of that name: serving under the old name is better than not at all.
@@ -211,5 +227,13 @@ pub async fn remove_candidate(site: &Site<'_>, replacement: &Replacement) -> Res
     let Some(candidate) = &replacement.candidate else { return Ok(()) };
     // An engine that was restarted meanwhile may have started it again.
     stop(site, replacement, candidate).await?;
-    site.hand.remove(candidate).await
+    site.hand.remove(candidate).await?;
+    if !replacement.was_ended_by_hand() || !is_remade(site, replacement).await? {
+        return Ok(());
+    }
+    // Whoever made another in the candidate's place has no use for the one before either, unless it was started.
+    match site.hand.remove(&replacement.facts.predecessor).await {
+        Err(EngineError::Conflict { .. }) => Ok(()),
+        outcome => outcome,
+    }
 }

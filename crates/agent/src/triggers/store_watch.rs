@@ -32,6 +32,7 @@ impl StoreWatch {
         loop {
             let due = later.values().min().copied();
             let changed = tokio::select! {
+                biased;
                 changed = changes.next() => changed,
                 () = reached(due) => {
                     let now = Instant::now();

@@ -79,6 +79,7 @@ async fn a_retry_that_comes_due_beside_another_wake_is_not_forgotten() {
         tokio::time::sleep(Duration::from_secs(5)).await;
     };
     tokio::select! {
+        biased;
         () = update.run(CancellationToken::new()) => {}
         () = other_wake => {}
     }
@@ -167,6 +168,7 @@ async fn what_a_notification_names_is_no_local_build() {
     fixture.engine.answers.forget_permits(usize::MAX);
     let (asked, look) = (fixture.engine.asked.notified(), look(&fixture.world));
     tokio::select! {
+        biased;
         () = asked => {}
         _ = look => panic!("the registry is to be asked what the tag points to"),
     }

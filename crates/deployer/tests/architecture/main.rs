@@ -86,6 +86,20 @@ fn one_file_spawns() {
     check(&crates, &forbidden, &excepted, "only daemon.rs spawns");
 }
 
+/// `select!` looks at its branches in an order drawn by chance, unless it is told not to; then a seed of the simulated
+/// cluster would not make the same storm twice.
+#[test]
+fn the_stages_choose_by_order_and_not_by_chance() {
+    // What only a real network is waited for by is no part of the simulation.
+    let is_simulated = |file: &str| !file.contains("/etcd/") && !file.contains("/embedded");
+    let all = ["agent", "store"].into_iter().flat_map(sources);
+    for (file, code) in all.filter(|(file, _)| is_simulated(file)) {
+        let lines: Vec<&str> = code.lines().map(str::trim).collect();
+        let by_chance = lines.windows(2).filter(|two| two[0].ends_with("select! {") && two[1] != "biased;");
+        assert_eq!(by_chance.count(), 0, "{file}: select! without `biased;`");
+    }
+}
+
 #[test]
 fn docker_etcd_and_the_disk_of_the_store_are_reached_through_a_trait() {
     let implementations =

@@ -38,6 +38,7 @@ impl Listener {
         let store = Arc::clone(&self.mirror.store);
         let others: Vec<(String, Revision)> = others.into_iter().map(|prefix| (prefix.clone(), after)).collect();
         tokio::select! {
+            biased;
             () = self.hear_held(&held) => {}
             () = changed(&*store, &others), if !others.is_empty() => {}
         }

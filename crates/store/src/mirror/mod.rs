@@ -15,9 +15,10 @@ use std::time::Duration;
 
 use deployer_core::ambient::Ambient;
 use deployer_core::store::{Entry, Revision};
-use tokio::sync::{Notify, broadcast, watch};
+use tokio::sync::{Notify, broadcast};
 use tokio::time::{Instant, sleep_until};
 
+use crate::news::News;
 use crate::store::{Store, StoreError};
 
 pub use listener::Listener;
@@ -38,7 +39,7 @@ pub struct Mirror {
     ambient: Arc<Ambient>,
     state: Mutex<State>,
     /// Counts what a reader may wait for.
-    news: watch::Sender<u64>,
+    news: News,
     changes: broadcast::Sender<Changed>,
     /// Rings when a prefix has come in.
     grown: Notify,
@@ -79,7 +80,7 @@ impl Mirror {
             store,
             ambient,
             state: Mutex::default(),
-            news: watch::Sender::new(0),
+            news: News::default(),
             changes: broadcast::Sender::new(CHANGES_MAX),
             grown: Notify::new(),
         }
@@ -105,16 +106,15 @@ impl Mirror {
     /// [`StoreError`] if the store has to be asked and does not answer.
     pub async fn list(&self, prefix: &str) -> Result<(Vec<Entry>, Revision), StoreError> {
         let until = Instant::now() + PATIENCE;
-        let mut news = self.news.subscribe();
         loop {
-            news.borrow_and_update();
+            let told = self.news.told();
             match self.view(prefix) {
                 View::NotHeld => return self.store.list(prefix).await,
                 View::Known(entries, revision) => return Ok((entries, revision)),
                 View::Late(_) if Instant::now() < until => {
                     tokio::select! {
-                        // The sender is this mirror's own.
-                        _ = news.changed() => {}
+                        biased;
+                        () = self.news.beyond(told) => {}
                         () = sleep_until(until) => {}
                     }
                 }
@@ -194,7 +194,7 @@ impl Mirror {
     }
 
     fn tell(&self, changed: impl IntoIterator<Item = Changed>) {
-        self.news.send_modify(|count| *count += 1);
+        self.news.tell();
         for changed in changed {
             // Nobody may be listening, which is no error.
             let _ = self.changes.send(changed);

@@ -255,6 +255,7 @@ async fn an_hour_with_failing(method: &'static str, error: EngineError, seconds:
         std::future::pending::<()>().await;
     };
     tokio::select! {
+        biased;
         () = an_hour_of_the_stage(&fixture, Vec::new()) => {}
         () = mends => {}
     }

@@ -178,17 +178,16 @@ impl Hand for SimulatedEngine {
             Ok(None) | Err(EngineError::NotFound { .. }) => return Ok(()),
             Err(error) => return Err(error),
         };
-        let mut news = self.shared.news.subscribe();
         let ended = timeout_at(Instant::now() + grace + CALL_LIMIT / 2, async {
             loop {
+                let told = self.shared.news.told();
                 let power = self.shared.lock().power;
                 match power {
                     Power::Gone => return Err(unreachable("stop")),
                     Power::Runs if self.shared.lock().has_ended(&id, life) => return Ok(()),
                     Power::Runs | Power::Hung => {}
                 }
-                // The sender lives as long as the engine.
-                let _ = news.changed().await;
+                self.shared.news.beyond(told).await;
             }
         });
         ended.await.unwrap_or_else(|_| Err(timed_out("stop")))
@@ -212,12 +211,13 @@ impl Hand for SimulatedEngine {
 
 fn summary((id, container): (&String, &Container)) -> ContainerSummary {
     let health = container.health.filter(|_| container.lives());
+    let words = |health| if health == "starting" { "health: starting" } else { health };
     ContainerSummary {
         id: id.clone(),
         name: container.name.clone(),
         image_id: container.image.clone(),
         labels: serde_json::from_value(container.body["Labels"].clone()).unwrap_or_default(),
         state: container.word().to_owned(),
-        status: health.map(|health| format!("Up 2 seconds ({health})")).unwrap_or_default(),
+        status: health.map(|health| format!("Up 2 seconds ({})", words(health))).unwrap_or_default(),
     }
 }

@@ -85,6 +85,20 @@ impl Container {
         self.body["Image"].as_str().unwrap_or_default()
     }
 
+    /// The port of the machine that it publishes.
+    pub fn port(&self) -> Option<&str> {
+        self.body["HostConfig"]["PortBindings"]["80/tcp"][0]["HostPort"].as_str()
+    }
+
+    /// Whether it is opted in, and runs or is about to.
+    pub fn is_meant_to_run(&self) -> bool {
+        self.is_managed() && (self.lives() || self.process == Process::Restarting)
+    }
+
+    pub fn is_managed(&self) -> bool {
+        self.label("deployer.enable") == Some("true")
+    }
+
     pub fn label(&self, name: &str) -> Option<&str> {
         self.body["Labels"][name].as_str()
     }

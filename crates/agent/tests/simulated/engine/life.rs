@@ -187,6 +187,10 @@ impl State {
 
     fn restart(&mut self, id: &str) {
         match self.power {
+            // What the engine cannot start it does not try again.
+            Power::Runs if self.refuse_to_begin(id).is_err() => {
+                self.containers.get_mut(id).expect("it is restarting").process = Process::Gone;
+            }
             Power::Runs => self.begin(By::Engine, id),
             Power::Hung => self.restart_later(id),
             // Whether it is started is asked when the engine comes back.

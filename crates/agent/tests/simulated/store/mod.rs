@@ -116,7 +116,6 @@ impl SimulatedStore {
         self.shared.change(|state, now| {
             state.map.restore(snapshot, now);
             state.lose_everything_underway();
-            state.restorations += 1;
         });
     }
 
@@ -249,18 +248,13 @@ impl Store for Handle {
         prefix: &str,
         after: Revision,
     ) -> Result<BoxStream<'static, Result<Change, StoreError>>, StoreError> {
-        let (servers, restorations) = {
-            let state = self.shared.lock();
-            (state.servers, state.restorations)
-        };
+        let servers = self.shared.lock().servers;
         let reader = Reader {
             servers,
             shared: Arc::clone(&self.shared),
             node: self.node.clone(),
             prefix: prefix.to_owned(),
             seen: after,
-            restorations,
-            news: self.shared.news.subscribe(),
             underway: VecDeque::new(),
         };
         self.call(Kind::Read, move |map, _| map.remembers(after)).await??;

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use deployer_core::ambient::Ambient;
 use deployer_core::store::{Change, Entry, Listed, Range};
-use tokio::sync::{Notify, watch};
+use deployer_store::news::News;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::map::Map;
@@ -15,7 +16,7 @@ use super::{CALL_LIMIT, Fault, SILENCE_LIMIT};
 pub struct Shared {
     state: Mutex<State>,
     /// Changes with everything that a watch may wait for.
-    pub news: watch::Sender<u64>,
+    pub news: News,
     /// Rings when something became due at a moment that the clock does not know of.
     due: Notify,
 }
@@ -28,8 +29,6 @@ pub struct State {
     pub lines: BTreeMap<String, Line>,
     /// Since when there is no quorum.
     pub away_since: Option<Instant>,
-    /// How often a snapshot was restored.
-    pub restorations: u64,
     /// Proposals that the next leader will find in its log.
     pub logged: Vec<Letter>,
     /// How often new servers were put in the place of others.
@@ -77,12 +76,11 @@ impl Shared {
             letters: 0,
             lines: BTreeMap::new(),
             away_since: None,
-            restorations: 0,
             logged: Vec::new(),
             servers: 0,
             random: Ambient::chosen(|| 0, seed),
         };
-        Self { state: Mutex::new(state), news: watch::Sender::new(0), due: Notify::new() }
+        Self { state: Mutex::new(state), news: News::default(), due: Notify::new() }
     }
 
     pub fn lock(&self) -> MutexGuard<'_, State> {
@@ -148,7 +146,7 @@ impl Shared {
 
     /// Wakes every watch and the clock.
     pub fn tell(&self) {
-        self.news.send_modify(|count| *count += 1);
+        self.news.tell();
         self.due.notify_one();
     }
 
@@ -227,6 +225,7 @@ pub async fn keep_time(shared: Arc<Shared>) {
     loop {
         let next = shared.settle();
         tokio::select! {
+            biased;
             () = shared.due.notified() => {}
             () = reached(next) => {}
         }
