@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use deployer_core::queue::Ticket;
+use deployer_core::slot::Claim;
 use tokio::time::sleep;
 
 use crate::simulated::checker::Violation;
@@ -62,12 +63,15 @@ async fn judge(name: &str, cluster: &mut Cluster) {
     assert_eq!(shows_a_fault, is_expected, "{name} shows no fault any more: take it off the list");
 }
 
-/// The tickets that wait, the first drawn first.
+/// The tickets that wait, the first drawn first. Whoever holds a slot keeps its ticket until it gives that back.
 fn tickets(cluster: &Cluster) -> Vec<Ticket> {
     let mut entries = cluster.store.entries("/t/locks/");
-    entries.retain(|entry| entry.key.contains("/queue/"));
+    let claims: Vec<Claim> = entries.iter().filter_map(|entry| serde_json::from_slice(&entry.value).ok()).collect();
+    let holds = |ticket: &Ticket| claims.iter().any(|c| c.node == ticket.node && c.container == ticket.container);
+    entries.retain(|entry| entry.key.contains("/line/"));
     entries.sort_by_key(|entry| entry.create_revision);
-    entries.iter().map(|entry| serde_json::from_slice(&entry.value).expect("a ticket")).collect()
+    let tickets = entries.iter().map(|entry| serde_json::from_slice(&entry.value).expect("a ticket"));
+    tickets.filter(|ticket| !holds(ticket)).collect()
 }
 
 mod plays {
