@@ -37,6 +37,8 @@ pub enum Watched {
     Anew(&'static str),
 }
 
+/// How long it may take until the engine is heard, before a container is watched all the same.
+const LISTENS_WITHIN: Duration = Duration::from_secs(30);
 /// How long the engine's events may take to tell of an end that an inspection shows.
 const HEARD_WITHIN: Duration = Duration::from_secs(2);
 /// How long it is watched whether an engine that has ended a container goes down itself, or tells more of that end.
@@ -50,6 +52,11 @@ const ENDING_MARGIN: Duration = Duration::from_secs(5);
 /// # Errors
 /// [`EngineError`] if the engine refuses to show the container time and again.
 pub async fn watch(world: &World, facts: &Facts, id: &str, mut gate: Gate) -> Result<Watched, EngineError> {
+    // Of what comes now every event is to be heard. After a start of this daemon the mirror has just begun to listen.
+    let mut shown = world.engine_mirror.subscribe();
+    let heard = shown.wait_for(|now| now.is_heard().is_ok());
+    // One that is not heard in time goes on unheard.
+    drop(tokio::time::timeout(LISTENS_WITHIN, heard).await);
     let begun = Instant::now();
     let mut pause = PAUSE_FIRST;
     let mut misses = 0;

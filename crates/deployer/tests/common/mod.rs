@@ -136,18 +136,17 @@ impl Stage {
     pub fn assert_settled(&self, container: &RunningContainer, version: &str) {
         self.wait_for_quiet();
         container.wait_for_version(version, SOON);
-        let names = deployer_testkit::docker([
-            "ps",
-            "--all",
-            "--format",
-            "{{.Names}}",
-            "--filter",
-            &format!("name={}", container.name()),
-        ]);
-        assert_eq!(names, container.name(), "one container is left");
-        let journals =
-            std::fs::read_dir(self.daemon.state_directory().join("replacements")).expect("the folder").count();
-        assert_eq!(journals, 0, "journals are closed");
+        // What is put away at the very end of a replacement nobody waits for.
+        let filter = format!("name={}", container.name());
+        wait_until(SOON, "one container to be left", || {
+            let names = deployer_testkit::docker(["ps", "--all", "--format", "{{.Names}}", "--filter", &filter]);
+            if names == container.name() { Ok(()) } else { Err(names) }
+        });
+        let journals = self.daemon.state_directory().join("replacements");
+        wait_until(SOON, "journals to be closed", || {
+            let left = std::fs::read_dir(&journals).map_err(|error| error.to_string())?.count();
+            if left == 0 { Ok(()) } else { Err(left.to_string()) }
+        });
     }
 }
 
