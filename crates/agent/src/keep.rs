@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use deployer_core::image::{Digest, ImageName, Registry, Track};
 use deployer_engine::mirror::Thing;
-use deployer_engine::{EngineError, ImageSummary};
+use deployer_engine::{EngineError, ImageHand, ImageSummary};
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
@@ -36,8 +36,15 @@ pub enum Kind {
 ///
 /// # Errors
 /// [`EngineError`] if the engine refuses the tag.
-pub async fn keep(world: &World, track: &Track, digest: &Digest, id: &str, kind: Kind) -> Result<(), EngineError> {
-    let outcome = world.engine.tag(id, &repository(track, kind).to_string(), &tag(digest)).await;
+pub async fn keep(
+    world: &World,
+    hand: &dyn ImageHand,
+    track: &Track,
+    digest: &Digest,
+    id: &str,
+    kind: Kind,
+) -> Result<(), EngineError> {
+    let outcome = hand.tag(id, &repository(track, kind).to_string(), &tag(digest)).await;
     world.engine_mirror.acted_on(Thing::Image(id.to_owned()));
     outcome
 }
@@ -57,7 +64,7 @@ pub fn is_private(name: &ImageName) -> bool {
 ///
 /// # Errors
 /// [`LookError`] if engine or store cannot be asked; an image that the engine will not give up is left.
-pub async fn tidy(world: &World, track: &Track) -> Result<(), LookError> {
+pub async fn tidy(world: &World, hand: &dyn ImageHand, track: &Track) -> Result<(), LookError> {
     // Another replacement of the track tidies at its own end: until then its containers go by other names.
     if world.memory().transitions.values().filter(|replaced| replaced.track == *track).count() > 1 {
         return Ok(());
@@ -73,7 +80,7 @@ pub async fn tidy(world: &World, track: &Track) -> Result<(), LookError> {
             continue;
         }
         for name in names_to_let_go(track, image) {
-            let_go(world, &name).await;
+            let_go(hand, &name).await;
             world.engine_mirror.acted_on(Thing::Image(image.id.clone()));
         }
     }
@@ -82,16 +89,27 @@ pub async fn tidy(world: &World, track: &Track) -> Result<(), LookError> {
 
 /// Tidies after a pull, so that what is not deployed does not gather. While a container of the repository is being replaced
 /// that is left to the replacement's end.
-pub async fn tidy_after_pull(world: &World, track: &Track) {
+pub async fn tidy_after_pull(world: &World, hand: &dyn ImageHand, track: &Track) {
     let is_replaced = world.memory().transitions.values().any(|replaced| replaced.track.name() == track.name());
-    if !is_replaced && let Err(error) = tidy(world, track).await {
+    if !is_replaced && let Err(error) = tidy(world, hand, track).await {
         tracing::warn!(error = &error as &dyn std::error::Error, "images are tidied after the next pull");
+    }
+}
+
+/// Lets go for ever of the images of tracks that no container here names any more.
+pub async fn run(world: &World, hand: &dyn ImageHand) {
+    loop {
+        tokio::time::sleep(LEFT_FOR).await;
+        // An engine that is not heard is asked the next time.
+        if let Ok(survey) = Survey::of(world).await {
+            let_go_of_left(world, hand, &survey).await;
+        }
     }
 }
 
 /// Lets go of the images of tracks that no container here names any more, whoever manages it, once that has been so for a
 /// while: Compose takes a service down and up again.
-pub async fn let_go_of_left(world: &World, survey: &Survey) {
+async fn let_go_of_left(world: &World, hand: &dyn ImageHand, survey: &Survey) {
     let mut named: BTreeSet<Track> = survey.containers.iter().filter_map(Surveyed::track).collect();
     named.extend(world.memory().transitions.values().map(|replaced| replaced.track.clone()));
     let private = |track: &Track| [Kind::Pulled, Kind::Kept].map(|kind| repository(track, kind));
@@ -124,7 +142,7 @@ pub async fn let_go_of_left(world: &World, survey: &Survey) {
             false => Vec::new(),
         };
         for name in by_digest.into_iter().chain(gone.into_iter().map(Track::to_string)) {
-            let_go(world, &name).await;
+            let_go(hand, &name).await;
         }
     }
 }
@@ -180,17 +198,22 @@ fn by_digest(track: &Track, image: &ImageSummary) -> Vec<String> {
 ///
 /// # Errors
 /// [`EngineError`] if the engine refuses.
-pub async fn undo_pull(world: &World, track: &Track, image: &ImageSummary) -> Result<(), EngineError> {
+pub async fn undo_pull(
+    world: &World,
+    hand: &dyn ImageHand,
+    track: &Track,
+    image: &ImageSummary,
+) -> Result<(), EngineError> {
     for name in by_digest(track, image).into_iter().filter(|_| !is_kept(image)) {
-        let outcome = world.engine.untag(&name).await;
+        let outcome = hand.untag(&name).await;
         world.engine_mirror.acted_on(Thing::Image(image.id.clone()));
         outcome?;
     }
     Ok(())
 }
 
-async fn let_go(world: &World, name: &str) {
-    if let Err(error) = world.engine.untag(name).await {
+async fn let_go(hand: &dyn ImageHand, name: &str) {
+    if let Err(error) = hand.untag(name).await {
         tracing::debug!(image = name, error = %error, "image kept");
     }
 }
@@ -242,7 +265,7 @@ mod tests {
         {
             ledger::write_verdict(world, service, &digest(letter), opinion, "seen").await.expect("stored");
         }
-        tidy(world, &track()).await.expect("tidied");
+        tidy(world, fixture.engine.as_ref(), &track()).await.expect("tidied");
         let calls = fixture.engine.state().calls.clone();
         let is_gone = |letter: &char| calls.iter().any(|call| call.contains(digest(*letter).as_str()));
         let gone: Vec<char> = "0123".chars().filter(is_gone).collect();
@@ -268,7 +291,7 @@ mod tests {
             world.store.txn(Txn::new().put(world.keys.record(&track()), &record)).await.expect("stored");
             let names = further.iter().copied().chain([own.as_str(), &by_digest]);
             fixture.engine.state().images = vec![ImageSummary::named("sha256:1", names)];
-            tidy(world, &track()).await.expect("tidied");
+            tidy(world, fixture.engine.as_ref(), &track()).await.expect("tidied");
             let calls = fixture.engine.state().calls.clone();
             let gone: Vec<_> = calls.iter().filter(|call| call.starts_with("untag")).collect();
             assert_eq!(gone.len(), expected, "{further:?}: {gone:?}");
@@ -291,7 +314,7 @@ mod tests {
             let record = Record::adopt(None, &digest(letter), Source::Hook, 0);
             world.store.txn(Txn::new().put(world.keys.record(&track), &record)).await.expect("stored");
         }
-        tidy(world, &track()).await.expect("tidied");
+        tidy(world, fixture.engine.as_ref(), &track()).await.expect("tidied");
         let calls = fixture.engine.state().calls.clone();
         assert!(!calls.iter().any(|call| call.starts_with("untag")), "{calls:?}");
     }

@@ -21,6 +21,7 @@ pub mod publish;
 pub mod pull;
 pub mod restart;
 pub mod runs;
+mod site;
 pub mod situation;
 #[cfg(any(test, feature = "stand-in"))]
 #[doc(hidden)]
@@ -28,6 +29,7 @@ pub mod stand_in;
 pub mod supervision;
 pub mod survey;
 mod sweep;
+mod tickets;
 pub mod triggers;
 pub mod turn;
 pub mod update;

@@ -35,9 +35,10 @@ impl Owed {
         self.0.contains_key(name)
     }
 
-    /// When the next is looked at again, and its name.
-    pub fn next(&self) -> Option<(Instant, String)> {
-        self.0.iter().filter_map(|(name, debt)| Some((debt.due?, name.clone()))).min()
+    /// When the next is looked at again, and its name, of those that may be.
+    pub fn next(&self, may_be: impl Fn(&String) -> bool) -> Option<(Instant, String)> {
+        let free = self.0.iter().filter(|(name, _)| may_be(name));
+        free.filter_map(|(name, debt)| Some((debt.due?, name.clone()))).min()
     }
 
     /// Whether a container of this name is to be looked at again by now.

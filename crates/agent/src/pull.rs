@@ -12,7 +12,7 @@ use deployer_core::plain;
 use deployer_core::plan::{Action, Answer};
 use deployer_core::platform::{Platform, is_foreign};
 use deployer_engine::mirror::Thing;
-use deployer_engine::{PullError, PullProgress, if_found};
+use deployer_engine::{ImageHand, PullError, PullProgress, if_found};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use serde_json::Value;
@@ -34,6 +34,8 @@ const PULLS_MAX: usize = 2;
 pub struct Pull {
     /// What the stages share.
     pub world: Arc<World>,
+    /// What brings images and takes them away.
+    pub hand: Arc<dyn ImageHand>,
     /// Tracks whose target should be brought here.
     pub tracks: mpsc::Receiver<Track>,
 }
@@ -43,13 +45,15 @@ impl Pull {
     pub async fn run(mut self, shutdown: CancellationToken) {
         let mut dirty: Dirty<Track> = Dirty::default();
         let mut pulls = FuturesUnordered::new();
+        let (here, own_hand) = (Arc::clone(&self.world), Arc::clone(&self.hand));
+        let mut letting_go = std::pin::pin!(keep::run(&here, own_hand.as_ref()));
         loop {
             while pulls.len() < PULLS_MAX
                 && let Some(track) = dirty.take()
             {
-                let world = Arc::clone(&self.world);
+                let (world, hand) = (Arc::clone(&self.world), Arc::clone(&self.hand));
                 pulls.push(async move {
-                    let outcome = caught(pull(&world, &track)).await;
+                    let outcome = caught(pull(&world, hand.as_ref(), &track)).await;
                     (track, outcome)
                 });
             }
@@ -68,6 +72,7 @@ impl Pull {
                     }
                     self.world.ring_for(track);
                 }
+                () = &mut letting_go => {}
                 track = self.tracks.recv() => match track {
                     Some(track) => dirty.mark(track),
                     None => return,
@@ -78,7 +83,7 @@ impl Pull {
 }
 
 /// Decides again, and pulls if that is still what should be done.
-async fn pull(world: &World, track: &Track) -> Result<(), LookError> {
+async fn pull(world: &World, hand: &dyn ImageHand, track: &Track) -> Result<(), LookError> {
     let survey = Survey::of(world).await?;
     let view = TrackView::of(world, &survey, track, Answer::NotAsked).await?;
     let Some(decision) = view.decisions.iter().find(|decision| decision.row.action == Action::Pull) else {
@@ -86,7 +91,7 @@ async fn pull(world: &World, track: &Track) -> Result<(), LookError> {
     };
     let Some(target) = &decision.target else { return Ok(()) };
     world.account.tell("pull", track, format!("pulling {}", target.digest.short()));
-    let outcome = match caught(fetch(world, track, &target.digest, &decision.container.summary.image_id)).await {
+    let outcome = match caught(fetch(world, hand, track, &target.digest, &decision.container.summary.image_id)).await {
         Ok(outcome) => outcome.map_err(|error| {
             if let PullError::Absent { .. } = &error {
                 // The tag may point to something else by now, though nobody told.
@@ -101,7 +106,7 @@ async fn pull(world: &World, track: &Track) -> Result<(), LookError> {
         Ok(()) => {
             world.memory().pulls.remove(&key);
             world.account.tell("pull", track, format!("{} is here", target.digest.short()));
-            keep::tidy_after_pull(world, track).await;
+            keep::tidy_after_pull(world, hand, track).await;
         }
         Err((reason, is_hopeless)) => {
             let since = view.ledger.retry;
@@ -117,14 +122,20 @@ async fn pull(world: &World, track: &Track) -> Result<(), LookError> {
     Ok(())
 }
 
-async fn fetch(world: &World, track: &Track, digest: &Digest, running_image: &str) -> Result<(), PullError> {
+async fn fetch(
+    world: &World,
+    hand: &dyn ImageHand,
+    track: &Track,
+    digest: &Digest,
+    running_image: &str,
+) -> Result<(), PullError> {
     let reference = track.at(digest);
     let progress = |progress: PullProgress| {
         let PullProgress { status, bytes, bytes_total } = progress;
         let amount = if bytes_total > 0 { format!("{} of {} MB", bytes >> 20, bytes_total >> 20) } else { status };
         world.memory().pulling.insert(track.clone(), amount);
     };
-    world.engine.pull(&reference, &progress).await?;
+    hand.pull(&reference, &progress).await?;
     world.engine_mirror.look_again(&Thing::Image(reference.to_string())).await?;
     let images = world.engine_mirror.snapshot();
     let Some(here) = images.images.values().find(|image| image.is_at(track.name(), digest)) else {
@@ -133,10 +144,10 @@ async fn fetch(world: &World, track: &Track, digest: &Digest, running_image: &st
     let (image, running) = tokio::join!(world.engine.image(&here.id), world.engine.image(running_image));
     if let Some(mismatch) = platform_mismatch(&image?, if_found(running)?.as_ref()) {
         // Engine 20.10 takes a foreign image without a word. Kept, it would count as "here".
-        keep::undo_pull(world, track, here).await?;
+        keep::undo_pull(world, hand, track, here).await?;
         return Err(PullError::Platform { image: reference.to_string(), message: mismatch });
     }
-    keep::keep(world, track, digest, &here.id, keep::Kind::Pulled).await?;
+    keep::keep(world, hand, track, digest, &here.id, keep::Kind::Pulled).await?;
     Ok(())
 }
 
@@ -180,7 +191,7 @@ mod tests {
         let name = format!("registry.test/web@{}", digest('2'));
         fixture.engine.state().unlisted = vec![ImageSummary::named("sha256:new", [name.as_str()])];
         for _ in 0..600 {
-            pull(&fixture.world, &track()).await.expect("looked");
+            pull(&fixture.world, fixture.engine.as_ref(), &track()).await.expect("looked");
             tokio::time::advance(Duration::from_secs(1)).await;
         }
         let pulls = fixture.engine.state().calls.iter().filter(|call| call.starts_with("pull ")).count();
@@ -202,7 +213,7 @@ mod tests {
                 state.images = vec![ImageSummary::named("sha256:old", [])];
                 state.architectures = [("sha256:new".into(), "arm64"), ("sha256:old".into(), "amd64")].into();
             }
-            pull(&fixture.world, &track()).await.expect("looked");
+            pull(&fixture.world, fixture.engine.as_ref(), &track()).await.expect("looked");
             let calls = fixture.engine.state().calls.clone();
             let gone = calls.iter().filter(|call| call.starts_with("untag ")).count();
             assert_eq!(gone, expected, "{tag:?}: {calls:?}");

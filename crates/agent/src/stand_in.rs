@@ -2,7 +2,7 @@
 //!
 //! It keeps just enough state for one act or one look to be tested alone; it is no simulation of an engine.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -18,8 +18,8 @@ use deployer_core::replacement::{Facts, Replacement};
 use deployer_core::slot::{Grounds, Scope};
 use deployer_core::store::Txn;
 use deployer_engine::{
-    ContainerSummary, Engine, EngineError, EngineEvent, EngineInfo, HttpProbe, ImageSummary, PullError, PullProgress,
-    ResolveError, Resolved,
+    ContainerSummary, Engine, EngineError, EngineEvent, EngineInfo, Hand, HttpProbe, ImageHand, ImageSummary,
+    PullError, PullProgress, ResolveError, Resolved,
 };
 use deployer_store::embedded::Embedded;
 use futures_util::StreamExt;
@@ -29,6 +29,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::journal::Journals;
 use crate::presence;
+use crate::site::Site;
 use crate::world::{Settings, World};
 
 /// What the engine shows, and what was asked of it.
@@ -37,6 +38,8 @@ pub struct State {
     /// Raw inspections.
     pub containers: Vec<Value>,
     pub images: Vec<ImageSummary>,
+    /// Containers that creations make, in this order.
+    pub made: VecDeque<Value>,
     /// Digests that the registry has.
     pub published: BTreeSet<Digest>,
     /// Images that an inspection finds and the list does not show.
@@ -101,6 +104,8 @@ pub async fn fixture() -> Fixture {
     let journals = Journals::open(folder.path()).expect("journals");
     let shared: Arc<dyn Engine> = Arc::clone(&engine) as Arc<dyn Engine>;
     let world = World::new(shared, Arc::new(store), settings, Arc::new(Ambient::chosen(|| 0, 7)), journals);
+    world.engine_mirror.refresh().await.expect("the stand-in answers");
+    engine.state().calls.clear();
     presence::register(&world).await.expect("the store").expect("nobody else bears the name");
     // Registering has rung the bell, which a test may want to hear for another reason.
     world.bell.notified().await;
@@ -109,6 +114,18 @@ pub async fn fixture() -> Fixture {
     let txn = Txn::new().put(world.keys.instance("web", "a", "web"), &instance);
     world.store.txn(txn).await.expect("stored");
     Fixture { world: Arc::new(world), engine, folder }
+}
+
+impl Fixture {
+    /// The hand that a stage is given.
+    pub fn hand(&self) -> Arc<StandIn> {
+        Arc::clone(&self.engine)
+    }
+
+    /// What the restart stage works with.
+    pub fn site(&self) -> Site<'_> {
+        Site::new(&self.world, self.engine.as_ref())
+    }
 }
 
 /// An inspection of a container of the track.
@@ -130,7 +147,7 @@ pub fn places_of_nonsense(keys: &Keys) -> Vec<String> {
         format!("{}x", keys.all_reports()),
         keys.report("web", "gone", "web"),
         keys.node("gone"),
-        keys.ticket("cluster", "gone", "web"),
+        keys.ticket("cluster", "0000000000000000-0-0-0000000000000000-0000000000000000", "gone", "web"),
         keys.deferral("cluster", &track()),
         keys.claim("cluster", 0),
         keys.verdict(&track().to_string(), &digest('3')),
@@ -269,54 +286,6 @@ impl Engine for StandIn {
         Ok(image.digest.as_ref().is_some_and(|digest| self.state().published.contains(digest)))
     }
 
-    async fn pull(&self, image: &ImageRef, _: &(dyn Fn(PullProgress) + Send + Sync)) -> Result<(), PullError> {
-        self.call("pull", &image.to_string())?;
-        let mut state = self.state();
-        let arrived = std::mem::take(&mut state.arrives);
-        state.images.extend(arrived);
-        Ok(())
-    }
-
-    async fn tag(&self, image_id: &str, repository: &str, tag: &str) -> Result<(), EngineError> {
-        self.call("tag", &format!("{image_id} {repository}:{tag}"))
-    }
-
-    async fn untag(&self, reference: &str) -> Result<(), EngineError> {
-        self.call("untag", reference)
-    }
-
-    async fn create(&self, name: &str, _: &Value) -> Result<String, EngineError> {
-        self.call("create", name).map(|()| "new".to_owned())
-    }
-
-    async fn connect(&self, network: &str, _: &str, _: &Value) -> Result<(), EngineError> {
-        self.call("connect", network)
-    }
-
-    async fn start(&self, id: &str) -> Result<(), EngineError> {
-        self.call_of("start", id)
-    }
-
-    async fn stop(&self, id: &str, _: Duration) -> Result<(), EngineError> {
-        self.call("stop", id)
-    }
-
-    async fn rename(&self, id: &str, name: &str) -> Result<(), EngineError> {
-        self.call_of("rename", id)?;
-        let mut state = self.state();
-        let found = state.containers.iter_mut().find(|container| text(container, "/Id") == id);
-        found.ok_or_else(|| absent(id))?["Name"] = json!(format!("/{name}"));
-        Ok(())
-    }
-
-    async fn set_restart_policy(&self, id: &str, _: &Value) -> Result<(), EngineError> {
-        self.call_of("set_restart_policy", id)
-    }
-
-    async fn remove(&self, id: &str) -> Result<(), EngineError> {
-        self.call("remove", id)
-    }
-
     async fn log_tail(&self, _: &str, _: u32) -> Result<String, EngineError> {
         Ok(String::new())
     }
@@ -347,5 +316,67 @@ impl Engine for StandIn {
 
     async fn http_get(&self, _: SocketAddr, _: &str, _: Duration) -> HttpProbe {
         HttpProbe::Status(200)
+    }
+}
+
+#[async_trait]
+impl ImageHand for StandIn {
+    async fn pull(&self, image: &ImageRef, _: &(dyn Fn(PullProgress) + Send + Sync)) -> Result<(), PullError> {
+        self.call("pull", &image.to_string())?;
+        let mut state = self.state();
+        let arrived = std::mem::take(&mut state.arrives);
+        state.images.extend(arrived);
+        Ok(())
+    }
+
+    async fn tag(&self, image_id: &str, repository: &str, tag: &str) -> Result<(), EngineError> {
+        self.call("tag", &format!("{image_id} {repository}:{tag}"))
+    }
+
+    async fn untag(&self, reference: &str) -> Result<(), EngineError> {
+        self.call("untag", reference)
+    }
+}
+
+#[async_trait]
+impl Hand for StandIn {
+    async fn create(&self, name: &str, _: &Value) -> Result<String, EngineError> {
+        self.call("create", name)?;
+        let mut state = self.state();
+        let made = state.made.pop_front();
+        state.containers.retain(|other| made.is_none() || text(other, "/Id") != "new");
+        state.containers.extend(made);
+        Ok("new".to_owned())
+    }
+
+    async fn connect(&self, network: &str, _: &str, _: &Value) -> Result<(), EngineError> {
+        self.call("connect", network)
+    }
+
+    async fn start(&self, id: &str) -> Result<(), EngineError> {
+        self.call_of("start", id)
+    }
+
+    async fn stop(&self, id: &str, _: Duration) -> Result<(), EngineError> {
+        self.call("stop", id)
+    }
+
+    async fn rename(&self, id: &str, name: &str) -> Result<(), EngineError> {
+        self.call_of("rename", id)?;
+        let mut state = self.state();
+        let found = state.containers.iter_mut().find(|container| text(container, "/Id") == id);
+        found.ok_or_else(|| absent(id))?["Name"] = json!(format!("/{name}"));
+        Ok(())
+    }
+
+    async fn set_restart_policy(&self, id: &str, _: &Value) -> Result<(), EngineError> {
+        self.call_of("set_restart_policy", id)
+    }
+
+    async fn remove(&self, id: &str) -> Result<(), EngineError> {
+        self.call("remove", id)?;
+        let mut state = self.state();
+        state.containers.retain(|container| text(container, "/Id") != id);
+        Ok(())
     }
 }

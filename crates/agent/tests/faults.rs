@@ -39,7 +39,7 @@ impl Machine {
         }
         let folder = node::folder();
         let store = Arc::new(Embedded::open(&folder.path().join("store.redb")).expect("a store"));
-        let node = Node::start(["node"; 2], Scope::Cluster, engine, &history, folder, store, seed);
+        let node = Node::start(["node"; 2], Scope::Cluster, engine, &history, folder, store, None, seed);
         Self { node, registry, history, track }
     }
 

@@ -34,6 +34,11 @@ impl<K: Ord + Clone> Dirty<K> {
         Some(key)
     }
 
+    /// Whether a key is under way.
+    pub fn is_under_way(&self, key: &K) -> bool {
+        self.under_way.contains(key)
+    }
+
     /// Says that the look at a key has ended.
     pub fn done(&mut self, key: &K) {
         self.under_way.remove(key);

@@ -23,7 +23,7 @@ use deployer_agent::world::{Settings, World};
 use deployer_core::ambient::Ambient;
 use deployer_core::backoff::Backoff;
 use deployer_engine::docker::Docker;
-use deployer_engine::{Engine, EngineError, EngineInfo};
+use deployer_engine::{Engine, EngineError, EngineInfo, ImageHand};
 use deployer_hooks::callback::{Caller, Outside};
 use deployer_hooks::http::{self, Sink};
 use deployer_store::Store;
@@ -75,13 +75,13 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         root: PathBuf::from("/"),
         prefix: config.etcd.as_ref().map_or(PREFIX, |etcd| &etcd.prefix).to_owned(),
     };
-    let engine: Arc<dyn Engine> = Arc::new(engine);
+    let engine = Arc::new(engine);
     let open = |store: Arc<dyn Store>| -> anyhow::Result<World> {
         let journals = Journals::open(&config.state_dir)?;
-        Ok(World::new(Arc::clone(&engine), store, settings.clone(), Arc::clone(&ambient), journals))
+        Ok(World::new(Arc::clone(&engine) as Arc<dyn Engine>, store, settings.clone(), Arc::clone(&ambient), journals))
     };
     // Before the store, which may be damaged: what should serve is brought up all the same.
-    let left = recover_with_engine(&open(Arc::new(Unopened))?).await?;
+    let left = recover_with_engine(&open(Arc::new(Unopened))?, engine.as_ref()).await?;
     let listener =
         TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
     let socket = state_dir::bind_socket(&config.state_dir.join(SOCKET))?;
@@ -93,7 +93,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     if let Some(embedded) = embedded {
         tasks.spawn("leases", async move { embedded.run().await });
     }
-    wire(&mut tasks, &world, &config, left, listener, socket);
+    wire(&mut tasks, &world, engine, &config, left, listener, socket);
     // Not being run by systemd is no mistake.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     tasks.wait().await?;
@@ -124,6 +124,7 @@ fn open_store(config: &Config, ambient: &Ambient) -> anyhow::Result<Opened> {
 fn wire(
     tasks: &mut Tasks,
     world: &Arc<World>,
+    hand: Arc<Docker>,
     config: &Config,
     left: Vec<deployer_core::replacement::Replacement>,
     listener: TcpListener,
@@ -143,8 +144,11 @@ fn wire(
     let update = Update { world: Arc::clone(world), wakes, pulls: pull, replacements: replace };
     tasks.spawn("engine mirror", Arc::clone(&world.engine_mirror).run(Arc::clone(&world.ambient)));
     tasks.spawn("update", update.run(shutdown.clone()));
-    tasks.spawn("pull", Pull { world: Arc::clone(world), tracks }.run(shutdown.clone()));
-    tasks.spawn_last("restart", Restart { world: Arc::clone(world), containers, left }.run(shutdown.clone()));
+    tasks.spawn(
+        "pull",
+        Pull { world: Arc::clone(world), hand: Arc::clone(&hand) as Arc<dyn ImageHand>, tracks }.run(shutdown.clone()),
+    );
+    tasks.spawn_last("restart", Restart { world: Arc::clone(world), hand, containers, left }.run(shutdown.clone()));
     let here = Arc::clone(world);
     tasks.spawn("presence", async move { presence::run(&here).await });
     tasks.spawn("engine events", EngineEvents { world: Arc::clone(world), wakes: wake.clone() }.run());

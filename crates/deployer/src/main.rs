@@ -9,7 +9,8 @@ use deployer::log;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     log::begin();
-    match tokio::runtime::Runtime::new() {
+    // One thread: see ADR 14.
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(cli.run()),
         Err(_) => ExitCode::FAILURE,
     }

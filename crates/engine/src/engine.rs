@@ -1,6 +1,6 @@
-//! What the stages ask of a container engine: the trait, its answers, and its errors.
+//! What the stages ask of a container engine: who looks, who acts, the answers, and the errors.
 //!
-//! Two implementations exist: Docker (`docker`) and the simulated engine of the tests. Answers are small,
+//! Docker (`docker`) and the simulated engine of the tests do both. Answers are small,
 //! tolerant views; what is written back to an engine is its own raw JSON, so that a setting this code has never
 //! heard of survives a replacement.
 
@@ -238,7 +238,7 @@ pub enum HttpProbe {
     NoAnswer(String),
 }
 
-/// A container engine. Calls address containers by full ID; all are bounded in time.
+/// A container engine as it is looked at. Calls address containers by full ID; all are bounded in time.
 #[async_trait]
 pub trait Engine: Send + Sync {
     /// Introduces the engine.
@@ -259,27 +259,6 @@ pub trait Engine: Send + Sync {
     async fn resolve(&self, track: &Track) -> Result<Resolved, ResolveError>;
     /// Asks the registry, through the engine, whether it has the digest that `image` names.
     async fn has(&self, image: &ImageRef) -> Result<bool, ResolveError>;
-    /// Pulls exactly the digest that `image` names, telling of progress as it goes.
-    async fn pull(&self, image: &ImageRef, progress: &(dyn Fn(PullProgress) + Send + Sync)) -> Result<(), PullError>;
-    /// Points `repository:tag` at an image. The name is Docker's familiar form or the full one.
-    async fn tag(&self, image_id: &str, repository: &str, tag: &str) -> Result<(), EngineError>;
-    /// Takes a name off an image; the engine removes the image with its last name. Absent is success.
-    async fn untag(&self, reference: &str) -> Result<(), EngineError>;
-    /// Creates a container from a raw body and gives back its ID.
-    async fn create(&self, name: &str, body: &Value) -> Result<String, EngineError>;
-    /// Connects a container to a further network with a raw endpoint configuration.
-    async fn connect(&self, network: &str, container: &str, endpoint: &Value) -> Result<(), EngineError>;
-    /// Starts a container; already running is success.
-    async fn start(&self, id: &str) -> Result<(), EngineError>;
-    /// Stops a container with its own signal and grace period; already stopped or gone is success.
-    /// The call's limit is the grace period and a margin; the engine goes on stopping if it passes.
-    async fn stop(&self, id: &str, grace: Duration) -> Result<(), EngineError>;
-    /// Renames a container.
-    async fn rename(&self, id: &str, name: &str) -> Result<(), EngineError>;
-    /// Sets the restart policy from its raw form.
-    async fn set_restart_policy(&self, id: &str, policy: &Value) -> Result<(), EngineError>;
-    /// Removes a stopped container and never its volumes; already gone or going is success.
-    async fn remove(&self, id: &str) -> Result<(), EngineError>;
     /// The last `lines` lines that a container wrote, both streams, at most 16 KiB.
     async fn log_tail(&self, id: &str, lines: u32) -> Result<String, EngineError>;
     /// Paths that were added or changed inside a container's own file system.
@@ -297,6 +276,37 @@ pub trait Engine: Send + Sync {
     async fn connects(&self, address: SocketAddr, limit: Duration) -> bool;
     /// Asks `GET path` of a container's own address, without following redirects.
     async fn http_get(&self, address: SocketAddr, path: &str, limit: Duration) -> HttpProbe;
+}
+
+/// The hand that brings images and takes them away. Whoever is not given it cannot.
+#[async_trait]
+pub trait ImageHand: Send + Sync {
+    /// Pulls exactly the digest that `image` names, telling of progress as it goes.
+    async fn pull(&self, image: &ImageRef, progress: &(dyn Fn(PullProgress) + Send + Sync)) -> Result<(), PullError>;
+    /// Points `repository:tag` at an image. The name is Docker's familiar form or the full one.
+    async fn tag(&self, image_id: &str, repository: &str, tag: &str) -> Result<(), EngineError>;
+    /// Takes a name off an image; the engine removes the image with its last name. Absent is success.
+    async fn untag(&self, reference: &str) -> Result<(), EngineError>;
+}
+
+/// The hand that makes, stops and removes containers. Whoever is not given it cannot.
+#[async_trait]
+pub trait Hand: ImageHand {
+    /// Creates a container from a raw body and gives back its ID.
+    async fn create(&self, name: &str, body: &Value) -> Result<String, EngineError>;
+    /// Connects a container to a further network with a raw endpoint configuration.
+    async fn connect(&self, network: &str, container: &str, endpoint: &Value) -> Result<(), EngineError>;
+    /// Starts a container; already running is success.
+    async fn start(&self, id: &str) -> Result<(), EngineError>;
+    /// Stops a container with its own signal and grace period; already stopped or gone is success.
+    /// The call's limit is the grace period and a margin; the engine goes on stopping if it passes.
+    async fn stop(&self, id: &str, grace: Duration) -> Result<(), EngineError>;
+    /// Renames a container.
+    async fn rename(&self, id: &str, name: &str) -> Result<(), EngineError>;
+    /// Sets the restart policy from its raw form.
+    async fn set_restart_policy(&self, id: &str, policy: &Value) -> Result<(), EngineError>;
+    /// Removes a stopped container and never its volumes; already gone or going is success.
+    async fn remove(&self, id: &str) -> Result<(), EngineError>;
 }
 
 /// Why an image could not be brought here.

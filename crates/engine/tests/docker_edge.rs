@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use deployer_core::image::{Digest, ImageName, ImageRef, Track};
 use deployer_engine::docker::Docker;
-use deployer_engine::{Engine, EngineError, HttpProbe, ImageSummary, PullError, ResolveError};
+use deployer_engine::{Engine, EngineError, Hand, HttpProbe, ImageHand, ImageSummary, PullError, ResolveError};
 use deployer_testkit::{AppImage, Registry, RegistryOptions, Scene, docker};
 use deployer_wire::Endpoint;
 use futures_util::StreamExt;

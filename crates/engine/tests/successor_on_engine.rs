@@ -8,8 +8,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use deployer_core::successor::{Input, Successor, UserFields, files_to_look_at, injected_files, successor};
-use deployer_engine::Engine;
 use deployer_engine::docker::Docker;
+use deployer_engine::{Engine, Hand};
 use deployer_wire::Endpoint;
 use futures_util::stream::{self, StreamExt};
 use serde_json::{Value, json};

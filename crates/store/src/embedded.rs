@@ -11,16 +11,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use deployer_core::store::{Change, Entry, LeaseId, Outcome, Revision, Txn, Write};
+use deployer_core::store::{Change, Entry, LeaseId, Listed, Outcome, Range, Revision, Txn, Write};
 use futures_util::stream::BoxStream;
-use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use self::feed::Feed;
 use self::file::StoreFile;
 use self::ledger::{Decided, Draft, Ledger};
-use crate::store::{Store, StoreError, flaw};
+use crate::store::{Store, StoreError, flaw, flaw_of_ranges};
 
 pub use self::file::{Found, inspect};
 
@@ -169,7 +168,7 @@ impl Embedded {
         }
         let opened = match file.take() {
             Some(file) => Ok(file),
-            None => blocking(|| self.reopen()),
+            None => self.reopen(),
         };
         let opened = match opened {
             Ok(opened) => opened,
@@ -178,7 +177,7 @@ impl Embedded {
         let batch = self.decide(requests);
         let written = match batch.decided.changes.is_empty() {
             true => Ok(()),
-            false => blocking(|| opened.write(&batch.decided)),
+            false => opened.write(&batch.decided),
         };
         match written {
             Ok(()) => {
@@ -260,6 +259,15 @@ impl Store for Embedded {
         Ok((state.ledger.list(prefix), state.ledger.revision))
     }
 
+    async fn ranges(&self, ranges: &[Range]) -> Result<(Vec<Listed>, Revision), StoreError> {
+        if let Some(message) = flaw_of_ranges(ranges) {
+            return Err(StoreError::Broken(format!("{}: {message}", self.path.display())));
+        }
+        self.settle().await;
+        let state = self.lock();
+        Ok((ranges.iter().map(|range| state.ledger.find(range)).collect(), state.ledger.revision))
+    }
+
     async fn txn(&self, txn: Txn) -> Result<Outcome, StoreError> {
         if let Some(message) = flaw(&txn) {
             return Err(StoreError::Broken(format!("{}: {message}", self.path.display())));
@@ -329,14 +337,6 @@ async fn until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,
-    }
-}
-
-/// Lets other tasks go on meanwhile where the runtime can.
-fn blocking<T>(work: impl FnOnce() -> T) -> T {
-    match Handle::current().runtime_flavor() {
-        RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),
-        _ => work(),
     }
 }
 

@@ -6,6 +6,7 @@
 pub mod embedded;
 pub mod etcd;
 pub mod mirror;
+pub mod news;
 mod store;
 pub mod unopened;
 

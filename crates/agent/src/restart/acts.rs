@@ -7,7 +7,7 @@ use deployer_core::policy::{REPLACES, TXN};
 use deployer_core::record::Opinion;
 use deployer_core::replacement::{Act, Event, Failure, Replacement};
 use deployer_core::successor::changeable;
-use deployer_engine::mirror::Thing;
+use deployer_engine::mirror::{Thing, nanos};
 use deployer_engine::{EngineError, if_found};
 use deployer_store::StoreError;
 use serde_json::{Value, json};
@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::observe::Watched;
 use super::{claim, observe, slot, way_back};
 use crate::ledger;
+use crate::site::Site;
 use crate::world::World;
 
 /// Tries to start a candidate whose port is still taken by the one just stopped.
@@ -51,40 +52,40 @@ pub enum ActError {
 /// # Errors
 /// [`ActError`]: nothing is known to have happened; the same act is tried again.
 pub async fn carry_out(
-    world: &World,
+    site: &Site<'_>,
     replacement: &mut Replacement,
     act: Act,
     shutdown: &CancellationToken,
 ) -> Result<Event, ActError> {
     if act.goes_back()
-        && let Some(gone) = way_back::nothing_to_go_back_to(world, replacement).await?
+        && let Some(gone) = way_back::nothing_to_go_back_to(site, replacement).await?
     {
         return Ok(gone);
     }
     match act {
-        Act::Claim => Ok(claim::claim(world, replacement, shutdown).await?),
-        Act::Fence => match changed_meanwhile(world, replacement).await? {
+        Act::Claim => Ok(claim::claim(site, replacement, shutdown).await?),
+        Act::Fence => match changed_meanwhile(site, replacement).await? {
             Some(why) => Ok(Event::Failed(Failure::Superseded(why))),
-            None => Ok(slot::fence(world, replacement).await?),
+            None => Ok(slot::fence(site, replacement).await?),
         },
-        Act::Release => Ok(slot::release(world, replacement).await?),
-        Act::MoveTag => or_back(move_tag_on(world, replacement).await),
-        Act::Create => or_back(create(world, replacement).await),
-        Act::DisarmPredecessor => or_back(disarm_predecessor(world, replacement).await),
-        Act::StopPredecessor => or_back(stop(world, replacement, &replacement.facts.predecessor).await),
-        Act::SwapNames => swap_names(world, replacement).await,
-        Act::StartCandidate => start_candidate(world, replacement).await,
-        Act::ObserveCandidate => observe_candidate(world, replacement).await,
-        Act::Approve => approve(world, replacement).await,
-        Act::RemovePredecessor => remove_predecessor(world, replacement).await,
-        Act::StopCandidate => done(way_back::stop_candidate(world, replacement).await),
-        Act::SwapNamesBack => done(way_back::swap_names_back(world, replacement).await),
-        Act::RearmPredecessor => done(way_back::rearm(world, replacement).await),
-        Act::StartPredecessor => done(way_back::start_predecessor(world, replacement).await),
-        Act::MoveTagBack => done(way_back::move_tag_back(world, replacement).await),
-        Act::ObservePredecessor => way_back::observe_predecessor(world, replacement).await,
-        Act::Condemn => way_back::condemn(world, replacement).await.map(|()| Event::Done),
-        Act::RemoveCandidate => done(way_back::remove_candidate(world, replacement).await),
+        Act::Release => Ok(slot::release(site, replacement).await?),
+        Act::MoveTag => or_back(move_tag_on(site, replacement).await),
+        Act::Create => or_back(create(site, replacement).await),
+        Act::DisarmPredecessor => or_back(disarm_predecessor(site, replacement).await),
+        Act::StopPredecessor => or_back(stop(site, replacement, &replacement.facts.predecessor).await),
+        Act::SwapNames => swap_names(site, replacement).await,
+        Act::StartCandidate => start_candidate(site, replacement).await,
+        Act::ObserveCandidate => observe_candidate(site, replacement).await,
+        Act::Approve => approve(site, replacement).await,
+        Act::RemovePredecessor => remove_predecessor(site, replacement).await,
+        Act::StopCandidate => done(way_back::stop_candidate(site, replacement).await),
+        Act::SwapNamesBack => done(way_back::swap_names_back(site, replacement).await),
+        Act::RearmPredecessor => done(way_back::rearm(site, replacement).await),
+        Act::StartPredecessor => done(way_back::start_predecessor(site, replacement).await),
+        Act::MoveTagBack => done(way_back::move_tag_back(site, replacement).await),
+        Act::ObservePredecessor => way_back::observe_predecessor(site, replacement).await,
+        Act::Condemn => way_back::condemn(site, replacement).await.map(|()| Event::Done),
+        Act::RemoveCandidate => done(way_back::remove_candidate(site, replacement).await),
     }
 }
 
@@ -142,41 +143,41 @@ async fn changed_meanwhile(world: &World, replacement: &Replacement) -> Result<O
 }
 
 /// The repository's tag, moved and remembered, so that this node does not take its own hand for another's.
-pub async fn move_tag(world: &World, replacement: &Replacement, image: Option<&String>) -> Result<(), EngineError> {
+pub async fn move_tag(site: &Site<'_>, replacement: &Replacement, image: Option<&String>) -> Result<(), EngineError> {
     let track = &replacement.facts.track;
     let moved = match image {
-        Some(image) => world.engine.tag(image, &track.name().to_string(), track.tag().as_str()).await,
-        None => world.engine.untag(&track.familiar()).await,
+        Some(image) => site.hand.tag(image, &track.name().to_string(), track.tag().as_str()).await,
+        None => site.hand.untag(&track.familiar()).await,
     };
-    world.engine_mirror.acted_on(Thing::Image(track.familiar()));
+    site.engine_mirror.acted_on(Thing::Image(track.familiar()));
     moved?;
-    world.memory().local_tags.insert(track.clone(), image.cloned());
+    site.memory().local_tags.insert(track.clone(), image.cloned());
     Ok(())
 }
 
 /// Moves the tag to the candidate's image, and notes where it pointed: since the decision, which may be long ago, somebody
 /// may have moved it.
-async fn move_tag_on(world: &World, replacement: &mut Replacement) -> Result<(), EngineError> {
+async fn move_tag_on(site: &Site<'_>, replacement: &mut Replacement) -> Result<(), EngineError> {
     let facts = &mut replacement.facts;
-    let tagged = if_found(world.engine.image(&facts.track.familiar()).await)?.map(|image| text(&image, "/Id"));
+    let tagged = if_found(site.engine.image(&facts.track.familiar()).await)?.map(|image| text(&image, "/Id"));
     if tagged.as_ref() != Some(&facts.new_image) {
         facts.tag_before = tagged;
     }
-    move_tag(world, replacement, Some(&replacement.facts.new_image.clone())).await
+    move_tag(site, replacement, Some(&replacement.facts.new_image.clone())).await
 }
 
 /// Creates the candidate, or finds the one that was created before a crash, and makes sure of its image: between
 /// the tag and the creation somebody may have moved the tag, which is then moved again.
-async fn create(world: &World, replacement: &mut Replacement) -> Result<(), EngineError> {
+async fn create(site: &Site<'_>, replacement: &mut Replacement) -> Result<(), EngineError> {
     let mut tries = 1;
     let candidate = loop {
-        let id = create_once(world, replacement).await?;
-        let candidate = world.engine.container(&id).await?;
+        let id = create_once(site, replacement).await?;
+        let candidate = site.engine.container(&id).await?;
         let image = text(&candidate, "/Image");
         if image == replacement.facts.new_image {
             break candidate;
         }
-        world.engine.remove(&id).await?;
+        site.hand.remove(&id).await?;
         replacement.candidate = None;
         if tries == CREATIONS_MAX {
             return Err(EngineError::Refused {
@@ -186,14 +187,14 @@ async fn create(world: &World, replacement: &mut Replacement) -> Result<(), Engi
             });
         }
         tries += 1;
-        move_tag(world, replacement, Some(&replacement.facts.new_image.clone())).await?;
+        move_tag(site, replacement, Some(&replacement.facts.new_image.clone())).await?;
     };
     let id = text(&candidate, "/Id");
     let attached =
         candidate.pointer("/NetworkSettings/Networks").and_then(Value::as_object).cloned().unwrap_or_default();
     for (network, endpoint) in &replacement.facts.connect {
         if !attached.contains_key(network) {
-            world.engine.connect(network, &id, endpoint).await?;
+            site.hand.connect(network, &id, endpoint).await?;
         }
     }
     Ok(())
@@ -201,11 +202,11 @@ async fn create(world: &World, replacement: &mut Replacement) -> Result<(), Engi
 
 /// The candidate's ID. A creation whose answer was lost may go on in the engine for minutes, on a slow disk: until then
 /// nothing is found under the name, and the name is taken all the same.
-async fn create_once(world: &World, replacement: &mut Replacement) -> Result<String, EngineError> {
+async fn create_once(site: &Site<'_>, replacement: &mut Replacement) -> Result<String, EngineError> {
     let name = replacement.candidate_name();
     let begun = Instant::now();
     loop {
-        if let Some(existing) = if_found(world.engine.container(&name).await)? {
+        if let Some(existing) = if_found(site.engine.container(&name).await)? {
             let id = text(&existing, "/Id");
             replacement.candidate = Some(id.clone());
             return Ok(id);
@@ -216,7 +217,7 @@ async fn create_once(world: &World, replacement: &mut Replacement) -> Result<Str
             labels.insert(TXN.to_owned(), json!(replacement.txn));
             labels.insert(REPLACES.to_owned(), json!(facts.predecessor));
         }
-        match world.engine.create(&name, &body).await {
+        match site.hand.create(&name, &body).await {
             Ok(id) => {
                 replacement.candidate = Some(id.clone());
                 return Ok(id);
@@ -231,24 +232,32 @@ pub fn text(value: &Value, pointer: &str) -> String {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
-pub async fn stop(world: &World, replacement: &Replacement, id: &str) -> Result<(), EngineError> {
-    world.engine.stop(id, Duration::from_millis(replacement.facts.grace_ms)).await
+/// Stops a container, and says that it was nobody else.
+pub async fn stop(site: &Site<'_>, replacement: &Replacement, id: &str) -> Result<(), EngineError> {
+    if let Some(container) = if_found(site.engine.container(id).await)? {
+        site.engine_mirror.ends(id, nanos(&text(&container, "/State/StartedAt")));
+    }
+    site.hand.stop(id, Duration::from_millis(replacement.facts.grace_ms)).await
 }
 
 /// Gives a container a name, unless it has it.
-pub async fn name(world: &World, id: &str, wanted: &str) -> Result<(), EngineError> {
-    let container = world.engine.container(id).await?;
+pub async fn name(site: &Site<'_>, id: &str, wanted: &str) -> Result<(), EngineError> {
+    let container = site.engine.container(id).await?;
     if text(&container, "/Name").trim_start_matches('/') == wanted {
         return Ok(());
     }
-    world.engine.rename(id, wanted).await
+    site.hand.rename(id, wanted).await
 }
 
-async fn swap_names(world: &World, replacement: &Replacement) -> Result<Event, ActError> {
-    let given = name(world, &replacement.facts.predecessor, &replacement.predecessor_name()).await;
+async fn swap_names(site: &Site<'_>, replacement: &Replacement) -> Result<Event, ActError> {
+    let given = name(site, &replacement.facts.predecessor, &replacement.predecessor_name()).await;
     let given = if replacement.has_no_way_back { if_found(given).map(drop) } else { given };
+    // A restart that somebody had begun before the stop has brought it up again meanwhile.
+    if way_back::runs(site, &replacement.facts.predecessor).await? == Some(true) {
+        stop(site, replacement, &replacement.facts.predecessor).await?;
+    }
     let (Ok(()), Some(candidate)) = (&given, &replacement.candidate) else { return or_back(given) };
-    match name(world, candidate, &replacement.facts.container).await {
+    match name(site, candidate, &replacement.facts.container).await {
         // A container that somebody made meanwhile has the name; it is not for us to take it away.
         Err(error @ EngineError::Conflict { .. }) if replacement.has_no_way_back => {
             Ok(Event::Failed(Failure::Superseded(error.to_string())))
@@ -258,23 +267,23 @@ async fn swap_names(world: &World, replacement: &Replacement) -> Result<Event, A
 }
 
 /// What is not there any more needs no policy where there is no way back to it.
-async fn disarm_predecessor(world: &World, replacement: &Replacement) -> Result<(), EngineError> {
-    let disarmed = world.engine.set_restart_policy(&replacement.facts.predecessor, &json!({"Name": "no"})).await;
+async fn disarm_predecessor(site: &Site<'_>, replacement: &Replacement) -> Result<(), EngineError> {
+    let disarmed = site.hand.set_restart_policy(&replacement.facts.predecessor, &json!({"Name": "no"})).await;
     if replacement.has_no_way_back { if_found(disarmed).map(drop) } else { disarmed }
 }
 
 /// Starts the candidate. A port may be released a moment after its holder stopped.
-async fn start_candidate(world: &World, replacement: &Replacement) -> Result<Event, ActError> {
+async fn start_candidate(site: &Site<'_>, replacement: &Replacement) -> Result<Event, ActError> {
     let Some(candidate) = &replacement.candidate else { return Ok(Event::Done) };
     let mut tries = 1;
     loop {
-        match world.engine.start(candidate).await {
+        match site.hand.start(candidate).await {
             Err(EngineError::Refused { message, .. }) if tries < PORT_TRIES_MAX && message.contains("already") => {
                 tries += 1;
                 tokio::time::sleep(PAUSE).await;
             }
             // Something that it needs is missing, and would be the next time.
-            Err(error @ EngineError::NotFound { .. }) if !is_gone(world, candidate).await? => {
+            Err(error @ EngineError::NotFound { .. }) if !is_gone(site, candidate).await? => {
                 return Ok(Event::Failed(Failure::Node(error.to_string())));
             }
             outcome => return or_back(outcome),
@@ -296,7 +305,8 @@ async fn observe_candidate(world: &World, replacement: &Replacement) -> Result<E
         Watched::Passed => Event::Done,
         Watched::Failed(reason) => Event::Failed(Failure::Candidate(reason)),
         Watched::Gone => Event::Failed(Failure::ByHand("the new container was removed by somebody".to_owned())),
-        Watched::EngineReturned => Event::EngineReturned,
+        Watched::Stopped => Event::Failed(Failure::ByHand("the new container was stopped by somebody".to_owned())),
+        Watched::Anew(why) => Event::Anew(why.to_owned()),
     })
 }
 
@@ -314,10 +324,10 @@ async fn approve(world: &World, replacement: &Replacement) -> Result<Event, ActE
 
 /// The predecessor goes, and never its volumes. One that a person started again meanwhile is left to that person;
 /// so is one that the engine will not give up, since nothing that serves depends on it.
-async fn remove_predecessor(world: &World, replacement: &Replacement) -> Result<Event, ActError> {
+async fn remove_predecessor(site: &Site<'_>, replacement: &Replacement) -> Result<Event, ActError> {
     let mut tries = 1;
     loop {
-        match world.engine.remove(&replacement.facts.predecessor).await {
+        match site.hand.remove(&replacement.facts.predecessor).await {
             Ok(()) => return Ok(Event::Done),
             Err(error) if error.is_ambiguous() => return Err(error.into()),
             Err(error) if tries == REMOVAL_TRIES_MAX || matches!(error, EngineError::Conflict { .. }) => {

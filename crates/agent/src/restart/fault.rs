@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::acts::{self, ActError};
 use super::claim;
 use crate::fault::{Fault, caught};
+use crate::site::Site;
 use crate::world::World;
 
 /// Panics in a row after which an act on the way back is given up, if it may be: about half a minute.
@@ -58,17 +59,17 @@ impl StepError {
 /// # Errors
 /// [`StepError`]: the same act is tried again.
 pub async fn step(
-    world: &World,
+    site: &Site<'_>,
     replacement: &mut Replacement,
     act: Act,
     shutdown: &CancellationToken,
 ) -> Result<Event, StepError> {
-    let fault = match caught(acts::carry_out(world, replacement, act, shutdown)).await {
+    let fault = match caught(acts::carry_out(site, replacement, act, shutdown)).await {
         Ok(outcome) => return Ok(outcome?),
         Err(fault) => fault,
     };
     if act == Act::Claim {
-        claim::leave(world, replacement).await.map_err(ActError::from)?;
+        claim::leave(site, replacement).await.map_err(ActError::from)?;
     }
     // A candidate that has passed its gate serves, whoever stumbles over writing that down.
     if replacement.phase < Phase::Observed {
@@ -99,6 +100,7 @@ pub async fn survive(world: &World, container: &str, fault: &Fault, faults: u32,
     tracing::error!(container, "{text}");
     world.memory().replacing.insert(container.to_owned(), text);
     tokio::select! {
+        biased;
         () = shutdown.cancelled() => false,
         () = tokio::time::sleep(wait), if !is_left => true,
     }

@@ -1,13 +1,15 @@
 //! The restart stage: replaces one container at a time, under a slot, and puts the old one back if need be.
 //!
 //! It is the only place that stops a container. `prefetch` writes down everything that a replacement needs;
-//! `acts` carries out one act; `observe` is the gate's eye; `claim` waits in `line` for the leave to act, `slot` fences it
-//! and gives it back.
+//! `acts` carries out one act; `observe` is the gate's eye; `claim` waits in `line` for the leave to act until it may go
+//! (`near`), `slot` fences it and gives it back.
 
 mod acts;
 mod claim;
 mod fault;
+mod interest;
 mod line;
+mod near;
 mod observe;
 mod owing;
 mod prefetch;
@@ -24,6 +26,7 @@ use deployer_core::dirty::Dirty;
 use deployer_core::plan::{Action, Answer};
 use deployer_core::replacement::{Act, Event, Failure, Phase, Replacement};
 use deployer_core::trouble::Trouble;
+use deployer_engine::Hand;
 use deployer_engine::mirror::Thing;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -35,6 +38,7 @@ use crate::failpoint;
 use crate::fault::caught;
 use crate::keep;
 use crate::look::LookError;
+use crate::site::Site;
 use crate::situation::{Decision, TrackView};
 use crate::supervision::Supervisors;
 use crate::survey::Survey;
@@ -49,6 +53,8 @@ const RETRY: Duration = Duration::from_secs(5);
 pub struct Restart {
     /// What the stages share.
     pub world: Arc<World>,
+    /// What makes, stops and removes containers.
+    pub hand: Arc<dyn Hand>,
     /// Names of containers to be replaced.
     pub containers: mpsc::Receiver<String>,
     /// Replacements that a daemon before this one left, past what the engine alone can finish.
@@ -83,7 +89,8 @@ impl Restart {
             if shutdown.is_cancelled() && jobs.is_empty() {
                 return;
             }
-            let owed = self.world.memory().owed.next();
+            // One that is under way is due at once when that has ended.
+            let owed = self.world.memory().owed.next(|container| !dirty.is_under_way(container));
             let is_due = async |due: Option<(Instant, String)>| match due {
                 Some((due, container)) => {
                     tokio::time::sleep_until(due).await;
@@ -124,10 +131,11 @@ impl Restart {
         left: Option<Replacement>,
         shutdown: CancellationToken,
     ) -> futures_util::future::BoxFuture<'static, String> {
-        let world = Arc::clone(&self.world);
+        let (world, hand) = (Arc::clone(&self.world), Arc::clone(&self.hand));
         Box::pin(async move {
+            let site = Site::new(&world, hand.as_ref());
             let (mut left, mut faults) = (left, 0);
-            while let Err(fault) = caught(work(&world, &container, left.take(), &shutdown)).await {
+            while let Err(fault) = caught(work(&site, &container, left.take(), &shutdown)).await {
                 faults += 1;
                 if !fault::survive(&world, &container, &fault, faults, &shutdown).await {
                     break;
@@ -139,18 +147,19 @@ impl Restart {
 }
 
 /// What there is to do for a container: a replacement that is under way, or else whatever is decided now.
-async fn work(world: &World, container: &str, left: Option<Replacement>, shutdown: &CancellationToken) {
+async fn work(site: &Site<'_>, container: &str, left: Option<Replacement>, shutdown: &CancellationToken) {
     let left = match left {
         Some(replacement) => Some(replacement),
-        None => owing::due(world, container).await,
+        None => owing::due(site, container).await,
     };
     if let Some(replacement) = left {
-        return carry_through(world, replacement, shutdown).await;
+        return carry_through(site, replacement, shutdown).await;
     }
-    if let Err(error) = replace(world, container, shutdown).await {
+    if let Err(error) = replace(site, container, shutdown).await {
         tracing::warn!(container, error = &error as &dyn std::error::Error, "replace again later");
         // The end of this job rings the bell, which leads here again.
         tokio::select! {
+            biased;
             () = tokio::time::sleep(RETRY) => {}
             () = shutdown.cancelled() => {}
         }
@@ -158,36 +167,36 @@ async fn work(world: &World, container: &str, left: Option<Replacement>, shutdow
 }
 
 /// Decides again, and replaces the container if that is still what should be done.
-async fn replace(world: &World, container: &str, shutdown: &CancellationToken) -> Result<(), LookError> {
-    let failures = unready::take(world, container) + 1;
+async fn replace(site: &Site<'_>, container: &str, shutdown: &CancellationToken) -> Result<(), LookError> {
+    let failures = unready::take(site, container) + 1;
     // The look at the machine blocks, and comes second so that the engine works meanwhile.
-    let (survey, supervisors) = tokio::join!(Survey::of(world), async { Supervisors::look(&world.settings.root) });
+    let (survey, supervisors) = tokio::join!(Survey::of(site), async { Supervisors::look(&site.settings.root) });
     let survey = survey?;
     let found = survey.containers.iter().find(|seen| seen.summary.name == container);
     let Some(track) = found.and_then(crate::survey::Surveyed::track) else { return Ok(()) };
-    let view = TrackView::of(world, &survey, &track, Answer::NotAsked).await?;
+    let view = TrackView::of(site, &survey, &track, Answer::NotAsked).await?;
     let stale =
         |decision: &&Decision| decision.container.summary.name == container && decision.row.action == Action::Replace;
     let Some(decision) = view.decisions.iter().find(stale) else { return Ok(()) };
-    let found = match caught(prefetch::prefetch(world, &survey, &supervisors, &view, decision)).await {
+    let found = match caught(prefetch::prefetch(site, &survey, &supervisors, &view, decision)).await {
         Ok(found) => found,
         Err(fault) => {
-            leave_alone(world, decision, Trouble::Failed(fault.to_string()));
+            leave_alone(site, decision, Trouble::Failed(fault.to_string()));
             return Ok(());
         }
     };
     match found {
         Ok(facts) => {
-            let replacement = Replacement::new(world.ambient.hex(8), facts);
-            carry_through(world, replacement, shutdown).await;
+            let replacement = Replacement::new(site.ambient.hex(8), facts);
+            carry_through(site, replacement, shutdown).await;
             Ok(())
         }
         Err(error) if error.may_pass(failures) => {
-            unready::note(world, container, &error, failures);
+            unready::note(site, container, &error, failures);
             Ok(())
         }
         Err(error) => {
-            leave_alone(world, decision, error.trouble());
+            leave_alone(site, decision, error.trouble());
             Ok(())
         }
     }
@@ -207,59 +216,59 @@ fn leave_alone(world: &World, decision: &Decision, trouble: Trouble) {
 }
 
 /// Carries a replacement through to its end, in this machine's turn.
-async fn carry_through(world: &World, replacement: Replacement, shutdown: &CancellationToken) {
+async fn carry_through(site: &Site<'_>, replacement: Replacement, shutdown: &CancellationToken) {
     let txn = replacement.txn.clone();
-    slot::resume_turn(world, &replacement);
-    take_steps(world, replacement, shutdown).await;
-    slot::leave_turn(world, &txn);
+    slot::resume_turn(site, &replacement);
+    take_steps(site, replacement, shutdown).await;
+    slot::leave_turn(site, &txn);
 }
 
 /// Writes the journal before every act.
-async fn take_steps(world: &World, mut replacement: Replacement, shutdown: &CancellationToken) {
+async fn take_steps(site: &Site<'_>, mut replacement: Replacement, shutdown: &CancellationToken) {
     let facts = &replacement.facts;
     let transition = Transition { track: facts.track.clone(), service: facts.service.clone() };
-    world.memory().transitions.insert(facts.container.clone(), transition);
+    site.memory().transitions.insert(facts.container.clone(), transition);
     let mut failures = 0;
     while let Some((act, _)) = replacement.phase.next() {
-        if let Err(error) = world.journals.write(&replacement) {
+        if let Err(error) = site.journals.write(&replacement) {
             if replacement.may_serve_nobody() {
                 tracing::error!(error = &error as &dyn std::error::Error, "the journal cannot be written; going on");
             } else if replacement.phase.is_past_fence() {
                 // Nothing was stopped yet, and going back is free: going on, a crash would leave it down for good.
                 let failed = Event::Failed(Failure::Node(error.to_string()));
-                give_up(world, &mut replacement, failed, &error);
+                give_up(site, &mut replacement, failed, &error);
                 continue;
             } else {
-                note_failed_here(world, &replacement, &error.to_string());
-                abandon(world, &replacement, shutdown).await;
+                note_failed_here(site, &replacement, &error.to_string());
+                abandon(site, &replacement, shutdown).await;
                 return;
             }
         }
-        failpoint::reached(&world.settings.state_dir, replacement.phase).await;
+        failpoint::reached(&site.settings.state_dir, replacement.phase).await;
         let event = match act {
             Act::Claim if shutdown.is_cancelled() => Ok(Event::Failed(Failure::Superseded("shutting down".into()))),
-            _ => fault::step(world, &mut replacement, act, shutdown).await,
+            _ => fault::step(site, &mut replacement, act, shutdown).await,
         };
         for id in [Some(&replacement.facts.predecessor), replacement.candidate.as_ref()].into_iter().flatten() {
-            world.engine_mirror.acted_on(Thing::Container(id.clone()));
+            site.engine_mirror.acted_on(Thing::Container(id.clone()));
         }
         match event {
             Ok(event) => {
                 failures = 0;
-                tell(world, &replacement, act, &event);
+                tell(site, &replacement, act, &event);
                 if let Err(error) = replacement.apply(event) {
                     tracing::error!(error = %error, txn = replacement.txn, "replacement halted");
                     return;
                 }
                 if act == Act::Fence && !replacement.phase.is_return() {
-                    owing::hand_over(world, &replacement.facts.container).await;
+                    owing::hand_over(site, &replacement.facts.container).await;
                 }
             }
             Err(error) => {
                 failures += 1;
                 if let Some(event) = error.given_up(&replacement, act, failures) {
                     failures = 0;
-                    give_up(world, &mut replacement, event, &error);
+                    give_up(site, &mut replacement, event, &error);
                     continue;
                 }
                 if shutdown.is_cancelled() && (error.is_fault() || failures >= acts::REFUSALS_MAX) {
@@ -267,19 +276,20 @@ async fn take_steps(world: &World, mut replacement: Replacement, shutdown: &Canc
                     return;
                 }
                 let stuck = format!("{} in phase {}: {error}", replacement.txn, replacement.phase.word());
-                world.memory().replacing.insert(replacement.facts.container.clone(), format!("stuck: {stuck}"));
-                let wait = error.wait(failures, world.ambient.random());
+                site.memory().replacing.insert(replacement.facts.container.clone(), format!("stuck: {stuck}"));
+                let wait = error.wait(failures, site.ambient.random());
                 tracing::warn!(error = %error, txn = replacement.txn, "tried again in {wait:?}");
                 // A wait after faults of our own may be long: the next start goes on sooner.
                 tokio::select! {
+                    biased;
                     () = tokio::time::sleep(wait) => {}
                     () = shutdown.cancelled(), if error.is_fault() => {}
                 }
             }
         }
     }
-    failpoint::reached(&world.settings.state_dir, replacement.phase).await;
-    finish(world, &replacement).await;
+    failpoint::reached(&site.settings.state_dir, replacement.phase).await;
+    finish(site, &replacement).await;
 }
 
 /// Ends a replacement that has touched nothing. Its claim would keep everybody waiting until the next start.
@@ -290,6 +300,7 @@ async fn abandon(world: &World, replacement: &Replacement, shutdown: &Cancellati
         failures += 1;
         tracing::error!(error = %error, txn = replacement.txn, "the slot could not be given back");
         tokio::select! {
+            biased;
             () = tokio::time::sleep(Backoff::CONNECTION.wait(failures, world.ambient.random())) => {}
             () = shutdown.cancelled() => break,
         }
@@ -310,19 +321,19 @@ fn give_up(world: &World, replacement: &mut Replacement, event: Event, error: &d
 }
 
 /// The end of a replacement: the journal goes last.
-async fn finish(world: &World, replacement: &Replacement) {
+async fn finish(site: &Site<'_>, replacement: &Replacement) {
     let facts = &replacement.facts;
-    if owing::is_left_owing(world, replacement).await {
-        if let Err(error) = world.journals.write(replacement) {
+    if owing::is_left_owing(site, replacement).await {
+        if let Err(error) = site.journals.write(replacement) {
             tracing::error!(error = &error as &dyn std::error::Error, "the journal of what is owed is not the newest");
         }
         return;
     }
-    if let Err(error) = world.journals.close(&replacement.txn) {
+    if let Err(error) = site.journals.close(&replacement.txn) {
         tracing::error!(error = &error as &dyn std::error::Error, "a finished journal stays behind");
     }
-    owing::sweep(world).await;
-    if let Err(error) = keep::tidy(world, &facts.track).await {
+    owing::sweep(site).await;
+    if let Err(error) = keep::tidy(site, site.hand, &facts.track).await {
         tracing::warn!(error = &error as &dyn std::error::Error, "images are tidied after the next replacement");
     }
 }
@@ -352,7 +363,7 @@ fn tell(world: &World, replacement: &Replacement, act: Act, event: &Event) {
             (None, _) => format!("{digest} was not deployed; the old one serves"),
         },
         (_, Event::PredecessorGone { .. }) => "the old one was removed by somebody; the new one stays".to_owned(),
-        (_, Event::EngineReturned) => "the engine was away; the new one is started again".to_owned(),
+        (_, Event::Anew(why)) => format!("{why}; the new one begins anew"),
         (_, Event::Failed(failure)) => format!("going back: {}", failure.reason()),
         _ => return,
     };

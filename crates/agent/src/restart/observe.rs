@@ -3,9 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use deployer_core::deed::{Doing, Process, doing, is_doubtful};
 use deployer_core::gate::{Gate, Health, Judgement, Sample};
 use deployer_core::replacement::Facts;
-use deployer_engine::{EngineError, HttpProbe};
+use deployer_engine::mirror::{Hearing, nanos};
+use deployer_engine::{EngineError, HttpProbe, if_found};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -29,10 +31,20 @@ pub enum Watched {
     Failed(String),
     /// Somebody removed it.
     Gone,
-    /// The engine was away meanwhile, and the container's process is not the one from before: what became of that one is
-    /// nobody's failure.
-    EngineReturned,
+    /// Somebody stopped it.
+    Stopped,
+    /// Its process ended by no doing of its own, for this reason, and nobody wants it to stay down.
+    Anew(&'static str),
 }
+
+/// How long it may take until the engine is heard, before a container is watched all the same.
+const LISTENS_WITHIN: Duration = Duration::from_secs(30);
+/// How long the engine's events may take to tell of an end that an inspection shows.
+const HEARD_WITHIN: Duration = Duration::from_secs(2);
+/// How long it is watched whether an engine that has ended a container goes down itself, or tells more of that end.
+const SECOND_LOOK: Duration = Duration::from_secs(1);
+/// How long past its grace a container that somebody stops may take to end.
+const ENDING_MARGIN: Duration = Duration::from_secs(5);
 
 /// Looks until the gate has judged. An engine that does not answer is waited for, and the gate goes on where it was if
 /// the process has not changed.
@@ -40,10 +52,16 @@ pub enum Watched {
 /// # Errors
 /// [`EngineError`] if the engine refuses to show the container time and again.
 pub async fn watch(world: &World, facts: &Facts, id: &str, mut gate: Gate) -> Result<Watched, EngineError> {
+    // Of what comes now every event is to be heard. After a start of this daemon the mirror has just begun to listen.
+    let mut shown = world.engine_mirror.subscribe();
+    let heard = shown.wait_for(|now| now.is_heard().is_ok());
+    // One that is not heard in time goes on unheard.
+    drop(tokio::time::timeout(LISTENS_WITHIN, heard).await);
     let begun = Instant::now();
     let mut pause = PAUSE_FIRST;
     let mut misses = 0;
     let mut was_away = false;
+    let mut end = End::default();
     let mut process = None;
     loop {
         match world.engine.container(id).await {
@@ -59,13 +77,19 @@ pub async fn watch(world: &World, facts: &Facts, id: &str, mut gate: Gate) -> Re
                 misses = 0;
                 let sample = sample(world, facts, &container).await;
                 let before = process.get_or_insert_with(|| sample.started_at.clone());
-                if std::mem::take(&mut was_away) && (!sample.is_running || *before != sample.started_at) {
-                    return Ok(Watched::EngineReturned);
+                let now = process_of(&sample, before);
+                if std::mem::take(&mut was_away) && now != Process::Lives {
+                    return Ok(Watched::Anew("the engine was away"));
                 }
                 let now_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
                 match gate.judge(now_ms, &sample) {
                     Judgement::Passed => return Ok(Watched::Passed),
-                    Judgement::Failed(reason) => return Ok(Watched::Failed(reason)),
+                    Judgement::Failed(reason) => {
+                        let ended = Ended { id, process: before, is: now, begun };
+                        if let Some(watched) = end.judge(world, facts, &ended, reason).await {
+                            return Ok(watched);
+                        }
+                    }
                     Judgement::Wait(why) => drop(world.memory().replacing.insert(facts.container.clone(), why)),
                 }
             }
@@ -73,6 +97,81 @@ pub async fn watch(world: &World, facts: &Facts, id: &str, mut gate: Gate) -> Re
         tokio::time::sleep(pause).await;
         pause = pause.mul_f64(1.5).min(PAUSE_LONGEST);
     }
+}
+
+fn process_of(sample: &Sample, before: &str) -> Process {
+    match sample.is_running {
+        false => Process::Ended,
+        true if sample.started_at == before => Process::Lives,
+        true => Process::Replaced,
+    }
+}
+
+/// A container that does not pass.
+struct Ended<'a> {
+    id: &'a str,
+    /// When its process was started, as the engine writes it.
+    process: &'a str,
+    /// What became of that.
+    is: Process,
+    /// When it was first looked at.
+    begun: Instant,
+}
+
+/// Finds out who ended a container, with a second look where the first may have come too early.
+#[derive(Default)]
+struct End {
+    is_second_look: bool,
+    /// Since when somebody is about to end it.
+    ending: Option<Instant>,
+}
+
+impl End {
+    /// Whose doing it is that a container does not pass; `None`: look again.
+    async fn judge(&mut self, world: &World, facts: &Facts, ended: &Ended<'_>, reason: String) -> Option<Watched> {
+        let mirror = &world.engine_mirror;
+        if ended.is != Process::Lives {
+            let is_news = |known: &str, state: &str| known != ended.process || state != "running";
+            let mut shown = mirror.subscribe();
+            let told = shown
+                .wait_for(|now| now.containers.get(ended.id).is_none_or(|seen| is_news(&seen.started_at, &seen.state)));
+            // What is not told in time is judged by what was.
+            let _ = tokio::time::timeout(HEARD_WITHIN, told).await;
+        }
+        let heard = mirror.snapshot().hearing.clone();
+        let is_all_heard = matches!(heard, Hearing::Heard { since } if since <= ended.begun);
+        let deeds = mirror.deeds(ended.id, nanos(ended.process));
+        let whose = doing(&deeds, is_all_heard, ended.is);
+        // An engine that goes down ends its containers first, and a stop is told of after the end.
+        let is_early = ended.is == Process::Ended && is_doubtful(&deeds);
+        if is_early && !std::mem::replace(&mut self.is_second_look, true) {
+            tokio::time::sleep(SECOND_LOOK).await;
+            return None;
+        }
+        match whose {
+            Doing::Own => Some(Watched::Failed(reason)),
+            Doing::Unknown => Some(Watched::Anew("it ended while the engine was not heard")),
+            Doing::Ended => Some(Watched::Stopped),
+            Doing::Restarted => Some(Watched::Anew("somebody restarted it")),
+            Doing::Ending => {
+                let since = *self.ending.get_or_insert_with(Instant::now);
+                let is_over = since.elapsed() > Duration::from_millis(facts.grace_ms) + ENDING_MARGIN;
+                is_over.then_some(Watched::Failed(reason))
+            }
+        }
+    }
+}
+
+/// Whether a container is down because somebody ended it, as far as that was heard.
+///
+/// # Errors
+/// [`EngineError`] if the engine does not show it.
+pub async fn was_ended_by_hand(world: &World, id: &str) -> Result<bool, EngineError> {
+    let Some(container) = if_found(world.engine.container(id).await)? else { return Ok(false) };
+    let is = |field: &str| container.pointer(field).and_then(Value::as_bool).unwrap_or(false);
+    let started_at = container.pointer("/State/StartedAt").and_then(Value::as_str).unwrap_or_default();
+    let deeds = world.engine_mirror.deeds(id, nanos(started_at));
+    Ok(!is("/State/Running") && doing(&deeds, true, Process::Ended) == Doing::Ended)
 }
 
 async fn sample(world: &World, facts: &Facts, container: &Value) -> Sample {

@@ -24,6 +24,7 @@ use thiserror::Error;
 use super::observe;
 use crate::keep;
 use crate::pull::platform_mismatch;
+use crate::site::Site;
 use crate::situation::{Decision, TrackView};
 use crate::supervision::Supervisors;
 use crate::survey::Survey;
@@ -107,7 +108,7 @@ impl PrefetchError {
 
 /// Finds out everything.
 pub async fn prefetch(
-    world: &World,
+    site: &Site<'_>,
     survey: &Survey,
     supervisors: &Supervisors,
     view: &TrackView,
@@ -121,11 +122,11 @@ pub async fn prefetch(
     let summary = &decision.container.summary;
     // Side by side: an old version runs meanwhile.
     let (container, new_image, old_image, changes, api) = tokio::join!(
-        world.engine.container(&summary.id),
-        world.engine.image(new_image_id),
-        world.engine.image(&summary.image_id),
-        world.engine.changes(&summary.id),
-        world.engine.api(),
+        site.engine.container(&summary.id),
+        site.engine.image(new_image_id),
+        site.engine.image(&summary.image_id),
+        site.engine.changes(&summary.id),
+        site.engine.api(),
     );
     let (container, new_image, api) = (container?, new_image?, api?);
     let changes = changes.map_err(PrefetchError::Files)?;
@@ -135,14 +136,14 @@ pub async fn prefetch(
     }
     let owner = owner(&container, &supervisors.of(&container));
     if let Some(reason) = owner.reason() {
-        world.engine_mirror.found_owner(&summary.id, owner);
+        site.engine_mirror.found_owner(&summary.id, owner);
         return Err(PrefetchError::Foreign(reason));
     }
     let policy = decision.container.policy.clone()?;
     let grace = policy.stop_timeout.map_or_else(|| grace_of(&container), Ok)?;
     let others = survey.containers.iter().map(|other| (other.summary.name.as_str(), &*other.summary.leans_on));
     refuse_if_provider(&container, others)?;
-    refuse_injected_files(world, &container, old_image.as_ref(), &changes).await?;
+    refuse_injected_files(site, &container, old_image.as_ref(), &changes).await?;
     let mut labels = BTreeMap::from([(DIGEST.to_owned(), target.digest.to_string())]);
     labels.extend(adopted(survey, view, decision).map(|adopted| (ADOPTED.to_owned(), adopted.to_string())));
     let image = decision.container.summary.config_image.as_str();
@@ -156,18 +157,18 @@ pub async fn prefetch(
         api,
         labels: &labels,
     })?;
-    everything_exists(world, &successor).await?;
-    keep_predecessors_image(world, survey, view, decision).await?;
+    everything_exists(site, &successor).await?;
+    keep_predecessors_image(site, survey, view, decision).await?;
     let ran = decision.container.is_meant_to_run();
-    let is_owed = world.memory().owed.includes(&summary.id);
+    let is_owed = site.memory().owed.includes(&summary.id);
     let healthcheck = healthcheck::time_needed(&container, &new_image);
     if policy.cuts(healthcheck) {
         let text =
             "its HEALTHCHECK may take longer than an hour to say unhealthy; the gate waits for an hour".to_owned();
-        world.account.tell_of("replace", &view.track, &summary.name, None, text);
+        site.account.tell_of("replace", &view.track, &summary.name, None, text);
     }
     let ports = Ports::of_candidate(&successor.body, &new_image);
-    let ports = baseline(world, &container, &ports, &policy.tcp, ran).await;
+    let ports = baseline(site, &container, &ports, &policy.tcp, ran).await;
     Ok(Facts {
         track: view.track.clone(),
         service: decision.service.clone(),
@@ -187,7 +188,7 @@ pub async fn prefetch(
         ports,
         http: policy.http,
         is_first: !decision.verdicts.is_good(&target.digest),
-        scope: world.settings.scope.name(&decision.service),
+        scope: site.settings.scope.name(&decision.service),
         limit: policy.max_unavailable,
         runs: runs(survey, view, &summary.image_id),
         settings: changeable(&container),
@@ -254,7 +255,7 @@ async fn everything_exists(world: &World, successor: &Successor) -> Result<(), P
 
 /// Without a tag of its own, the image to go back to would be open to a pruner once the repository's tag moves.
 async fn keep_predecessors_image(
-    world: &World,
+    site: &Site<'_>,
     survey: &Survey,
     view: &TrackView,
     decision: &Decision,
@@ -262,7 +263,7 @@ async fn keep_predecessors_image(
     let id = &decision.container.summary.image_id;
     let is_kept = survey.images.iter().any(|image| image.id == *id && keep::is_kept(image));
     match survey.digests_of(&view.track, id).first() {
-        Some(digest) if !is_kept => keep::keep(world, &view.track, digest, id, keep::Kind::Kept).await,
+        Some(digest) if !is_kept => keep::keep(site, site.hand, &view.track, digest, id, keep::Kind::Kept).await,
         _ => Ok(()),
     }
 }

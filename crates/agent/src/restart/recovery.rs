@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use deployer_core::replacement::{Act, Event, Phase, Replacement, Seen, recover};
-use deployer_engine::EngineError;
+use deployer_engine::{EngineError, Hand};
 use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::acts;
 use crate::failpoint;
 use crate::journal::JournalError;
+use crate::site::Site;
 use crate::world::World;
 
 /// How long past its grace a stop that was under way may take to show.
@@ -27,11 +28,12 @@ const RETRY: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// [`JournalError`] if a journal cannot be read; the daemon must not start over it.
-pub async fn recover_with_engine(world: &World) -> Result<Vec<Replacement>, JournalError> {
+pub async fn recover_with_engine(world: &World, hand: &dyn Hand) -> Result<Vec<Replacement>, JournalError> {
+    let site = &Site::new(world, hand);
     let mut left = Vec::new();
-    for mut replacement in world.journals.all()? {
+    for mut replacement in site.journals.all()? {
         let found = replacement.phase;
-        settle(world, &mut replacement).await;
+        settle(site, &mut replacement).await;
         tracing::warn!(
             txn = replacement.txn,
             container = replacement.facts.container,
@@ -42,11 +44,11 @@ pub async fn recover_with_engine(world: &World) -> Result<Vec<Replacement>, Jour
         let mut failures = 0;
         while let Some((act, _)) = replacement.phase.next().filter(|(act, _)| is_urgent(*act)) {
             // On a full disk a container that should serve is brought up all the same: everything here is repeatable.
-            if let Err(error) = world.journals.write(&replacement) {
+            if let Err(error) = site.journals.write(&replacement) {
                 tracing::error!(error = &error as &dyn std::error::Error, "the journal cannot be written; going on");
             }
-            failpoint::reached(&world.settings.state_dir, replacement.phase).await;
-            match super::fault::step(world, &mut replacement, act, &CancellationToken::new()).await {
+            failpoint::reached(&site.settings.state_dir, replacement.phase).await;
+            match super::fault::step(site, &mut replacement, act, &CancellationToken::new()).await {
                 Ok(event) => {
                     failures = 0;
                     apply(&mut replacement, event);
@@ -55,7 +57,7 @@ pub async fn recover_with_engine(world: &World) -> Result<Vec<Replacement>, Jour
                     failures += 1;
                     if let Some(event) = error.given_up(&replacement, act, failures) {
                         failures = 0;
-                        super::give_up(world, &mut replacement, event, &error);
+                        super::give_up(site, &mut replacement, event, &error);
                         continue;
                     }
                     if failures >= acts::REFUSALS_MAX {

@@ -1,6 +1,6 @@
 //! Acts and short replacements against a stand-in for the engine, with a real store and real journals.
 
-use deployer_core::availability::Instance;
+use deployer_core::availability::{Instance, Report};
 use deployer_core::record::{Opinion, Record, Source};
 use deployer_core::store::Txn;
 use deployer_engine::{EngineError, ImageSummary};
@@ -11,6 +11,7 @@ use crate::ledger;
 use crate::stand_in::{Fixture, container, digest, fixture, replacement, track};
 
 mod hostile;
+mod mended;
 
 fn refused() -> EngineError {
     EngineError::Refused { what: "do it".into(), status: 500, message: "no".into() }
@@ -28,7 +29,8 @@ async fn the_way_back_ends_though_somebody_removed_both_containers() {
     let fixture = fixture().await;
     let by_hand = Some(Failure::ByHand("removed by somebody".into()));
     let shutdown = CancellationToken::new();
-    let way_back = carry_through(&fixture.world, Replacement { failure: by_hand, ..returning() }, &shutdown);
+    let site = fixture.site();
+    let way_back = carry_through(&site, Replacement { failure: by_hand, ..returning() }, &shutdown);
     tokio::time::timeout(Duration::from_secs(60), way_back).await.expect("it ends");
     assert_eq!(fixture.world.journals.all().expect("read"), []);
 }
@@ -46,7 +48,8 @@ async fn an_old_one_that_does_not_start_is_owed_and_holds_up_neither_others_nor_
     let starts = || fixture.engine.state().calls.iter().filter(|call| *call == "start old").count();
     let shutdown = CancellationToken::new();
     let (_sender, containers) = mpsc::channel(9);
-    let restart = Restart { world: Arc::clone(&fixture.world), containers, left: vec![returning()] };
+    let restart =
+        Restart { world: Arc::clone(&fixture.world), hand: fixture.hand(), containers, left: vec![returning()] };
     let mut stage = Box::pin(restart.run(shutdown.clone()));
     let an_hour = Duration::from_secs(3600);
     assert!(tokio::time::timeout(an_hour, &mut stage).await.is_err(), "the stage goes on");
@@ -67,10 +70,10 @@ async fn a_journal_that_cannot_be_written_leaves_no_slot_taken() {
     let world = &fixture.world;
     let mut replacement = replacement();
     let shutdown = CancellationToken::new();
-    let event = acts::carry_out(world, &mut replacement, Act::Claim, &shutdown).await.expect("claimed");
+    let event = acts::carry_out(&fixture.site(), &mut replacement, Act::Claim, &shutdown).await.expect("claimed");
     replacement.apply(event).expect("claimed");
     std::fs::remove_dir_all(fixture.folder.path().join("replacements")).expect("removed");
-    carry_through(world, replacement, &shutdown).await;
+    carry_through(&fixture.site(), replacement, &shutdown).await;
     let (claims, _) = world.store.list(&world.keys.locks()).await.expect("listed");
     assert!(claims.is_empty(), "{claims:?}");
 }
@@ -96,10 +99,10 @@ async fn stale() -> Fixture {
 }
 
 /// Looks at the container until nothing more is tried.
-async fn replace_until_left(world: &World) {
+async fn replace_until_left(site: &Site<'_>) {
     loop {
-        replace(world, "web", &CancellationToken::new()).await.expect("decided");
-        let due = world.memory().unready.get("web").map(|retry| retry.due);
+        replace(site, "web", &CancellationToken::new()).await.expect("decided");
+        let due = site.memory().unready.get("web").map(|retry| retry.due);
         let Some(due) = due else { return };
         tokio::time::sleep_until(due).await;
     }
@@ -109,7 +112,7 @@ async fn replace_until_left(world: &World) {
 async fn what_the_engine_refuses_before_the_beginning_halts_the_container() {
     let fixture = stale().await;
     fixture.engine.state().refused.insert("changes", refused());
-    replace_until_left(&fixture.world).await;
+    replace_until_left(&fixture.site()).await;
     assert_eq!(fixture.world.memory().failed_here.len(), 1);
 }
 
@@ -120,7 +123,7 @@ async fn no_answer_before_the_beginning_is_asked_for_again_after_a_pause() {
     fixture.engine.state().refused.insert("changes", timeout);
     let (sender, containers) = mpsc::channel(9);
     sender.send("web".to_owned()).await.expect("a place");
-    let restart = Restart { world: Arc::clone(&fixture.world), containers, left: Vec::new() };
+    let restart = Restart { world: Arc::clone(&fixture.world), hand: fixture.hand(), containers, left: Vec::new() };
     let mut stage = Box::pin(restart.run(CancellationToken::new()));
     for (seconds, expected) in [(4, 1), (6, 2)] {
         assert!(tokio::time::timeout(Duration::from_secs(seconds), &mut stage).await.is_err(), "the stage goes on");
@@ -140,12 +143,12 @@ async fn the_fence_is_not_passed_over_what_a_person_did_meanwhile() {
         (vec![container("old", "web", "running")], None),
     ] {
         let fixture = fixture().await;
-        let (world, shutdown) = (&fixture.world, CancellationToken::new());
+        let shutdown = CancellationToken::new();
         let mut replacement = replacement();
         fixture.engine.state().containers = vec![container("old", "web", "running")];
-        acts::carry_out(world, &mut replacement, Act::Claim, &shutdown).await.expect("claimed");
+        acts::carry_out(&fixture.site(), &mut replacement, Act::Claim, &shutdown).await.expect("claimed");
         fixture.engine.state().containers = seen;
-        let event = acts::carry_out(world, &mut replacement, Act::Fence, &shutdown).await.expect("decided");
+        let event = acts::carry_out(&fixture.site(), &mut replacement, Act::Fence, &shutdown).await.expect("decided");
         let event_expected = expected.map_or(Event::Done, |why| Event::Failed(Failure::Superseded(why.to_owned())));
         assert_eq!(event, event_expected);
     }
@@ -158,7 +161,7 @@ async fn only_a_policy_that_may_have_been_taken_is_given_back() {
         fixture.engine.state().containers = vec![container("old", "web", "running")];
         let mut replacement = Replacement { reached, ..returning() };
         let shutdown = CancellationToken::new();
-        acts::carry_out(&fixture.world, &mut replacement, Act::RearmPredecessor, &shutdown).await.expect("done");
+        acts::carry_out(&fixture.site(), &mut replacement, Act::RearmPredecessor, &shutdown).await.expect("done");
         assert_eq!(fixture.engine.state().calls.len(), calls, "{reached:?}");
     }
 }
@@ -170,7 +173,7 @@ async fn the_tag_goes_back_only_from_the_candidates_image() {
         fixture.engine.state().containers = vec![container("old", "web", "running")];
         fixture.engine.state().images = vec![ImageSummary::named(tagged, ["registry.test/web:1"])];
         let shutdown = CancellationToken::new();
-        acts::carry_out(&fixture.world, &mut returning(), Act::MoveTagBack, &shutdown).await.expect("done");
+        acts::carry_out(&fixture.site(), &mut returning(), Act::MoveTagBack, &shutdown).await.expect("done");
         let moves = fixture.engine.state().calls.iter().filter(|call| call.starts_with("tag ")).count();
         assert_eq!(moves, expected, "{tagged}");
     }
@@ -182,7 +185,8 @@ async fn a_claim_whose_answer_was_lost_is_found_again() {
     let (mut replacement, shutdown) = (replacement(), CancellationToken::new());
     let mut claim = async || {
         replacement.token = None;
-        let claim = acts::carry_out(&fixture.world, &mut replacement, Act::Claim, &shutdown);
+        let site = fixture.site();
+        let claim = acts::carry_out(&site, &mut replacement, Act::Claim, &shutdown);
         let claimed = tokio::time::timeout(Duration::from_secs(60), claim).await;
         (claimed.map(|event| event.expect("claimed")), replacement.token.clone())
     };
@@ -196,7 +200,7 @@ async fn a_container_made_anew_under_the_same_name_is_tried_again() {
     let fixture = stale().await;
     let world = &fixture.world;
     fixture.engine.state().refused.insert("changes", refused());
-    replace_until_left(world).await;
+    replace_until_left(&fixture.site()).await;
     fixture.engine.state().containers = vec![container("remade", "web", "running")];
     let survey = Survey::of(world).await.expect("seen");
     let view = TrackView::of(world, &survey, &track(), Answer::NotAsked).await.expect("read");
@@ -214,7 +218,7 @@ async fn check_verdict(known: Opinion, act: Act, expected: Opinion) {
     if act == Act::Approve {
         replacement.failure = None;
     }
-    acts::carry_out(world, &mut replacement, act, &shutdown).await.expect("done");
+    acts::carry_out(&fixture.site(), &mut replacement, act, &shutdown).await.expect("done");
     let (verdicts, _) = ledger::verdicts(world, "web").await.expect("read");
     let standing = verdicts.0.get(&digest('2')).map(|verdict| verdict.verdict);
     assert_eq!(standing, Some(expected), "{known:?} {act:?}");
@@ -236,8 +240,43 @@ async fn a_sweep_leaves_what_another_daemon_has_just_created() {
         let mut candidate = container("new", "web.new-0badcafe", "created");
         candidate["Config"]["Labels"] = serde_json::json!({"deployer.txn": "0badcafe", "deployer.enable": enable});
         fixture.engine.state().containers = vec![candidate];
-        owing::sweep(&fixture.world).await;
+        owing::sweep(&fixture.site()).await;
         let removed = fixture.engine.state().calls.iter().filter(|call| *call == "remove new").count();
         assert_eq!(removed, expected, "{enable}");
+    }
+}
+
+/// An engine that was stopped between the gate and the end took the instance along, and with the slot the others were told that
+/// it is up: the next one went down beside it.
+#[tokio::test(start_paused = true)]
+async fn a_slot_is_given_back_with_what_the_engine_says_of_the_instance_by_then() {
+    let away = || EngineError::Timeout { what: "list".into(), limit: Duration::ZERO };
+    for (phase, state, refused, expected) in [
+        (Phase::Judged, "running", None, true),
+        (Phase::Judged, "exited", None, false),
+        (Phase::Judged, "running", Some(away()), false),
+        (Phase::ReturnJudged, "running", None, true),
+        (Phase::ReturnJudged, "exited", None, false),
+        (Phase::ReturnJudged, "running", Some(away()), false),
+    ] {
+        let case = format!("{phase:?}, {state}, {refused:?}");
+        let fixture = fixture().await;
+        let (world, site) = (&fixture.world, fixture.site());
+        fixture.engine.state().containers = vec![container("old", "web", "running")];
+        let (mut replacement, shutdown) = (replacement(), CancellationToken::new());
+        acts::carry_out(&site, &mut replacement, Act::Claim, &shutdown).await.expect("claimed");
+        let key = world.keys.report("web", "a", "web");
+        let [id, image_id] = ["old", "sha256:old"].map(str::to_owned);
+        let said = Report { up: true, id, image_id, digest: None, state: String::new(), reason: String::new() };
+        crate::publish::note(world, &key, &said);
+
+        replacement.phase = phase;
+        fixture.engine.state().containers = vec![container("new", "web", state)];
+        fixture.engine.state().refused.extend(refused.map(|error| ("containers", error)));
+        let released = acts::carry_out(&site, &mut replacement, Act::Release, &shutdown).await;
+        assert_eq!(released.expect("released"), Event::Done, "{case}");
+        let report = world.store.get(&key).await.expect("read").expect("it is told");
+        let report: Report = serde_json::from_slice(&report.value).expect("a report");
+        assert_eq!(report.up, expected, "{case}");
     }
 }

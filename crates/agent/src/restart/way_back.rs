@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use deployer_core::gate::Gate;
 use deployer_core::record::Opinion;
-use deployer_core::replacement::{Event, Failure, Phase, Replacement};
+use deployer_core::replacement::{ANEW_MAX, Event, Failure, Phase, Replacement};
 use deployer_engine::{EngineError, if_found};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::acts::{ActError, PAUSE, is_gone, move_tag, name, stop, text};
 use super::observe::{self, Watched};
 use crate::ledger;
+use crate::site::Site;
 use crate::survey::{Survey, Surveyed};
 use crate::world::World;
 
@@ -37,10 +38,15 @@ pub async fn nothing_to_go_back_to(world: &World, replacement: &mut Replacement)
         None => false,
     };
     let was_left_stopped = replacement.may_have_stopped_predecessor() && !replacement.was_ended_by_hand();
-    let holder = if_found(world.engine.container(&replacement.facts.container).await)?;
-    let is_remade = holder.is_some_and(|holder| Some(text(&holder, "/Id")) != replacement.candidate);
-    let stays = !is_remade && (candidate_exists || was_left_stopped);
+    let stays = (candidate_exists || was_left_stopped) && !is_remade(world, replacement).await?;
     Ok(stays.then_some(Event::PredecessorGone { candidate_exists }))
+}
+
+/// Whether somebody has made another container of the name.
+async fn is_remade(world: &World, replacement: &Replacement) -> Result<bool, EngineError> {
+    let facts = &replacement.facts;
+    let holder = if_found(world.engine.container(&facts.container).await)?.map(|holder| text(&holder, "/Id"));
+    Ok(holder.is_some_and(|holder| holder != facts.predecessor && Some(&holder) != replacement.candidate.as_ref()))
 }
 
 /// A crash may have come between the creation and the note of its ID.
@@ -54,28 +60,39 @@ async fn find_candidate(world: &World, replacement: &mut Replacement) -> Result<
 
 /// Its policy goes first: with `always`, an engine that is restarted now would start it again, and it would take the
 /// predecessor's port.
-pub async fn stop_candidate(world: &World, replacement: &mut Replacement) -> Result<(), EngineError> {
-    find_candidate(world, replacement).await?;
+pub async fn stop_candidate(site: &Site<'_>, replacement: &mut Replacement) -> Result<(), EngineError> {
+    find_candidate(site, replacement).await?;
     let Some(candidate) = replacement.candidate.clone() else { return Ok(()) };
+    if is_gone(site, &candidate).await? && is_remade(site, replacement).await? {
+        // While nobody looked. Putting the old one back beside it would be one too many.
+        replacement.failure = Some(Failure::ByHand("somebody made another container of this name".to_owned()));
+    }
     if matches!(replacement.failure, Some(Failure::Candidate(_))) && replacement.last_words.is_empty() {
-        let words = world.engine.log_tail(&candidate, LAST_WORDS_LINES).await.unwrap_or_default();
+        let words = site.engine.log_tail(&candidate, LAST_WORDS_LINES).await.unwrap_or_default();
         for line in words.lines() {
             tracing::info!(container = replacement.facts.container, "candidate said: {line}");
         }
         replacement.last_words = words;
     }
-    absent_is_done(world.engine.set_restart_policy(&candidate, &json!({"Name": "no"})).await)?;
-    absent_is_done(stop(world, replacement, &candidate).await)
+    absent_is_done(site.hand.set_restart_policy(&candidate, &json!({"Name": "no"})).await)?;
+    absent_is_done(stop(site, replacement, &candidate).await)
 }
 
-pub async fn swap_names_back(world: &World, replacement: &Replacement) -> Result<(), EngineError> {
+pub async fn swap_names_back(site: &Site<'_>, replacement: &Replacement) -> Result<(), EngineError> {
     if !replacement.may_have_stopped_predecessor() {
         return Ok(());
     }
     if let Some(candidate) = &replacement.candidate {
-        absent_is_done(name(world, candidate, &replacement.candidate_name()).await)?;
+        let set_aside = replacement.candidate_name();
+        let mut named = name(site, candidate, &set_aside).await;
+        if matches!(named, Err(EngineError::Conflict { .. })) {
+            // An engine that took too long over the creation has carried it out twice.
+            site.hand.remove(&set_aside).await?;
+            named = name(site, candidate, &set_aside).await;
+        }
+        absent_is_done(named)?;
     }
-    match name(world, &replacement.facts.predecessor, &replacement.facts.container).await {
+    match name(site, &replacement.facts.predecessor, &replacement.facts.container).await {
         // Somebody made another container of that name: serving under the old name is better than not at all.
         Err(error @ EngineError::Conflict { .. }) => {
             tracing::error!(container = replacement.predecessor_name(), error = %error, "it keeps this name");
@@ -86,57 +103,67 @@ pub async fn swap_names_back(world: &World, replacement: &Replacement) -> Result
 }
 
 /// Before the act that disarms it the policy may have been changed by a person, and is still that person's.
-pub async fn rearm(world: &World, replacement: &Replacement) -> Result<(), EngineError> {
+pub async fn rearm(site: &Site<'_>, replacement: &Replacement) -> Result<(), EngineError> {
     if replacement.reached < Phase::Created {
         return Ok(());
     }
     let facts = &replacement.facts;
-    absent_is_done(world.engine.set_restart_policy(&facts.predecessor, &facts.restart_policy).await)
+    absent_is_done(site.hand.set_restart_policy(&facts.predecessor, &facts.restart_policy).await)
 }
 
 /// What a person stopped before the replacement did, or instead of its successor, stays stopped.
-pub async fn start_predecessor(world: &World, replacement: &Replacement) -> Result<(), EngineError> {
-    if replacement.owes_a_start() { world.engine.start(&replacement.facts.predecessor).await } else { Ok(()) }
+pub async fn start_predecessor(site: &Site<'_>, replacement: &Replacement) -> Result<(), EngineError> {
+    if replacement.owes_a_start() { site.hand.start(&replacement.facts.predecessor).await } else { Ok(()) }
 }
 
 /// A tag that no longer names the candidate's image was moved by somebody else since, and is left to them. One that another
 /// container here runs by now stays as well: for that one the image is right.
-pub async fn move_tag_back(world: &World, replacement: &Replacement) -> Result<(), EngineError> {
+pub async fn move_tag_back(site: &Site<'_>, replacement: &Replacement) -> Result<(), EngineError> {
     if replacement.reached < Phase::Fenced {
         return Ok(());
     }
-    let tagged = if_found(world.engine.image(&replacement.facts.track.familiar()).await)?;
+    let tagged = if_found(site.engine.image(&replacement.facts.track.familiar()).await)?;
     if tagged.is_none_or(|tagged| text(&tagged, "/Id") != replacement.facts.new_image) {
         return Ok(());
     }
-    let survey = Survey::of(world).await?;
+    let survey = Survey::of(site).await?;
     let is_other = |seen: &&Surveyed| Some(&seen.summary.id) != replacement.candidate.as_ref();
-    let mut others = survey.running(world, &replacement.facts.track).filter(is_other);
+    let mut others = survey.running(site, &replacement.facts.track).filter(is_other);
     if others.any(|seen| seen.is_up() && seen.summary.image_id == replacement.facts.new_image) {
         return Ok(());
     }
-    absent_is_done(move_tag(world, replacement, replacement.facts.tag_before.as_ref()).await)
+    absent_is_done(move_tag(site, replacement, replacement.facts.tag_before.as_ref()).await)
 }
 
 /// Looks at the predecessor with the candidate's gate. One that ends meanwhile is started again until its time is up: an
 /// engine may have died, and some need a second start.
-pub async fn observe_predecessor(world: &World, replacement: &mut Replacement) -> Result<Event, ActError> {
+pub async fn observe_predecessor(site: &Site<'_>, replacement: &mut Replacement) -> Result<Event, ActError> {
     if !replacement.owes_a_start() {
         return Ok(Event::Control(true));
     }
     let facts = replacement.facts.clone();
     let limit = Duration::from_millis(facts.gate.timeout_ms.max(facts.gate.stable_ms)).max(CONTROL_SHORTEST);
     let begun = Instant::now();
+    let mut anew = 0;
     loop {
-        match observe::watch(world, &facts, &facts.predecessor, Gate::new(facts.gate.clone())).await? {
+        match observe::watch(site, &facts, &facts.predecessor, Gate::new(facts.gate.clone())).await? {
             Watched::Passed => return Ok(Event::Control(true)),
             Watched::Gone => {
-                let gone = nothing_to_go_back_to(world, replacement).await?;
+                let gone = nothing_to_go_back_to(site, replacement).await?;
                 return Ok(gone.unwrap_or(Event::Control(false)));
             }
-            Watched::EngineReturned => {}
+            Watched::Stopped => {
+                let reason = "the old container was stopped by somebody".to_owned();
+                return Ok(Event::Failed(Failure::ByHand(reason)));
+            }
+            Watched::Anew(_) if anew >= ANEW_MAX => return Ok(Event::Control(false)),
+            Watched::Anew(reason) => {
+                anew += 1;
+                tracing::warn!(container = facts.container, reason, "the put-back container is started again");
+                tokio::time::sleep(PAUSE).await;
+            }
             Watched::Failed(_) if begun.elapsed() >= limit => return Ok(Event::Control(false)),
-            Watched::Failed(_) if runs(world, &facts.predecessor).await? == Some(true) => {
+            Watched::Failed(_) if runs(site, &facts.predecessor).await? == Some(true) => {
                 return Ok(Event::Control(false));
             }
             Watched::Failed(reason) => {
@@ -144,7 +171,7 @@ pub async fn observe_predecessor(world: &World, replacement: &mut Replacement) -
                 tokio::time::sleep(PAUSE).await;
             }
         }
-        match world.engine.start(&facts.predecessor).await {
+        match site.hand.start(&facts.predecessor).await {
             Err(error) if error.is_ambiguous() => return Err(error.into()),
             Err(error) if begun.elapsed() >= limit => {
                 tracing::error!(container = facts.container, error = %error, "the put-back container does not start");
@@ -196,9 +223,17 @@ pub async fn halt(world: &World, replacement: &Replacement, is_good: bool) -> Re
     Ok(())
 }
 
-pub async fn remove_candidate(world: &World, replacement: &Replacement) -> Result<(), EngineError> {
+pub async fn remove_candidate(site: &Site<'_>, replacement: &Replacement) -> Result<(), EngineError> {
     let Some(candidate) = &replacement.candidate else { return Ok(()) };
     // An engine that was restarted meanwhile may have started it again.
-    stop(world, replacement, candidate).await?;
-    world.engine.remove(candidate).await
+    stop(site, replacement, candidate).await?;
+    site.hand.remove(candidate).await?;
+    if !replacement.was_ended_by_hand() || !is_remade(site, replacement).await? {
+        return Ok(());
+    }
+    // Whoever made another in the candidate's place has no use for the one before either, unless it was started.
+    match site.hand.remove(&replacement.facts.predecessor).await {
+        Err(EngineError::Conflict { .. }) => Ok(()),
+        outcome => outcome,
+    }
 }

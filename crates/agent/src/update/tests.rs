@@ -79,6 +79,7 @@ async fn a_retry_that_comes_due_beside_another_wake_is_not_forgotten() {
         tokio::time::sleep(Duration::from_secs(5)).await;
     };
     tokio::select! {
+        biased;
         () = update.run(CancellationToken::new()) => {}
         () = other_wake => {}
     }
@@ -167,6 +168,7 @@ async fn what_a_notification_names_is_no_local_build() {
     fixture.engine.answers.forget_permits(usize::MAX);
     let (asked, look) = (fixture.engine.asked.notified(), look(&fixture.world));
     tokio::select! {
+        biased;
         () = asked => {}
         _ = look => panic!("the registry is to be asked what the tag points to"),
     }
@@ -215,7 +217,7 @@ async fn security_1_a_panic_in_a_pull_ends_that_pull() {
     let ((_wake, wakes), (pulls, tracks), (replacements, _names)) =
         (mpsc::channel(9), mpsc::channel(9), mpsc::channel(9));
     let update = Update { world: Arc::clone(&world), wakes, pulls, replacements };
-    let pull = crate::pull::Pull { world: Arc::clone(&world), tracks };
+    let pull = crate::pull::Pull { world: Arc::clone(&world), hand: fixture.hand(), tracks };
     let stages = async {
         tokio::join!(update.run(CancellationToken::new()), pull.run(CancellationToken::new()));
     };
@@ -259,7 +261,8 @@ async fn coordination_h1_what_waits_in_line_is_reported_as_it_is_now() {
     }
 }
 
-/// The daemon lives and its engine does not: everything here counted as up for ever.
+/// The daemon lives and its engine does not: everything here counted as up for ever, and then for five seconds, in which the
+/// next one of a rollout went down.
 #[tokio::test(start_paused = true)]
 async fn coordination_h2_an_engine_that_is_not_heard_is_told_to_the_others() {
     let fixture = fixture().await;
@@ -281,8 +284,11 @@ async fn coordination_h2_an_engine_that_is_not_heard_is_told_to_the_others() {
     let away = EngineError::Timeout { what: "list".into(), limit: Duration::ZERO };
     fixture.engine.state().refused.insert("containers", away);
     world.bell.notify_one();
-    assert!(tokio::time::timeout(a_while, &mut stage).await.is_err());
+    let at_once = Duration::from_millis(100);
+    assert!(tokio::time::timeout(at_once, &mut stage).await.is_err());
     assert!(!is_up().await, "nobody knows what runs");
+    assert!(tokio::time::timeout(a_while, &mut stage).await.is_err());
+    assert!(!is_up().await, "nor later");
     fixture.engine.state().refused.clear();
     assert!(tokio::time::timeout(a_while, &mut stage).await.is_err());
     assert!(is_up().await, "it is heard again");

@@ -160,6 +160,7 @@ fn no_stop_while_another_is_down_that_everybody_could_know_of() {
     finds_in(&["4 b is 1 Unhealthy", &replaced(10)], &[Kind::TwoDown]);
     finds_in(&["4 b is 1 Restarting", &replaced(10)], &[Kind::TwoDown]);
     finds_in(&["7 b is 1 Unhealthy", &replaced(10)], &[]);
+    finds_in(&["0 b befell LineCut; 80 b is 1 Unhealthy", &replaced(90)], &[Kind::TwoDown]);
     finds_in(&["4 b is 1 Unhealthy; 12 b is 1 Running serves", &replaced(10)], &[]);
 }
 

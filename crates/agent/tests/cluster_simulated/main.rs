@@ -3,12 +3,17 @@
 mod asking;
 mod checking;
 mod cost;
+mod findings;
 mod growth;
+mod mended;
+mod mutations;
+mod persons;
 mod scenarios;
 mod storms;
 mod trouble;
 mod twins;
 mod versions;
+mod weather;
 
 #[path = "../simulated/mod.rs"]
 mod simulated;

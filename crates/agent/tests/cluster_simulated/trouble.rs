@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use deployer_core::availability::Report;
 use deployer_core::image::Digest;
 use serde_json::json;
+use tokio::time::sleep;
 
 use crate::simulated::cluster::{Cluster, first};
 use crate::simulated::engine::SimulatedEngine;
@@ -85,5 +87,23 @@ async fn a_node_whose_container_is_left_alone_keeps_no_rollout_waiting_for_its_i
         let are_others_done = |cluster: &Cluster| cluster.runs(1, "web", &digest) && cluster.runs(2, "web", &digest);
         cluster.wait_until(SOON, mark, are_others_done).await;
         assert!(cluster.runs(0, "web", &first()), "{}", cluster.describe());
+    }
+}
+
+/// Found by storms: the write of what was so for a moment timed out and happened all the same, and what was said before and was
+/// so again was taken for said. Everybody waited for an instance that was up.
+#[tokio::test(start_paused = true)]
+async fn a_word_whose_writing_was_not_answered_is_said_again() {
+    for seed in 1..=5 {
+        let mut cluster = Cluster::start(2, &["web"], seed).await;
+        cluster.settle("at rest").await;
+        cluster.store.lose_quorum();
+        assert!(cluster.members[1].node.engine.dies("web"));
+        sleep(Duration::from_secs(36)).await;
+        cluster.store.regain_quorum();
+        sleep(SOON).await;
+        let reports = cluster.store.entries("/t/reports/");
+        let mut reports = reports.iter().map(|entry| serde_json::from_slice::<Report>(&entry.value).expect("a report"));
+        assert!(reports.len() == 2 && reports.all(|report| report.up), "seed {seed}\n{}", cluster.describe());
     }
 }

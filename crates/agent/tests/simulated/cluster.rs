@@ -14,7 +14,7 @@ use super::attendance;
 use super::checker::{self, End, EndOfHost, Violation};
 use super::engine::{SimulatedEngine, Spec};
 use super::history::{Befalling, History, What};
-use super::node::{Node, folder};
+use super::node::{Hooked, Node, folder};
 use super::registry::{Behaviour, SimulatedRegistry, digest};
 use super::store::{Handle, SimulatedStore};
 
@@ -28,6 +28,8 @@ const LIFE: Duration = Duration::from_secs(2);
 pub const LIMIT: Duration = Duration::from_secs(3600);
 /// How long nothing may happen before it counts as the end.
 const QUIET: u32 = 20;
+/// What of the store goes into the story: what the checker judges, and what people need to see why.
+const NOTED: [&str; 4] = ["/claim/", "/verdicts/", "/reports/", "/instances/"];
 /// Between two looks at what is waited for.
 const STEP: Duration = Duration::from_millis(10);
 /// The hosts, and their daemons' names.
@@ -39,6 +41,8 @@ pub struct Shape {
     pub tracks: Vec<Track>,
     /// The containers of each machine.
     pub hosts: Vec<Vec<Spec>>,
+    /// How often the daemons ask the registry of their own accord.
+    pub registry_check: Option<Duration>,
 }
 
 impl Shape {
@@ -46,7 +50,7 @@ impl Shape {
     pub fn plain(machines: usize, containers: &[&str]) -> Self {
         let track = track(1);
         let host: Vec<Spec> = containers.iter().map(|name| Spec::new(name, &track)).collect();
-        Self { scope: Scope::Cluster, tracks: vec![track], hosts: vec![host; machines] }
+        Self { scope: Scope::Cluster, tracks: vec![track], hosts: vec![host; machines], registry_check: None }
     }
 }
 
@@ -74,6 +78,7 @@ pub struct Cluster {
     pub track: Track,
     pub tracks: Vec<Track>,
     pub scope: Scope,
+    registry_check: Option<Duration>,
     instances: usize,
     begun: Duration,
     pushes: u32,
@@ -116,7 +121,7 @@ impl Cluster {
     fn empty(shape: &Shape, seed: u64) -> Self {
         let story = History::default();
         let store = SimulatedStore::new(seed);
-        store.on_change(note_claims_and_verdicts(&story));
+        store.on_change(note_changes(&story));
         let mut cluster = Self {
             members: Vec::new(),
             store,
@@ -125,6 +130,7 @@ impl Cluster {
             track: shape.tracks[0].clone(),
             tracks: shape.tracks.clone(),
             scope: shape.scope,
+            registry_check: shape.registry_check,
             instances: 0,
             begun: Duration::ZERO,
             pushes: 0,
@@ -150,7 +156,8 @@ impl Cluster {
         let line = self.store.handle(names[0]);
         line.slow(LINE);
         let store = Arc::new(self.store.handle(names[0]));
-        let node = Node::start(names, self.scope, engine, &self.story, folder(), store, seed);
+        let check = self.registry_check;
+        let node = Node::start(names, self.scope, engine, &self.story, folder(), store, check, seed);
         self.members.push(Member { node, line });
     }
 
@@ -165,9 +172,14 @@ impl Cluster {
         self.add([&twin, &name], engine, seed);
     }
 
-    /// Takes the machine that came last away, with everything on it.
+    /// Takes the machine that came last away, with everything on it, in good order: what its daemon has begun it ends.
     pub async fn remove_last(&mut self) {
         if let Some(mut member) = self.members.pop() {
+            member.node.terminate();
+            let end = Instant::now() + LIMIT;
+            while member.node.runs() && Instant::now() < end {
+                sleep(Duration::from_secs(1)).await;
+            }
             member.node.kill().await;
             member.node.engine.lose_power();
             self.story.befell(&member.node.host, Befalling::TwinGone);
@@ -191,14 +203,17 @@ impl Cluster {
     }
 
     /// Tells one machine of a track's last push, or if it cannot take it the next, as a registry that is answered 503 does.
-    pub async fn notify_of(&self, track: &Track, first: usize) {
+    /// What nobody runs is not taken in, and answered all the same. Whether one of them answered.
+    pub async fn notify_of(&self, track: &Track, first: usize) -> bool {
         let count = self.members.len();
         let digest = self.registry.tag(track);
         for number in first..first + count {
-            if self.members[number % count].node.notify_of(track, digest.as_ref()).await.is_ok() {
-                return;
+            match self.members[number % count].node.hook(track, digest.as_ref()).await {
+                Hooked::Refused => {}
+                Hooked::Taken | Hooked::NotOurs => return true,
             }
         }
+        false
     }
 
     /// Lets simulated time pass until nothing is under way, an hour at most.
@@ -262,8 +277,17 @@ impl Cluster {
         let Some(member) = self.members.first() else { return Vec::new() };
         let keys = &member.node.world.keys;
         let mut left = self.store.entries(&keys.locks());
-        left.extend(self.tracks.iter().flat_map(|track| self.store.entries(&keys.pending(track))));
+        // A rollout that gave way has its place for as long as its track lives.
+        left.retain(|entry| !entry.key.contains("/deferred/"));
+        // What came in before the last container of a track went is swept away some day.
+        let is_run = |track: &&Track| self.members.iter().any(|member| member.node.engine.runs_track(track));
+        left.extend(self.tracks.iter().filter(is_run).flat_map(|track| self.store.entries(&keys.pending(track))));
         left
+    }
+
+    /// Whether every container that runs and is ours runs what its tag points to.
+    pub fn runs_what_was_pushed(&self) -> bool {
+        self.members.iter().all(|member| !member.node.engine.has_strays())
     }
 
     /// How everything is now, for the checker.
@@ -330,11 +354,11 @@ pub fn first() -> Digest {
     digest(1)
 }
 
-fn note_claims_and_verdicts(story: &History) -> impl Fn(&str, &Change) + Send + 'static {
+fn note_changes(story: &History) -> impl Fn(&str, &Change) + Send + 'static {
     let story = story.clone();
     move |writer, change| {
         let (Change::Put(Entry { key, .. }) | Change::Delete(key, _)) = change;
-        if key.contains("/claim/") || key.contains("/verdicts/") {
+        if NOTED.iter().any(|part| key.contains(part)) {
             story.note(writer, What::Stored(change.clone()));
         }
     }

@@ -1,9 +1,11 @@
 //! The daemon of a simulated machine as its service manager sees it: what `deployer run` does, with the real stages and
 //! without the listeners.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use deployer_agent::intake::{Intake, Waiting};
 use deployer_agent::journal::Journals;
 use deployer_agent::presence::{self, Farewell};
 use deployer_agent::pull::Pull;
@@ -11,7 +13,6 @@ use deployer_agent::restart::{Restart, recover_with_engine};
 use deployer_agent::triggers::{self, EngineEvents, StoreWatch};
 use deployer_agent::update::Update;
 use deployer_agent::world::{Settings, World};
-use deployer_core::ambient::Ambient;
 use deployer_core::backoff::Backoff;
 use deployer_core::node::Identity;
 use deployer_core::policy::Manage;
@@ -25,6 +26,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use super::chances;
 use super::engine::SimulatedEngine;
 use super::freezer::Freezer;
 use super::history::{Befalling, History};
@@ -46,6 +48,8 @@ pub struct Machine {
     pub store: Arc<dyn Store>,
     /// How often it was booted.
     pub boots: u64,
+    /// How often its daemon asks the registry of its own accord.
+    pub registry_check: Option<Duration>,
 }
 
 impl Machine {
@@ -55,7 +59,7 @@ impl Machine {
     }
 
     fn world_on(&self, store: Arc<dyn Store>, seed: u64) -> World {
-        let ambient = Arc::new(Ambient::chosen(|| 0, seed));
+        let ambient = Arc::new(chances(seed));
         let Self { host, boots, .. } = self;
         let settings = Settings {
             node: self.name.clone(),
@@ -64,7 +68,7 @@ impl Machine {
             scope: self.scope,
             manage: Manage::Labeled("true".into()),
             own_container: None,
-            registry_check: None,
+            registry_check: self.registry_check,
             state_dir: self.folder.path().to_owned(),
             root: self.folder.path().to_owned(),
             prefix: "/t".to_owned(),
@@ -82,7 +86,14 @@ pub struct Service {
     pub seed: u64,
     pub freezer: Freezer,
     pub terminate: CancellationToken,
+    /// Whether the whole machine is going down, as its init system says.
+    pub goes_down: Arc<AtomicBool>,
+    /// Where hooks are taken in, while they are.
+    pub hooks: Hooks,
 }
+
+/// The way to a daemon's intake; `None` while it does not listen.
+pub type Hooks = Arc<Mutex<Option<mpsc::Sender<Waiting>>>>;
 
 impl Service {
     /// Runs the daemon until it was asked to end; one that dies is started again.
@@ -101,15 +112,20 @@ impl Service {
         let beginning = async {
             self.wait_for_engine().await;
             let before_the_store = self.machine.world_on(Arc::new(Unopened), self.seed);
-            recover_with_engine(&before_the_store).await.map_err(|error| error.to_string())
+            recover_with_engine(&before_the_store, &self.machine.engine).await.map_err(|error| error.to_string())
         };
         let left = tokio::select! {
+            biased;
             left = beginning => left?,
             // No signal is looked for yet, so it ends the process.
             () = self.terminate.cancelled() => return Ok(()),
         };
-        Stages::begin(&self.world, &self.freezer, left).wait(&self.terminate).await?;
-        presence::leave(&self.world, Farewell::Daemon).await;
+        let stages = Stages::begin(&self.world, &self.machine.engine, &self.freezer, left, &self.hooks);
+        let ended = stages.wait(&self.terminate).await;
+        self.hooks.lock().expect("no test panics with the lock").take();
+        ended?;
+        let goes_down = self.goes_down.load(Ordering::Relaxed);
+        presence::leave(&self.world, if goes_down { Farewell::Machine } else { Farewell::Daemon }).await;
         Ok(())
     }
 
@@ -131,18 +147,25 @@ struct Stages {
 }
 
 impl Stages {
-    fn begin(world: &Arc<World>, freezer: &Freezer, left: Vec<Replacement>) -> Self {
+    fn begin(
+        world: &Arc<World>,
+        engine: &SimulatedEngine,
+        freezer: &Freezer,
+        left: Vec<Replacement>,
+        hooks: &Hooks,
+    ) -> Self {
         let (wake, wakes) = mpsc::channel(64);
         let (pulls, tracks) = mpsc::channel(64);
         let (replacements, containers) = mpsc::channel(64);
         let shutdown = CancellationToken::new();
         let (mut running, mut last) = (JoinSet::new(), JoinSet::new());
         let own = || Arc::clone(world);
+        let hand = Arc::new(engine.clone());
         running.spawn(freezer.hold(Arc::clone(&world.engine_mirror).run(Arc::clone(&world.ambient))));
         let update = Update { world: own(), wakes, pulls, replacements };
         running.spawn(freezer.hold(update.run(shutdown.clone())));
-        running.spawn(freezer.hold(Pull { world: own(), tracks }.run(shutdown.clone())));
-        last.spawn(freezer.hold(Restart { world: own(), containers, left }.run(shutdown.clone())));
+        running.spawn(freezer.hold(Pull { world: own(), hand: hand.clone(), tracks }.run(shutdown.clone())));
+        last.spawn(freezer.hold(Restart { world: own(), hand, containers, left }.run(shutdown.clone())));
         let here = own();
         running.spawn(freezer.hold(async move { presence::run(&here).await }));
         running.spawn(freezer.hold(EngineEvents { world: own(), wakes: wake.clone() }.run()));
@@ -150,12 +173,16 @@ impl Stages {
         running.spawn(freezer.hold(async move { mirror.keep().await }));
         running.spawn(freezer.hold(StoreWatch { world: own(), wakes: wake.clone() }.run()));
         running.spawn(freezer.hold(triggers::timer(INTERVAL, wake)));
+        let (way, intake) = Intake::new(own());
+        running.spawn(freezer.hold(intake.run(shutdown.clone())));
+        hooks.lock().expect("no test panics with the lock").replace(way);
         Self { running, last, shutdown }
     }
 
     /// Waits until the daemon is asked to end, and then for what must come to its own end.
     async fn wait(mut self, terminate: &CancellationToken) -> Result<(), String> {
         tokio::select! {
+            biased;
             () = terminate.cancelled() => {}
             Some(ended) = self.running.join_next() => return died(ended),
             Some(ended) = self.last.join_next() => return died(ended),

@@ -4,6 +4,14 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
+use tokio::time::Instant;
+
+/// How often a future may be asked at one moment whether it goes on. One that is asked more often spins, and no time would
+/// ever pass again.
+const POLLS_MAX: u32 = 5_000;
+/// What one that spins dies of.
+pub const SPINS: &str = "spins";
+
 /// Holds the futures of one process.
 #[derive(Clone, Default)]
 pub struct Freezer {
@@ -31,7 +39,7 @@ impl Freezer {
 
     /// A future of the process.
     pub fn hold<F: Future>(&self, future: F) -> Held<F> {
-        Held { freezer: self.clone(), future: Box::pin(future) }
+        Held { freezer: self.clone(), future: Box::pin(future), polls: 0, moment: None }
     }
 }
 
@@ -39,6 +47,9 @@ impl Freezer {
 pub struct Held<F> {
     freezer: Freezer,
     future: Pin<Box<F>>,
+    /// How often it was asked at this moment.
+    polls: u32,
+    moment: Option<Instant>,
 }
 
 impl<F: Future> Future for Held<F> {
@@ -51,6 +62,10 @@ impl<F: Future> Future for Held<F> {
             return Poll::Pending;
         }
         drop(state);
+        let now = Some(Instant::now());
+        self.polls = if self.moment == now { self.polls + 1 } else { 0 };
+        self.moment = now;
+        assert!(self.polls < POLLS_MAX, "{SPINS}: asked {} times at one moment", self.polls);
         self.future.as_mut().poll(context)
     }
 }

@@ -183,7 +183,7 @@ impl fmt::Display for Entry {
         write!(f, "{:9.3} {:2} ", self.at.as_secs_f64(), self.host)?;
         match &self.what {
             What::Done(by, id, Deed::Create(purpose)) => {
-                let digest = purpose.digest.as_ref().map_or("?", |digest| tail(digest.as_str()));
+                let digest = purpose.digest.as_ref().map_or("?", short);
                 write!(f, "{by:?}: {id} is created as {} with …{digest}", purpose.name)
             }
             What::Done(by, id, deed) => write!(f, "{by:?}: {id} {deed:?}"),
@@ -196,14 +196,16 @@ impl fmt::Display for Entry {
             }
             What::Stored(Change::Delete(key, _)) => write!(f, "store {} gone", tail_of_key(key)),
             What::Pushed(track, digest, behaviour) => {
-                write!(f, "----- push of …{} as {track}, {behaviour:?}", tail(digest.as_str()))
+                write!(f, "----- push of …{} as {track}, {behaviour:?}", short(digest))
             }
             What::Told(text) => write!(f, "----- {text}"),
         }
     }
 }
 
-fn tail(digest: &str) -> &str {
+/// The end of a digest, which is the version's number.
+pub fn short(digest: &Digest) -> &str {
+    let digest = digest.as_str();
     &digest[digest.len().saturating_sub(4)..]
 }
 

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use deployer_core::ambient::Ambient;
+
 pub mod attendance;
 pub mod checker;
 pub mod cluster;
@@ -15,6 +17,14 @@ pub mod history;
 pub mod node;
 pub mod registry;
 pub mod store;
+
+/// Chances that follow from a seed: neighbours have nothing in common (splitmix64, Steele and others 2014).
+pub fn chances(seed: u64) -> Ambient {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(0x9E37_79B9_7F4A_7C15);
+    state = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    state = (state ^ (state >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    Ambient::chosen(|| 0, state ^ (state >> 31))
+}
 
 /// Lets time pass; without any, not even other tasks get their turn.
 async fn pause(time: Duration) {

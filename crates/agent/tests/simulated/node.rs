@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::http::Request;
@@ -14,14 +16,28 @@ use deployer_core::store::Txn;
 use deployer_store::{Store, StoreError};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use super::daemon::{Machine, Service};
+use super::daemon::{Hooks, Machine, Service};
 use super::engine::SimulatedEngine;
 use super::freezer::Freezer;
 use super::history::{Befalling, History};
+
+/// How long a registry waits for the answer to its hook.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a registry's hook is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hooked {
+    Taken,
+    /// No node runs it; the registry is answered that all is well.
+    NotOurs,
+    Refused,
+}
 
 /// One machine: its engine, its state directory, and its daemon if that runs.
 pub struct Node {
@@ -37,10 +53,13 @@ pub struct Node {
     seed: u64,
     daemon: JoinSet<()>,
     terminate: CancellationToken,
+    goes_down: Arc<AtomicBool>,
+    hooks: Hooks,
 }
 
 impl Node {
     /// A machine on which a daemon was started.
+    #[expect(clippy::too_many_arguments, reason = "each is one independent thing that a machine has")]
     pub fn start(
         [host, name]: [&str; 2],
         scope: Scope,
@@ -48,10 +67,11 @@ impl Node {
         history: &History,
         folder: TempDir,
         store: Arc<dyn Store>,
+        registry_check: Option<Duration>,
         seed: u64,
     ) -> Self {
         let (host, name, history, folder) = (host.to_owned(), name.to_owned(), history.clone(), Arc::new(folder));
-        let machine = Machine { host, name, engine, scope, history, folder, store, boots: 0 };
+        let machine = Machine { host, name, engine, scope, history, folder, store, boots: 0, registry_check };
         let mut node = Self {
             host: machine.host.clone(),
             name: machine.name.clone(),
@@ -62,6 +82,8 @@ impl Node {
             seed,
             daemon: JoinSet::new(),
             terminate: CancellationToken::new(),
+            goes_down: Arc::default(),
+            hooks: Hooks::default(),
         };
         node.start_again();
         node
@@ -74,6 +96,7 @@ impl Node {
     /// Kills the daemon wherever it is.
     pub async fn kill(&mut self) {
         self.daemon.shutdown().await;
+        self.hooks.lock().expect("no test panics with the lock").take();
         self.freezer.thaw();
         self.befell(Befalling::DaemonKilled);
     }
@@ -95,6 +118,13 @@ impl Node {
         self.befell(Befalling::DaemonAsked);
     }
 
+    /// The machine begins to go down, in good order: first its daemon is asked to end.
+    pub fn go_down(&self) {
+        self.befell(Befalling::Reboots);
+        self.goes_down.store(true, Ordering::Relaxed);
+        self.terminate();
+    }
+
     /// Whether a daemon runs.
     pub fn runs(&mut self) -> bool {
         if let Some(Err(error)) = self.daemon.try_join_next() {
@@ -106,6 +136,12 @@ impl Node {
     /// The machine boots: what told it from its former self is another.
     pub fn boot(&mut self) {
         self.machine.boots += 1;
+        self.goes_down.store(false, Ordering::Relaxed);
+    }
+
+    /// Its state directory is gone, with every journal in it.
+    pub fn lose_state(&mut self) {
+        self.machine.folder = Arc::new(folder());
     }
 
     /// Starts the daemon again. One that runs is let be.
@@ -123,6 +159,8 @@ impl Node {
             seed: self.seed,
             freezer: self.freezer.clone(),
             terminate: self.terminate.clone(),
+            goes_down: Arc::clone(&self.goes_down),
+            hooks: Arc::clone(&self.hooks),
         };
         self.daemon.spawn(self.freezer.hold(service.keep_up()));
     }
@@ -144,7 +182,25 @@ impl Node {
         }
     }
 
-    /// Tells of a push, as a hook does.
+    /// What a registry's hook is answered. The registry comes again if nobody answers in time.
+    pub async fn hook(&self, track: &Track, digest: Option<&Digest>) -> Hooked {
+        let way = self.hooks.lock().expect("no test panics with the lock").clone();
+        let is_heard = self.world.registered.borrow().is_some();
+        let Some(way) = way.filter(|_| is_heard) else { return Hooked::Refused };
+        let pending = Pending { digest: digest.cloned(), at: 0 };
+        let (answer, answered) = oneshot::channel();
+        let told = async {
+            way.send((vec![(track.clone(), pending)], answer)).await.ok()?;
+            answered.await.ok()
+        };
+        match timeout(PATIENCE, told).await {
+            Ok(Some(ours)) if ours.contains(track) => Hooked::Taken,
+            Ok(Some(_)) => Hooked::NotOurs,
+            Ok(None) | Err(_) => Hooked::Refused,
+        }
+    }
+
+    /// Writes of a push into the store, as a hook does that was taken.
     pub async fn notify(&self, track: &Track) -> Result<(), StoreError> {
         self.notify_of(track, None).await
     }

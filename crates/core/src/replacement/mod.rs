@@ -5,14 +5,20 @@
 //! every act looks before it does, and doing it twice is doing it once. From each phase before the verdict there
 //! is a way back, which ends with the predecessor under its name.
 
+mod failure;
 mod journal;
 mod recovery;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub use failure::Failure;
 pub use journal::{FORM, Facts, Replacement, is_transitional, transitional};
 pub use recovery::{Seen, recover};
+
+/// How often a candidate that was ended from outside begins anew. After that the predecessor serves until a person has
+/// looked: a gate that never ends would hold the slot.
+pub const ANEW_MAX: u32 = 3;
 
 /// How far a replacement has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -220,35 +226,6 @@ impl Act {
     }
 }
 
-/// Why a replacement goes back.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", content = "reason", rename_all = "snake_case")]
-pub enum Failure {
-    /// The grounds changed before the fence: a newer push, a verdict, a pause, somebody else's claim.
-    Superseded(String),
-    /// The daemon was gone while the predecessor still served; it is tried again.
-    Interrupted(String),
-    /// The engine refused to create or start the candidate, or to do something on the way there.
-    Node(String),
-    /// The candidate's process ran, and exited, went unhealthy, or missed its gate.
-    Candidate(String),
-    /// A person stopped or removed the candidate: nobody's failure, and nothing is started against that will.
-    ByHand(String),
-}
-
-impl Failure {
-    /// What was seen, for people.
-    pub fn reason(&self) -> &str {
-        match self {
-            Self::Superseded(reason)
-            | Self::Interrupted(reason)
-            | Self::Node(reason)
-            | Self::Candidate(reason)
-            | Self::ByHand(reason) => reason,
-        }
-    }
-}
-
 /// What became of an act.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -263,8 +240,9 @@ pub enum Event {
         /// Whether there is a candidate; if not, it is made anew.
         candidate_exists: bool,
     },
-    /// The engine was away while the candidate was at its gate: it is started again, and looked at from the beginning.
-    EngineReturned,
+    /// The candidate's process ended at its gate, and not by itself, for this reason: it is started again, and looked at from
+    /// the beginning.
+    Anew(String),
 }
 
 /// An event that cannot happen in a phase.
@@ -284,7 +262,18 @@ impl Replacement {
     /// [`Impossible`] for an event that the phase cannot take; nothing changes then.
     pub fn apply(&mut self, event: Event) -> Result<(), Impossible> {
         let Some((act, next)) = self.phase.next() else { return Err(Impossible { phase: self.phase, event }) };
+        let event = match event {
+            Event::Anew(why) if act == Act::ObserveCandidate && self.anew >= ANEW_MAX => {
+                Event::Failed(Failure::Node(format!("{why}, time and again")))
+            }
+            event => event,
+        };
         let next = match (act, event) {
+            // What a person stopped meanwhile stays stopped, and tells nothing of the candidate.
+            (Act::ObservePredecessor, Event::Failed(failure @ Failure::ByHand(_))) => {
+                self.failure = Some(failure);
+                next
+            }
             (Act::ObservePredecessor, Event::Control(passed)) => {
                 self.control = Some(passed);
                 next
@@ -294,7 +283,10 @@ impl Replacement {
                 self.has_no_way_back = true;
                 if candidate_exists { Phase::Stopped } else { Phase::Fenced }
             }
-            (Act::ObserveCandidate, Event::EngineReturned) => Phase::Swapped,
+            (Act::ObserveCandidate, Event::Anew(_)) => {
+                self.anew += 1;
+                Phase::Swapped
+            }
             // Somebody made another container of the name meanwhile: the candidate is in its way, and no loss.
             (Act::SwapNames, Event::Failed(failure @ Failure::Superseded(_))) if self.has_no_way_back => {
                 self.failure = Some(failure);
@@ -318,63 +310,6 @@ impl Replacement {
         }
         self.phase = next;
         Ok(())
-    }
-
-    /// The container that has to run once the replacement is over, and is not known to: the put-back predecessor that did
-    /// not pass, or the candidate that stays because there is nothing else. Whoever ends a replacement looks there first.
-    pub fn owed(&self) -> Option<&str> {
-        let is_back = self.phase == Phase::Returned && self.control == Some(false) && self.owes_a_start();
-        let stays = self.phase == Phase::Done && self.has_no_way_back && self.failure.is_some();
-        match (is_back, stays) {
-            (true, _) => Some(&self.facts.predecessor),
-            (_, true) => self.candidate.as_deref(),
-            _ => None,
-        }
-    }
-
-    /// Whether the predecessor may have been stopped by this replacement.
-    pub fn may_have_stopped_predecessor(&self) -> bool {
-        self.reached >= Phase::PolicyOff
-    }
-
-    /// Whether it must go on even if its journal cannot be written: whatever serves may be down. So it is on all of the
-    /// way back.
-    pub fn may_serve_nobody(&self) -> bool {
-        self.phase >= Phase::Stopped || self.has_no_way_back
-    }
-
-    /// Whether the way back has to start the predecessor: this replacement may have stopped it, it was meant to run, and
-    /// no person has meanwhile ended what took its place.
-    pub fn owes_a_start(&self) -> bool {
-        self.may_have_stopped_predecessor() && self.facts.predecessor_ran && !self.was_ended_by_hand()
-    }
-
-    /// Whether a person ended the candidate.
-    pub fn was_ended_by_hand(&self) -> bool {
-        matches!(self.failure, Some(Failure::ByHand(_)))
-    }
-
-    /// Why the rollout must go no further although nobody holds anything against the digest; `None`: no reason.
-    ///
-    /// Trouble of this machine may well meet the next one, too, and a candidate that fails where its predecessor fails
-    /// as well proves nothing but that something is wrong.
-    pub fn trouble(&self, is_known_good: bool) -> Option<&str> {
-        match &self.failure {
-            Some(Failure::Node(reason)) => Some(reason),
-            Some(Failure::Candidate(reason)) if self.charge(is_known_good).is_none() => Some(reason),
-            _ => None,
-        }
-    }
-
-    /// What to hold against the digest once the way back has looked at the predecessor; `None`: nothing.
-    ///
-    /// Bad only if the candidate's process ran and failed, the predecessor passes the same gate now, and the
-    /// digest was never good for this service. Anything else is this machine's trouble.
-    pub fn charge(&self, is_known_good: bool) -> Option<&str> {
-        match &self.failure {
-            Some(Failure::Candidate(reason)) if self.control == Some(true) && !is_known_good => Some(reason),
-            _ => None,
-        }
     }
 }
 

@@ -101,12 +101,12 @@ fn an_event_that_a_phase_cannot_take_changes_nothing() {
             Event::Failed(_) => phase < Phase::Judged,
             Event::Control(_) => act == Act::ObservePredecessor,
             Event::PredecessorGone { .. } => act.goes_back(),
-            Event::EngineReturned => act == Act::ObserveCandidate,
+            Event::Anew(_) => act == Act::ObserveCandidate,
         }
     };
     let gone = || Event::PredecessorGone { candidate_exists: true };
     for phase in Phase::ALL {
-        for event in [Event::Done, failed(), Event::Control(true), gone(), Event::EngineReturned] {
+        for event in [Event::Done, failed(), Event::Control(true), gone(), Event::Anew("restarted".into())] {
             let mut replacement = at(phase);
             let outcome = replacement.apply(event.clone());
             if takes(phase, &event) {
@@ -187,7 +187,38 @@ fn a_container_is_owed_only_at_the_end_and_only_if_it_was_not_seen_to_pass() {
         check(Replacement { has_no_way_back: true, ..at(phase) }, None);
     }
     let by_hand = Some(Failure::ByHand("removed".into()));
-    check(Replacement { control: Some(false), failure: by_hand, ..at(Phase::Returned) }, None);
+    check(Replacement { control: Some(false), failure: by_hand.clone(), ..at(Phase::Returned) }, None);
+    check(Replacement { has_no_way_back: true, failure: by_hand, ..at(Phase::Done) }, None);
+}
+
+/// Else whoever restarts it every minute would keep the slot for ever.
+#[test]
+fn coordination_h5_a_candidate_begins_anew_a_few_times_and_then_goes_back_without_a_charge() {
+    let mut replacement = at(Phase::Started);
+    for _ in 0..ANEW_MAX {
+        replacement.phase = Phase::Started;
+        replacement.apply(Event::Anew("restarted by somebody".into())).expect("at its gate");
+        assert_eq!((replacement.phase, &replacement.failure), (Phase::Swapped, &None));
+    }
+    replacement.phase = Phase::Started;
+    replacement.apply(Event::Anew("restarted by somebody".into())).expect("at its gate");
+    replacement.control = Some(true);
+    assert_eq!((replacement.phase, replacement.charge(false)), (Phase::Returning, None));
+    assert_eq!(replacement.trouble(false), Some("restarted by somebody, time and again"));
+}
+
+#[test]
+fn coordination_h5_a_predecessor_that_a_person_stops_during_its_control_stays_stopped() {
+    let mut replacement = Replacement {
+        reached: Phase::Swapped,
+        failure: Some(Failure::Candidate("exited".into())),
+        ..at(Phase::TagBack)
+    };
+    replacement.apply(Event::Failed(Failure::ByHand("stopped".into()))).expect("at its control");
+    assert_eq!((replacement.phase, replacement.control), (Phase::PredecessorObserved, None));
+    assert!(replacement.charge(false).is_none() && replacement.trouble(false).is_none());
+    replacement.phase = Phase::Returned;
+    assert_eq!(replacement.owed(), None);
 }
 
 /// Findings A1 and M6: the running candidate was stopped and removed although nothing was left to go back to.

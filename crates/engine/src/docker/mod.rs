@@ -23,8 +23,8 @@ use futures_util::stream::BoxStream;
 use serde_json::Value;
 
 use crate::engine::{
-    ContainerSummary, Engine, EngineError, EngineEvent, EngineInfo, HttpProbe, PullError, PullProgress, ResolveError,
-    Resolved,
+    ContainerSummary, Engine, EngineError, EngineEvent, EngineInfo, Hand, HttpProbe, ImageHand, PullError,
+    PullProgress, ResolveError, Resolved,
 };
 use crate::image::ImageSummary;
 pub use about::About;
@@ -89,46 +89,6 @@ impl Engine for Docker {
         images::has(&self.client, image).await
     }
 
-    async fn pull(&self, image: &ImageRef, progress: &(dyn Fn(PullProgress) + Send + Sync)) -> Result<(), PullError> {
-        images::pull(&self.client, image, progress).await
-    }
-
-    async fn tag(&self, image_id: &str, repository: &str, tag: &str) -> Result<(), EngineError> {
-        images::tag(&self.client, image_id, repository, tag).await
-    }
-
-    async fn untag(&self, reference: &str) -> Result<(), EngineError> {
-        images::untag(&self.client, reference).await
-    }
-
-    async fn create(&self, name: &str, body: &Value) -> Result<String, EngineError> {
-        containers::create(&self.client, name, body).await
-    }
-
-    async fn connect(&self, network: &str, container: &str, endpoint: &Value) -> Result<(), EngineError> {
-        containers::connect(&self.client, network, container, endpoint).await
-    }
-
-    async fn start(&self, id: &str) -> Result<(), EngineError> {
-        containers::start(&self.client, id).await
-    }
-
-    async fn stop(&self, id: &str, grace: Duration) -> Result<(), EngineError> {
-        containers::stop(&self.client, id, grace).await
-    }
-
-    async fn rename(&self, id: &str, name: &str) -> Result<(), EngineError> {
-        containers::rename(&self.client, id, name).await
-    }
-
-    async fn set_restart_policy(&self, id: &str, policy: &Value) -> Result<(), EngineError> {
-        containers::set_restart_policy(&self.client, id, policy).await
-    }
-
-    async fn remove(&self, id: &str) -> Result<(), EngineError> {
-        containers::remove(&self.client, id).await
-    }
-
     async fn log_tail(&self, id: &str, lines: u32) -> Result<String, EngineError> {
         containers::log_tail(&self.client, id, lines).await
     }
@@ -159,5 +119,51 @@ impl Engine for Docker {
 
     async fn http_get(&self, address: SocketAddr, path: &str, limit: Duration) -> HttpProbe {
         probe::http_get(address, path, limit).await
+    }
+}
+
+#[async_trait]
+impl ImageHand for Docker {
+    async fn pull(&self, image: &ImageRef, progress: &(dyn Fn(PullProgress) + Send + Sync)) -> Result<(), PullError> {
+        images::pull(&self.client, image, progress).await
+    }
+
+    async fn tag(&self, image_id: &str, repository: &str, tag: &str) -> Result<(), EngineError> {
+        images::tag(&self.client, image_id, repository, tag).await
+    }
+
+    async fn untag(&self, reference: &str) -> Result<(), EngineError> {
+        images::untag(&self.client, reference).await
+    }
+}
+
+#[async_trait]
+impl Hand for Docker {
+    async fn create(&self, name: &str, body: &Value) -> Result<String, EngineError> {
+        containers::create(&self.client, name, body).await
+    }
+
+    async fn connect(&self, network: &str, container: &str, endpoint: &Value) -> Result<(), EngineError> {
+        containers::connect(&self.client, network, container, endpoint).await
+    }
+
+    async fn start(&self, id: &str) -> Result<(), EngineError> {
+        containers::start(&self.client, id).await
+    }
+
+    async fn stop(&self, id: &str, grace: Duration) -> Result<(), EngineError> {
+        containers::stop(&self.client, id, grace).await
+    }
+
+    async fn rename(&self, id: &str, name: &str) -> Result<(), EngineError> {
+        containers::rename(&self.client, id, name).await
+    }
+
+    async fn set_restart_policy(&self, id: &str, policy: &Value) -> Result<(), EngineError> {
+        containers::set_restart_policy(&self.client, id, policy).await
+    }
+
+    async fn remove(&self, id: &str) -> Result<(), EngineError> {
+        containers::remove(&self.client, id).await
     }
 }

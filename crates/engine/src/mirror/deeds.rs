@@ -1,69 +1,41 @@
-//! Who had a hand in a container's life: what the engine's events say that somebody did to it.
-//!
-//! An engine tells a process that ends by itself by `die` alone; what a person or a program asked for has an event of its
-//! own besides. Our own acts have one, too: whoever asks tells them apart by their time.
+//! Who had a hand in a container's life. Our own acts leave deeds, too: whoever ends a process says so.
 
 use std::collections::{BTreeMap, VecDeque};
+
+use deployer_core::deed::{Deed, DeedKind};
 
 use crate::engine::EngineEvent;
 
 /// Deeds that are remembered of one container; the oldest are forgotten first.
 const DEEDS_MAX: usize = 16;
 
-/// What somebody asked the engine to do to a container.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeedKind {
-    /// Sent it a signal, which may well not have ended it, such as a hang-up. A stop sends one or two, too.
-    Kill {
-        /// The signal's number, where the engine gives one.
-        signal: Option<i32>,
-    },
-    /// Stopped it.
-    Stop,
-    /// Restarted it; told after its new start.
-    Restart,
-    /// Paused it.
-    Pause,
-    /// Gave it another name.
-    Rename,
-    /// Removed it.
-    Destroy,
-}
-
-/// One thing that somebody did to a container.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Deed {
-    /// What.
-    pub kind: DeedKind,
-    /// When, in nanoseconds since 1970 by the engine's clock.
-    pub at: i64,
-}
-
-impl Deed {
-    /// What an event says that somebody did, if it says so.
-    fn of(event: &EngineEvent) -> Option<Self> {
-        let kind = match event.action.as_str() {
-            "kill" => DeedKind::Kill { signal: event.attributes.get("signal").and_then(|signal| signal.parse().ok()) },
-            "stop" => DeedKind::Stop,
-            "restart" => DeedKind::Restart,
-            "pause" => DeedKind::Pause,
-            "rename" => DeedKind::Rename,
-            "destroy" => DeedKind::Destroy,
-            _ => return None,
-        };
-        Some(Self { kind, at: event.time_nano })
-    }
+/// What an event says that somebody did, if it says so.
+fn deed_of(event: &EngineEvent) -> Option<Deed> {
+    let kind = match event.action.as_str() {
+        "kill" => DeedKind::Kill { signal: event.attributes.get("signal").and_then(|signal| signal.parse().ok()) },
+        "stop" => DeedKind::Stop,
+        "restart" => DeedKind::Restart,
+        "pause" => DeedKind::Pause,
+        "rename" => DeedKind::Rename,
+        "destroy" => DeedKind::Destroy,
+        _ => return None,
+    };
+    Some(Deed { kind, at: event.time_nano })
 }
 
 /// The deeds, by container ID.
 #[derive(Default)]
-pub(super) struct Deeds(BTreeMap<String, VecDeque<Deed>>);
+pub(super) struct Deeds {
+    of: BTreeMap<String, VecDeque<Deed>>,
+    /// Processes that this program has ended itself, by container ID and the moment of their start.
+    ended: BTreeMap<String, i64>,
+}
 
 impl Deeds {
     /// Notes what an event says, once though it may be repeated.
     pub fn note(&mut self, event: &EngineEvent) {
-        let Some(deed) = Deed::of(event) else { return };
-        let deeds = self.0.entry(event.id.clone()).or_default();
+        let Some(deed) = deed_of(event) else { return };
+        let deeds = self.of.entry(event.id.clone()).or_default();
         if !deeds.contains(&deed) {
             deeds.push_back(deed);
         }
@@ -72,14 +44,23 @@ impl Deeds {
         }
     }
 
-    /// What was done to a container after a moment, in order.
-    pub fn of(&self, id: &str, after: i64) -> Vec<Deed> {
-        self.0.get(id).into_iter().flatten().filter(|deed| deed.at > after).copied().collect()
+    /// Takes what ends a process from now on for our own doing.
+    pub fn end(&mut self, id: &str, started: i64) {
+        self.ended.insert(id.to_owned(), started);
+    }
+
+    /// What others did to a container's process since that was started, in order.
+    pub fn of(&self, id: &str, started: i64) -> Vec<Deed> {
+        if self.ended.get(id) == Some(&started) {
+            return Vec::new();
+        }
+        self.of.get(id).into_iter().flatten().filter(|deed| deed.at > started).copied().collect()
     }
 
     /// Forgets a container.
     pub fn forget(&mut self, id: &str) {
-        self.0.remove(id);
+        self.of.remove(id);
+        self.ended.remove(id);
     }
 }
 
@@ -120,6 +101,10 @@ mod tests {
         assert_eq!(at(deeds.of("a", 0)), [1, 2]);
         assert_eq!(at(deeds.of("a", 1)), [2]);
         assert!(deeds.of("b", 0).is_empty());
+        deeds.end("a", 1);
+        assert_eq!((at(deeds.of("a", 0)), at(deeds.of("a", 1))), (vec![1, 2], vec![]), "our own");
+        deeds.end("a", 3);
+        assert_eq!(at(deeds.of("a", 1)), [2]);
         (0..1000).for_each(|at| deeds.note(&event("stop", at)));
         assert_eq!(deeds.of("a", 0).len(), DEEDS_MAX);
         deeds.forget("a");

@@ -37,6 +37,13 @@ impl Health {
     }
 }
 
+/// Nanoseconds since 1970 of a moment as the engine writes it, to be compared with the time of a
+/// [`Deed`](deployer_core::deed::Deed). What never was lies before everything.
+pub fn nanos(moment: &str) -> i64 {
+    let nanos = moment.parse::<jiff::Timestamp>().map(jiff::Timestamp::as_nanosecond);
+    nanos.ok().and_then(|nanos| i64::try_from(nanos).ok()).unwrap_or(i64::MIN)
+}
+
 /// A container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Container {
@@ -86,12 +93,6 @@ impl Container {
             leans_on: depends_on(raw),
             owner,
         })
-    }
-
-    /// Nanoseconds since 1970 of the last start, to be compared with the time of a [`Deed`](super::Deed).
-    pub fn started_nanos(&self) -> i64 {
-        let started = self.started_at.parse::<jiff::Timestamp>().map(jiff::Timestamp::as_nanosecond);
-        started.ok().and_then(|nanos| i64::try_from(nanos).ok()).unwrap_or(i64::MIN)
     }
 
     /// Whether a line of the list says nothing else.
@@ -145,8 +146,8 @@ mod tests {
         assert!(container.agrees_with(&line));
         line.state = "running".into();
         assert!(!container.agrees_with(&line));
-        assert_eq!(container.started_nanos(), 500_000_000);
-        assert_eq!(Container { started_at: "0001-01-01T00:00:00Z".into(), ..container }.started_nanos(), i64::MIN);
+        assert_eq!(nanos(&container.started_at), 500_000_000);
+        assert_eq!(nanos("0001-01-01T00:00:00Z"), i64::MIN);
         assert_eq!(Container::of_inspection(&json!({}), Owner::User), None);
     }
 }

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use deployer_core::deed::Deed;
 use deployer_core::ownership::Owner;
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use serde_json::Value;
@@ -22,8 +23,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::engine::{ContainerSummary, Engine, EngineError, if_found};
-pub use deeds::{Deed, DeedKind};
-pub use facts::{Container, Health};
+pub use facts::{Container, Health, nanos};
 use notes::Notes;
 pub use snapshot::{Hearing, Snapshot};
 
@@ -154,11 +154,16 @@ impl Mirror {
         Ok(())
     }
 
-    /// What somebody did to a container after a moment of the engine's clock, such as its last start, in order: its own
-    /// failure leaves no deed. A container that is gone is remembered for a while. Deeds from before the engine was
+    /// Says that the process of a container that was started at a moment is about to be ended by this program itself.
+    pub fn ends(&self, id: &str, started: i64) {
+        self.notes().deeds.end(id, started);
+    }
+
+    /// What others did to a container's process since that was started, by the engine's clock and in order: its own failure
+    /// leaves no deed. A container that is gone is remembered for a while. Deeds from before the engine was
     /// heard ([`Hearing::Heard`]) may be missing.
-    pub fn deeds(&self, id: &str, after: i64) -> Vec<Deed> {
-        self.notes().deeds.of(id, after)
+    pub fn deeds(&self, id: &str, started: i64) -> Vec<Deed> {
+        self.notes().deeds.of(id, started)
     }
 
     /// Takes a container for somebody's who was found otherwise.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use deployer_engine::EngineError;
-use deployer_engine::mirror::{Hearing, Snapshot, Thing};
+use deployer_engine::mirror::{Hearing, Snapshot, Thing, nanos};
 use serde_json::json;
 use tokio::time::advance;
 
@@ -43,7 +43,7 @@ async fn an_engine_that_dies_is_told_of_and_one_that_returns_is_looked_at_anew()
     engine.come_back();
     following.until(is_heard).await;
     let snapshot = following.mirror.current().await.expect("heard");
-    assert_eq!(snapshot.containers["a"].started_nanos(), 9_000_000_000);
+    assert_eq!(nanos(&snapshot.containers["a"].started_at), 9_000_000_000);
     assert_eq!(snapshot.containers.len(), 1);
 }
 

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use deployer_core::deed::{Deed, DeedKind};
 use deployer_core::ownership::Owner;
 use deployer_engine::ImageSummary;
-use deployer_engine::mirror::{Deed, DeedKind, Health, Mirror, Thing};
+use deployer_engine::mirror::{Health, Mirror, Thing, nanos};
 use serde_json::json;
 
 use crate::scripted::{Scripted, container, refused};
@@ -78,7 +79,7 @@ async fn facts_are_taken_from_the_inspection() {
     let web = &snapshot.containers["a"];
     assert_eq!((&*web.name, &*web.image_id, &*web.config_image), ("web", "sha256:1", "registry.test/web:1"));
     assert_eq!(
-        (web.labels["deployer.enable"].as_str(), web.started_nanos(), web.health),
+        (web.labels["deployer.enable"].as_str(), nanos(&web.started_at), web.health),
         ("true", 1_000_000_000, None)
     );
     assert_eq!(web.leans_on[0].on, "vpn");
@@ -199,7 +200,7 @@ async fn a_mirror_that_nobody_follows_looks_at_everything_each_time() {
 async fn a_persons_hand_is_told_from_a_failure_also_after_the_container_is_gone() {
     let engine = Scripted::with(&[("a", "web"), ("b", "crashed")]);
     let following = Following::heard(&engine).await;
-    let started = following.mirror.snapshot().containers["a"].started_nanos();
+    let started = nanos(&following.mirror.snapshot().containers["a"].started_at);
     for action in ["kill", "die", "stop", "destroy"] {
         engine.tell(action, "", "a");
     }

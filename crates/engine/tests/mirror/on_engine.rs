@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use deployer_core::deed::DeedKind;
 use deployer_engine::docker::Docker;
-use deployer_engine::mirror::{DeedKind, Health};
+use deployer_engine::mirror::{Health, nanos};
 use deployer_engine::{Engine, EngineEvent};
 use deployer_testkit::{AppImage, Container, Scene, docker};
 use deployer_wire::Endpoint;
@@ -92,7 +93,7 @@ async fn an_event_of_a_container_costs_two_calls_and_32_kb_at_most() {
     docker(["unpause", web.name()]);
     following.until(|snapshot| snapshot.containers[&id].state == "running").await;
     assert!(calls_of(&calls, &id).len() <= own.len() + 2, "one for each: {calls:?}");
-    let started = following.mirror.snapshot().containers[&id].started_nanos();
+    let started = nanos(&following.mirror.snapshot().containers[&id].started_at);
     docker(["rm", "--force", web.name()]);
     following.until(|snapshot| !snapshot.containers.contains_key(&id)).await;
     let deeds: Vec<DeedKind> = following.mirror.deeds(&id, started).iter().map(|deed| deed.kind).collect();

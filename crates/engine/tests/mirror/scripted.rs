@@ -9,8 +9,7 @@ use async_trait::async_trait;
 use deployer_core::image::{ImageRef, Track};
 use deployer_core::successor::ChangedFile;
 use deployer_engine::{
-    ContainerSummary, Engine, EngineError, EngineEvent, EngineInfo, HttpProbe, ImageSummary, PullError, PullProgress,
-    ResolveError, Resolved,
+    ContainerSummary, Engine, EngineError, EngineEvent, EngineInfo, HttpProbe, ImageSummary, ResolveError, Resolved,
 };
 use futures_util::stream::{self, BoxStream, StreamExt};
 use serde_json::{Value, json};
@@ -202,46 +201,6 @@ impl Engine for Scripted {
 
     async fn has(&self, _: &ImageRef) -> Result<bool, ResolveError> {
         unreachable!("a mirror asks no registry")
-    }
-
-    async fn pull(&self, _: &ImageRef, _: &(dyn Fn(PullProgress) + Send + Sync)) -> Result<(), PullError> {
-        unreachable!("a mirror does nothing")
-    }
-
-    async fn tag(&self, _: &str, _: &str, _: &str) -> Result<(), EngineError> {
-        unreachable!("a mirror does nothing")
-    }
-
-    async fn untag(&self, _: &str) -> Result<(), EngineError> {
-        unreachable!("a mirror does nothing")
-    }
-
-    async fn create(&self, _: &str, _: &Value) -> Result<String, EngineError> {
-        unreachable!("a mirror does nothing")
-    }
-
-    async fn connect(&self, _: &str, _: &str, _: &Value) -> Result<(), EngineError> {
-        unreachable!("a mirror does nothing")
-    }
-
-    async fn start(&self, _: &str) -> Result<(), EngineError> {
-        unreachable!("a mirror does nothing")
-    }
-
-    async fn stop(&self, _: &str, _: Duration) -> Result<(), EngineError> {
-        unreachable!("a mirror does nothing")
-    }
-
-    async fn rename(&self, _: &str, _: &str) -> Result<(), EngineError> {
-        unreachable!("a mirror does nothing")
-    }
-
-    async fn set_restart_policy(&self, _: &str, _: &Value) -> Result<(), EngineError> {
-        unreachable!("a mirror does nothing")
-    }
-
-    async fn remove(&self, _: &str) -> Result<(), EngineError> {
-        unreachable!("a mirror does nothing")
     }
 
     async fn log_tail(&self, _: &str, _: u32) -> Result<String, EngineError> {

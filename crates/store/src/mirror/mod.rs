@@ -1,4 +1,4 @@
-//! A mirror of what a node reads again and again: the keys below a few prefixes, kept true by a watch of each.
+//! A mirror of what a node reads again and again: the keys below a few prefixes, kept true by one watch of all of them.
 //!
 //! Reading it asks nobody. It may be behind the store, but never behind what this process has written (`through`), and
 //! whoever acts on it compares revisions in a transaction anyway. While the store is away it shows what it saw last, which
@@ -10,14 +10,16 @@ mod region;
 mod through;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use deployer_core::ambient::Ambient;
 use deployer_core::store::{Entry, Revision};
-use tokio::sync::{Notify, broadcast, watch};
+use tokio::sync::{Notify, broadcast};
 use tokio::time::{Instant, sleep_until};
 
+use crate::news::News;
 use crate::store::{Store, StoreError};
 
 pub use listener::Listener;
@@ -38,8 +40,10 @@ pub struct Mirror {
     ambient: Arc<Ambient>,
     state: Mutex<State>,
     /// Counts what a reader may wait for.
-    news: watch::Sender<u64>,
+    news: News,
     changes: broadcast::Sender<Changed>,
+    /// How often a region was found older than it was known.
+    restorations: AtomicU64,
     /// Rings when a prefix has come in.
     grown: Notify,
 }
@@ -79,7 +83,8 @@ impl Mirror {
             store,
             ambient,
             state: Mutex::default(),
-            news: watch::Sender::new(0),
+            news: News::default(),
+            restorations: AtomicU64::new(0),
             changes: broadcast::Sender::new(CHANGES_MAX),
             grown: Notify::new(),
         }
@@ -105,16 +110,15 @@ impl Mirror {
     /// [`StoreError`] if the store has to be asked and does not answer.
     pub async fn list(&self, prefix: &str) -> Result<(Vec<Entry>, Revision), StoreError> {
         let until = Instant::now() + PATIENCE;
-        let mut news = self.news.subscribe();
         loop {
-            news.borrow_and_update();
+            let told = self.news.told();
             match self.view(prefix) {
                 View::NotHeld => return self.store.list(prefix).await,
                 View::Known(entries, revision) => return Ok((entries, revision)),
                 View::Late(_) if Instant::now() < until => {
                     tokio::select! {
-                        // The sender is this mirror's own.
-                        _ = news.changed() => {}
+                        biased;
+                        () = self.news.beyond(told) => {}
                         () = sleep_until(until) => {}
                     }
                 }
@@ -183,10 +187,18 @@ impl Mirror {
         self.lock().regions.get(region).map(Region::begin)
     }
 
+    /// Goes up with each sign that the store was restored from a snapshot: what was withdrawn since stands there again.
+    pub fn restorations(&self) -> u64 {
+        self.restorations.load(Ordering::Relaxed)
+    }
+
     /// Puts a list in its place, and gives the revision from which a watch goes on.
     fn take_list(&self, region: &str, begun: Begun, entries: Vec<Entry>, revision: Revision) -> Revision {
         let mut state = self.lock();
         let Some(held) = state.regions.get_mut(region) else { return revision };
+        if begun.is_undone_by(revision) {
+            self.restorations.fetch_add(1, Ordering::Relaxed);
+        }
         let (changed, revision) = held.list(begun, entries, revision);
         drop(state);
         self.tell(changed);
@@ -194,7 +206,7 @@ impl Mirror {
     }
 
     fn tell(&self, changed: impl IntoIterator<Item = Changed>) {
-        self.news.send_modify(|count| *count += 1);
+        self.news.tell();
         for changed in changed {
             // Nobody may be listening, which is no error.
             let _ = self.changes.send(changed);

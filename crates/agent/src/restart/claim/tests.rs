@@ -12,7 +12,7 @@ use super::super::{Restart, acts};
 use super::*;
 use crate::ledger::{Read, decode};
 use crate::stand_in::{Fixture, container, digest, fixture, replacement, track};
-use crate::world::Presence;
+use crate::world::{Presence, Transition};
 use deployer_core::record::{Record, Source};
 use deployer_core::replacement::Act;
 
@@ -32,7 +32,7 @@ async fn taken(fixture: &Fixture) {
 }
 
 async fn tickets(fixture: &Fixture) -> Vec<Ticket> {
-    let (entries, _) = fixture.world.store.list(&fixture.world.keys.queue("cluster")).await.expect("listed");
+    let (entries, _) = fixture.world.store.list(&fixture.world.keys.line("cluster")).await.expect("listed");
     let read = |entry: Entry| decode(entry).map(|read: Read<Ticket>| read.value).expect("a ticket");
     entries.into_iter().map(read).collect()
 }
@@ -40,7 +40,8 @@ async fn tickets(fixture: &Fixture) -> Vec<Ticket> {
 /// Runs a wait for so long. `true` if it ended.
 async fn waits(fixture: &Fixture, time: Duration) -> bool {
     let (mut replacement, shutdown) = (replacement(), CancellationToken::new());
-    let wait = acts::carry_out(&fixture.world, &mut replacement, Act::Claim, &shutdown);
+    let site = fixture.site();
+    let wait = acts::carry_out(&site, &mut replacement, Act::Claim, &shutdown);
     tokio::time::timeout(time, wait).await.is_ok()
 }
 
@@ -48,9 +49,15 @@ async fn waits(fixture: &Fixture, time: Duration) -> bool {
 async fn coordination_h7_a_ticket_says_how_its_container_is_now() {
     let fixture = fixture().await;
     taken(&fixture).await;
+    fixture
+        .world
+        .memory()
+        .transitions
+        .insert("web".to_owned(), Transition { track: track(), service: "web".to_owned() });
     fixture.engine.state().containers = vec![container("old", "web", "running")];
     let (mut replacement, shutdown) = (replacement(), CancellationToken::new());
-    let mut wait = Box::pin(acts::carry_out(&fixture.world, &mut replacement, Act::Claim, &shutdown));
+    let site = fixture.site();
+    let mut wait = Box::pin(acts::carry_out(&site, &mut replacement, Act::Claim, &shutdown));
     assert!(tokio::time::timeout(A_LOOK, &mut wait).await.is_err(), "the slot is taken");
     let is_down = async || tickets(&fixture).await.iter().map(|ticket| ticket.is_down).collect::<Vec<_>>();
     assert_eq!(is_down().await, [false]);
@@ -83,7 +90,7 @@ async fn coordination_h6_any_number_of_containers_of_a_host_waits_in_line() {
     for name in names {
         sender.send(name).await.expect("a place");
     }
-    let restart = Restart { world: Arc::clone(world), containers, left: Vec::new() };
+    let restart = Restart { world: Arc::clone(world), hand: fixture.hand(), containers, left: Vec::new() };
     let stage = restart.run(CancellationToken::new());
     assert!(tokio::time::timeout(A_LOOK, stage).await.is_err(), "the slot is taken");
     assert_eq!(tickets(&fixture).await.len(), CONTAINERS);

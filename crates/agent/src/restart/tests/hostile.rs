@@ -27,7 +27,7 @@ async fn prefetched(change: impl FnOnce(&mut Value)) -> (Fixture, Result<Facts, 
     let survey = Survey::of(world).await.expect("seen");
     let view = TrackView::of(world, &survey, &track(), Answer::NotAsked).await.expect("read");
     let supervisors = Supervisors::default();
-    let facts = prefetch::prefetch(world, &survey, &supervisors, &view, &view.decisions[0]).await;
+    let facts = prefetch::prefetch(&fixture.site(), &survey, &supervisors, &view, &view.decisions[0]).await;
     (fixture, facts.map_err(|error| error.to_string()))
 }
 
@@ -68,7 +68,7 @@ async fn security_7_a_healthcheck_beyond_an_hour_is_cut_with_a_note() {
         fixture.engine.state().containers[0]["Config"]["Healthcheck"] = check;
         let shutdown = CancellationToken::new();
         shutdown.cancel();
-        replace(&fixture.world, "web", &shutdown).await.expect("decided");
+        replace(&fixture.site(), "web", &shutdown).await.expect("decided");
         let notes: Vec<String> = std::iter::from_fn(|| told.try_recv().ok()).map(|line| line.text).collect();
         let note = notes.iter().find(|text| text.contains("HEALTHCHECK"));
         assert_eq!(note.is_some(), expected, "{notes:?}");
@@ -81,7 +81,7 @@ async fn an_hour_of_the_stage(fixture: &Fixture, left: Vec<Replacement>) {
     if left.is_empty() {
         sender.send("web".to_owned()).await.expect("a place");
     }
-    let restart = Restart { world: Arc::clone(&fixture.world), containers, left };
+    let restart = Restart { world: Arc::clone(&fixture.world), hand: fixture.hand(), containers, left };
     let outcome = tokio::time::timeout(Duration::from_secs(3600), restart.run(CancellationToken::new())).await;
     assert!(outcome.is_err(), "the stage goes on");
 }
@@ -151,7 +151,8 @@ async fn claim_beside(key: &str) -> Result<Event, String> {
     replacement.facts.grounds.verdict = verdict.map_or(0, |entry| entry.mod_revision);
     replacement.facts.grounds.halt = halt.map_or(0, |entry| entry.mod_revision);
     let shutdown = CancellationToken::new();
-    let claim = acts::carry_out(world, &mut replacement, Act::Claim, &shutdown);
+    let site = fixture.site();
+    let claim = acts::carry_out(&site, &mut replacement, Act::Claim, &shutdown);
     match tokio::time::timeout(Duration::from_secs(60), claim).await {
         Ok(outcome) => outcome.map_err(|error| error.to_string()),
         Err(_) => Err(world.memory().replacing.get("web").cloned().unwrap_or_default()),
@@ -169,7 +170,7 @@ async fn security_11_nothing_but_a_claim_or_an_instance_keeps_a_slot_from_being_
         format!("{}x", keys.reports("web")),
         keys.report("web", "gone", "web"),
         keys.node("gone"),
-        keys.ticket("cluster", "gone", "web"),
+        keys.ticket("cluster", "0000000000000000-0-0-0000000000000000-0000000000000000", "gone", "web"),
         keys.deferral("cluster", &track()),
         keys.verdict("web", &digest('2')),
         keys.verdict("web", &digest('3')),
@@ -212,7 +213,7 @@ async fn ports_required(change: impl FnOnce(&mut Value), old_image: Value, new_i
     let survey = Survey::of(world).await.expect("seen");
     let view = TrackView::of(world, &survey, &track(), Answer::NotAsked).await.expect("read");
     let supervisors = Supervisors::default();
-    let facts = prefetch::prefetch(world, &survey, &supervisors, &view, &view.decisions[0]).await;
+    let facts = prefetch::prefetch(&fixture.site(), &survey, &supervisors, &view, &view.decisions[0]).await;
     facts.expect("found").ports
 }
 
@@ -254,6 +255,7 @@ async fn an_hour_with_failing(method: &'static str, error: EngineError, seconds:
         std::future::pending::<()>().await;
     };
     tokio::select! {
+        biased;
         () = an_hour_of_the_stage(&fixture, Vec::new()) => {}
         () = mends => {}
     }
@@ -322,7 +324,8 @@ async fn versions_b7_what_has_to_run_is_started_while_the_next_replacement_rests
     }
     let starts = || fixture.engine.state().calls.iter().filter(|call| *call == "start old").count();
     let (_sender, containers) = mpsc::channel(9);
-    let restart = Restart { world: Arc::clone(&fixture.world), containers, left: vec![returning()] };
+    let restart =
+        Restart { world: Arc::clone(&fixture.world), hand: fixture.hand(), containers, left: vec![returning()] };
     let mut stage = Box::pin(restart.run(CancellationToken::new()));
     let an_hour = Duration::from_secs(3600);
     assert!(tokio::time::timeout(an_hour, &mut stage).await.is_err(), "the stage goes on");

@@ -3,7 +3,7 @@
 use deployer_core::image::Digest;
 use deployer_core::record::Opinion;
 
-use super::super::history::{By, Purpose, Shown, instance_of, transition_of};
+use super::super::history::{By, Purpose, Shown, instance_of, short, transition_of};
 use super::replay::{Instance, Replay, Will};
 use super::{End, EndOfContainer, Kind};
 
@@ -47,7 +47,7 @@ fn check_instance(
         if instance.will != Will::Runs && is_ours && !instance.is_too_late {
             report(Kind::Resurrected, format!("{host}: {} runs, and a person wants it {:?}", body.name, instance.will));
         }
-    } else if instance.will == Will::Runs && instance.is_owed {
+    } else if instance.will == Will::Runs && instance.is_owed && !instance.is_doubtful {
         report(Kind::Lost, format!("{host}: nothing of {name} runs: {bodies:?}"));
     }
 }
@@ -60,11 +60,12 @@ fn is_no_target(replay: &Replay, end: &End, host: &str, container: &EndOfContain
     if !is_meant || !purpose.is_managed || container.digest.as_ref() == target {
         return None;
     }
+    let [runs, target] = [container.digest.as_ref(), target].map(|digest| digest.map(short));
     let said = end.said.get(&container.id);
     if said.is_some_and(|(state, _)| EXCUSES.contains(&state.as_str())) {
         return None;
     }
-    Some(format!("runs {:?} and not {target:?}; said of it: {said:?}", container.digest))
+    Some(format!("runs {runs:?} and not {target:?}; said of it: {said:?}"))
 }
 
 /// The newest of what its tag has pointed to that nobody found bad.

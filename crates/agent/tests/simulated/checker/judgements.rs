@@ -7,10 +7,10 @@ use deployer_core::image::Digest;
 use deployer_core::record::{Opinion, Verdict};
 use deployer_core::store::Change;
 
-use super::super::history::{By, Deed, Entry, Purpose, What, instance_of, transition_of};
+use super::super::history::{By, Deed, Entry, Purpose, What, instance_of, short, transition_of};
 use super::super::registry::Behaviour;
 use super::Kind;
-use super::replay::{Replay, verdict_of};
+use super::replay::{Container, Replay, verdict_of};
 
 /// After so long a container that never served has missed its gate: the label of all simulated containers.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -43,7 +43,7 @@ fn judge(
     verdict: &Verdict,
     report: &mut impl FnMut(Kind, String),
 ) {
-    let text = || format!("{digest} is {:?} for {service}: {}", verdict.verdict, verdict.reason);
+    let text = || format!("{} is {:?} for {service}: {}", short(digest), verdict.verdict, verdict.reason);
     let before = replay.verdicts.get(&(service.to_owned(), digest.clone()));
     if before.is_some_and(|before| *before != verdict.verdict) {
         report(Kind::VerdictChanged, text());
@@ -52,8 +52,8 @@ fn judge(
     let mut candidates = own.filter(|c| c.made_by == By::Us && c.purpose.digest.as_ref() == Some(digest));
     let has_failed = candidates.any(|c| c.has_failed || c.never_served(entry.at, PATIENCE));
     let behaviour = replay.behaviours.get(digest);
-    let cannot_serve =
-        |b: &Behaviour| matches!(b, Behaviour::ExitsAtOnce | Behaviour::NeverListens | Behaviour::StartRefused);
+    // What never listens may pass a gate that asks for no port, where the predecessor did not listen either.
+    let cannot_serve = |b: &Behaviour| matches!(b, Behaviour::ExitsAtOnce | Behaviour::StartRefused);
     match verdict.verdict {
         Opinion::Bad if !has_failed => report(Kind::FalseBad, text()),
         Opinion::Good if behaviour.is_some_and(cannot_serve) => report(Kind::FalseGood, text()),
@@ -64,13 +64,15 @@ fn judge(
 /// Whether a candidate is older than what it is to take the place of.
 fn look_back(replay: &Replay, host: &str, purpose: &Purpose, report: &mut impl FnMut(Kind, String)) {
     let name = instance_of(&purpose.name);
-    let predecessor = replay.bodies(host, name).map(|(_, body)| body).find(|body| transition_of(&body.name).is_none());
+    // What a person runs may be newer than anything that was told of.
+    let is_ours = |body: &&Container| transition_of(&body.name).is_none() && body.made_by == By::Us;
+    let predecessor = replay.bodies(host, name).map(|(_, body)| body).find(is_ours);
     let runs = predecessor.and_then(|body| body.purpose.digest.as_ref());
     let (Some(runs), Some(candidate)) = (runs, &purpose.digest) else { return };
     let is_bad = replay.verdicts.get(&(purpose.service.clone(), runs.clone())) == Some(&Opinion::Bad);
     let tags = replay.tags.get(&purpose.track).map(Vec::as_slice).unwrap_or_default();
-    let last = |digest: &Digest| tags.iter().rposition(|tag| tag == digest);
-    if !is_bad && last(candidate) < last(runs) {
-        report(Kind::Downgraded, format!("{name} from {runs} to {candidate}"));
+    let [first, last] = [tags.iter().position(|tag| tag == runs), tags.iter().rposition(|tag| tag == candidate)];
+    if !is_bad && last < first {
+        report(Kind::Downgraded, format!("{name} from {} to {}", short(runs), short(candidate)));
     }
 }

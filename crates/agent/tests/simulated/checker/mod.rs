@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use deployer_core::image::Digest;
 
+use super::freezer::SPINS;
 use super::history::{Befalling, Entry, Shown, What};
 
 mod ending;
@@ -56,6 +57,8 @@ pub enum Kind {
     Trespass,
     /// The daemon ended without being asked.
     DaemonDied,
+    /// A stage of the daemon asked itself over and over what there is to do, and let no time pass.
+    Spins,
     /// In the end something does not run what it should, and does not say why.
     NotConverged,
     /// Something was left over that belongs to a replacement.
@@ -113,7 +116,8 @@ pub fn check(entries: &[Entry], end: &End) -> Vec<Violation> {
         let mut report =
             |kind, text: String| found.push(Violation { kind, at: entry.at, text: format!("{}: {text}", entry.host) });
         if let What::Befell(Befalling::DaemonDied(reason)) = &entry.what {
-            report(Kind::DaemonDied, reason.clone());
+            let kind = if reason.contains(SPINS) { Kind::Spins } else { Kind::DaemonDied };
+            report(kind, reason.clone());
         }
         stops::check(&replay, entry, &mut report);
         wills::check(&replay, entry, &mut report);

@@ -9,7 +9,7 @@ use deployer_core::availability::Limit;
 use deployer_core::image::Digest;
 use deployer_core::record::Opinion;
 
-use super::super::history::{By, Purpose, Shown, instance_of};
+use super::super::history::{By, Purpose, Shown, instance_of, transition_of};
 use super::super::registry::Behaviour;
 
 /// Everything that is known.
@@ -41,6 +41,10 @@ pub struct Host {
     /// Its daemon was stopped by a person, and nobody looks after its containers.
     pub has_left: bool,
     pub is_rebooting: bool,
+    /// Its daemon does not run.
+    pub is_left_alone: bool,
+    /// The machine was taken away.
+    pub is_gone: bool,
 }
 
 /// A container, as long as it exists and after.
@@ -61,6 +65,16 @@ pub struct Container {
 }
 
 impl Container {
+    /// Whether it is shown as one that should run.
+    pub fn is_meant(&self) -> bool {
+        matches!(self.shown, Shown::Running | Shown::Unhealthy | Shown::Restarting)
+    }
+
+    /// Whether it is a person's, and not one that a replacement has named.
+    pub fn is_theirs(&self) -> bool {
+        self.made_by == By::Person && transition_of(&self.name).is_none()
+    }
+
     /// Whether a life that this system began came to nothing, by now or by its end.
     pub fn never_served(&self, now: Duration, patience: Duration) -> bool {
         let begun = self.started.filter(|(by, _)| *by == By::Us);
@@ -85,6 +99,8 @@ pub struct Instance {
     pub purpose: Option<Purpose>,
     pub is_up: bool,
     pub down_since: Option<Duration>,
+    /// When it last came up again.
+    pub up_since: Option<Duration>,
     /// A replacement has stopped it, and nothing of it has served since.
     pub in_transition: bool,
     /// A replacement has stopped it, and has not ended with something that serves.
@@ -93,6 +109,8 @@ pub struct Instance {
     pub was_meant: bool,
     pub will: Will,
     pub willed: Duration,
+    /// A person renamed it in the middle of a replacement.
+    pub is_doubtful: bool,
     /// The person spoke when it was too late: past the fence, and before the daemon's own stop had done its work.
     pub is_too_late: bool,
 }
@@ -134,9 +152,8 @@ impl Replay {
     pub fn is_meant(&self, host: &str, name: &str) -> bool {
         let Some(instance) = self.instances.get(&(host.to_owned(), name.to_owned())) else { return false };
         let is_gone = self.hosts.get(host).is_some_and(|host| host.is_engine_gone);
-        let is_shown =
-            |container: &Container| matches!(container.shown, Shown::Running | Shown::Unhealthy | Shown::Restarting);
-        let by_engine = if is_gone { instance.was_meant } else { self.bodies(host, name).any(|(_, c)| is_shown(c)) };
+        let by_engine =
+            if is_gone { instance.was_meant } else { self.bodies(host, name).any(|(_, body)| body.is_meant()) };
         instance.will == Will::Runs && (by_engine || instance.in_transition)
     }
 

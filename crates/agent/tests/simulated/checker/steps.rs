@@ -9,6 +9,9 @@ use deployer_core::store::Change;
 use super::super::history::{Befalling, By, Deed, Entry, Purpose, Shown, What, instance_of, transition_of};
 use super::replay::{Claimed, Container, Instance, Replay, Will, key, verdict_of};
 
+/// How long before the end of a replacement its gate may have had its last look.
+const LAST_LOOK: Duration = Duration::from_secs(1);
+
 impl Replay {
     /// Takes in what happened.
     pub fn step(&mut self, entry: &Entry) {
@@ -48,17 +51,23 @@ impl Replay {
             }
             Deed::End(_) => {
                 container.ended = Some((by, at));
-                container.has_failed |= by == By::Itself && container.started.is_some_and(|(by, _)| by != By::Person);
+                container.has_failed |= by == By::Itself;
             }
             Deed::Rename(new) => container.name.clone_from(new),
             Deed::Remove => container.is_removed = true,
             Deed::Create(_) | Deed::Stop | Deed::Pause | Deed::Unpause => {}
         }
-        let is_taken_down = *deed == Deed::Stop && by == By::Us;
+        let has_claim = self.claim(host, instance_of(&name)).is_some();
+        let is_taken_down = *deed == Deed::Stop && by == By::Us && has_claim;
         self.will(host, at, by, id, &name, deed);
         if let Some(instance) = self.instances.get_mut(&key(host, &name)).filter(|_| is_taken_down) {
             instance.in_transition |= instance.will == Will::Runs;
             instance.is_owed |= instance.will == Will::Runs;
+        }
+        let is_last = self.bodies(host, instance_of(&name)).next().is_none();
+        if *deed == Deed::Remove && by == By::Person && is_last {
+            // Images may be pruned with the last of it: nobody owes it to anybody any more.
+            self.set_will(host, at, &name, Will::Removed, true);
         }
         // How it is after anything else is told by the next entry.
         if matches!(deed, Deed::Remove | Deed::Rename(_)) {
@@ -106,7 +115,13 @@ impl Replay {
         }
         let container = &self.containers[&(host.to_owned(), id)];
         let claimed = self.claim(host, instance_of(name)).map(|claim| claim.at);
-        let is_too_late = claimed.is_some_and(|claimed| container.made < claimed || container.started.is_none());
+        // While a replacement has two containers of the instance, the other takes the place of one that is removed.
+        let has_two = self.bodies(host, instance_of(name)).any(|(other, body)| other != id && !body.is_theirs());
+        // A daemon that is away hears nothing of it, ever.
+        let is_unheard = self.hosts.get(host).is_some_and(|host| host.is_left_alone);
+        let is_too_late = (is_unheard && (claimed.is_some() || has_two))
+            || (claimed.is_none() && has_two)
+            || claimed.is_some_and(|claimed| container.made < claimed || container.started.is_none());
         match deed {
             Deed::Start | Deed::Unpause => self.set_will(host, at, name, Will::Runs, false),
             Deed::Stop => self.set_will(host, at, name, Will::Stopped, is_too_late),
@@ -114,8 +129,13 @@ impl Replay {
             Deed::Remove => self.set_will(host, at, name, Will::Removed, is_too_late),
             Deed::Rename(new) => {
                 let before = self.instances.get(&key(host, name)).map_or(Will::Runs, |instance| instance.will);
+                if claimed.is_some() || has_two {
+                    // Which of the names the replacement ends with, it may decide.
+                    self.instances.entry(key(host, new)).or_default().is_doubtful = true;
+                    self.instances.entry(key(host, name)).or_default().is_doubtful = true;
+                }
                 let purpose = Purpose { name: new.clone(), ..self.containers[&(host.to_owned(), id)].purpose.clone() };
-                self.set_will(host, at, name, Will::Removed, is_too_late);
+                self.set_will(host, at, name, Will::Removed, is_too_late || has_two);
                 self.instances.entry(key(host, new)).or_default().purpose = Some(purpose);
                 self.set_will(host, at, new, before, false);
             }
@@ -135,12 +155,15 @@ impl Replay {
     /// Finds out anew whether an instance is up.
     fn look(&mut self, host: &str, at: Duration, name: &str) {
         let key = key(host, name);
-        let in_transition = self.instances.get(&key).is_some_and(|instance| instance.in_transition);
+        let has_claim = self.claim(host, instance_of(name)).is_some();
+        let in_transition = has_claim && self.instances.get(&key).is_some_and(|instance| instance.in_transition);
         let is_up = |c: &Container| c.shown == Shown::Running && (c.serves || !in_transition);
         let is_up = self.bodies(host, instance_of(name)).any(|(_, container)| is_up(container));
-        let has_claim = self.claim(host, instance_of(name)).is_some();
         let Some(instance) = self.instances.get_mut(&key) else { return };
         if is_up {
+            if instance.down_since.is_some() {
+                instance.up_since = Some(at);
+            }
             (instance.in_transition, instance.down_since) = (false, None);
             instance.is_owed &= has_claim;
         } else if instance.down_since.is_none() {
@@ -157,7 +180,7 @@ impl Replay {
             self.restored = Some(at);
             self.verdicts.clear();
             for (_, claim) in std::mem::take(&mut self.claims) {
-                self.is_released(&claim);
+                self.is_released(at, &claim);
             }
         }
         if host.is_empty() {
@@ -169,9 +192,14 @@ impl Replay {
         match what {
             Befalling::EngineGone => host.is_engine_gone = true,
             Befalling::EngineBack => host.is_engine_gone = false,
-            Befalling::DaemonLeft => host.has_left = true,
+            Befalling::DaemonLeft => (host.has_left, host.is_left_alone) = (true, true),
+            Befalling::DaemonKilled | Befalling::DaemonDied(_) | Befalling::DaemonFrozen => host.is_left_alone = true,
+            Befalling::DaemonThawed => host.is_left_alone = false,
             Befalling::Reboots => host.is_rebooting = true,
-            Befalling::DaemonStarted => (host.has_left, host.is_rebooting) = (false, false),
+            Befalling::DaemonStarted => {
+                (host.has_left, host.is_rebooting, host.is_left_alone) = (false, false, false);
+            }
+            Befalling::TwinGone => host.is_gone = true,
             Befalling::TwinOf(original) => host.twin_of = Some(original.clone()),
             _ => {}
         }
@@ -196,7 +224,16 @@ impl Replay {
                 } else if let Ok(claim) = serde_json::from_slice::<Claim>(&entry.value) {
                     let (host, container) = (writer.to_owned(), claim.container);
                     let fresh = Claimed { host, container, at, is_past_fence: false };
-                    let claimed = self.claims.entry(entry.key.clone()).or_insert(fresh);
+                    let is_same = |held: &Claimed| held.host == fresh.host && held.container == fresh.container;
+                    if !self.claims.get(&entry.key).is_some_and(is_same) {
+                        // A person's stop that has not done its work yet is seen by nobody.
+                        let is_stopping = self.bodies(&fresh.host, &fresh.container).any(|(_, body)| body.is_meant());
+                        if let Some(instance) = self.instances.get_mut(&key(&fresh.host, &fresh.container)) {
+                            instance.is_too_late |= is_stopping && instance.will == Will::Stopped;
+                        }
+                        self.claims.insert(entry.key.clone(), fresh);
+                    }
+                    let claimed = self.claims.get_mut(&entry.key).expect("just put there");
                     claimed.is_past_fence = claim.phase == ClaimPhase::Stopping;
                 }
             }
@@ -204,16 +241,24 @@ impl Replay {
                 if let Some(place) = verdict_of(key) {
                     self.verdicts.remove(&place);
                 } else if let Some(claim) = self.claims.remove(key) {
-                    self.is_released(&claim);
+                    self.is_released(at, &claim);
                 }
             }
         }
     }
 
-    fn is_released(&mut self, claim: &Claimed) {
-        let instance = self.instances.get_mut(&(claim.host.clone(), claim.container.clone()));
-        if let Some(instance) = instance.filter(|instance| instance.is_up) {
-            instance.is_owed = false;
+    /// The replacement has ended. What runs then has passed its gate, or was put back; what becomes of it is not its doing.
+    fn is_released(&mut self, at: Duration, claim: &Claimed) {
+        let (host, name) = (claim.host.as_str(), claim.container.as_str());
+        let has_just_ended = |body: &Container| {
+            let by_itself = body.ended.filter(|(by, _)| *by == By::Itself && body.has_served);
+            by_itself.is_some_and(|(_, ended)| at < ended + LAST_LOOK)
+        };
+        if self.bodies(host, name).any(|(_, body)| body.is_meant() || has_just_ended(body)) {
+            if let Some(instance) = self.instances.get_mut(&key(host, name)) {
+                (instance.is_owed, instance.in_transition) = (false, false);
+            }
+            self.look(host, at, name);
         }
     }
 }

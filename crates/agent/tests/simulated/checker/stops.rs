@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use super::super::history::{By, Deed, Entry, Shown, What, instance_of};
+use super::super::history::{By, Deed, Entry, Purpose, Shown, What, instance_of};
 use super::replay::{Claimed, Host, Instance, Replay};
 use super::{Kind, NEWS, NEWS_FROM_TROUBLE};
+
+/// How long after its caller was told that there is no answer a call may still be carried out.
+const LATE_CALLS: Duration = Duration::from_secs(120);
 
 /// Looks at a stop before it has any effect.
 pub fn check(replay: &Replay, entry: &Entry, report: &mut impl FnMut(Kind, String)) {
@@ -14,15 +17,28 @@ pub fn check(replay: &Replay, entry: &Entry, report: &mut impl FnMut(Kind, Strin
     let name = instance_of(&container.name);
     let mut bodies = replay.bodies(host, name);
     let another_serves = bodies.any(|(other, body)| other != id && body.shown == Shown::Running && body.serves);
-    if !instance.is_up || instance.in_transition || another_serves || is_store_not_to_be_believed(replay, entry.at) {
+    let claim = replay.claim(host, name);
+    // On the way back nothing goes down that was not given for down.
+    let is_candidate = container.made_by == By::Us && claim.is_some_and(|claim| container.made >= claim.at);
+    let is_taken_down =
+        instance.is_up && !instance.is_doubtful && !instance.in_transition && !is_candidate && !another_serves;
+    if !is_taken_down || is_store_not_to_be_believed(replay, entry.at) {
         return;
     }
-    let claim = replay.claim(host, name);
     if !claim.is_some_and(|claim| claim.is_past_fence) {
+        // A call that nobody waits for any more may still be carried out by an engine that was slow.
+        let is_late = claim.is_none() && is_troubled(replay, host, entry.at);
+        if is_late {
+            return;
+        }
         let what = if claim.is_some() { "a claim that is not past its fence" } else { "no claim" };
         report(Kind::Unfenced, format!("{name} was stopped with {what}"));
     }
     let Some(claim) = claim else { return };
+    // One that is down may always be replaced, and may have come up since that was decided.
+    if instance.up_since.is_some_and(|since| claim.at < since + NEWS) {
+        return;
+    }
     if let Some((kind, text)) = cannot_be_spared(replay, host, name, claim) {
         report(kind, text);
     }
@@ -33,19 +49,24 @@ fn is_store_not_to_be_believed(replay: &Replay, now: Duration) -> bool {
     replay.restored.is_some_and(|restored| now < restored + NEWS_FROM_TROUBLE)
 }
 
+fn is_troubled(replay: &Replay, host: &str, now: Duration) -> bool {
+    replay.troubled(host).is_some_and(|troubled| now < troubled + LATE_CALLS)
+}
+
 fn cannot_be_spared(replay: &Replay, host: &str, name: &str, claim: &Claimed) -> Option<(Kind, String)> {
     let purpose = replay.instances[&(host.to_owned(), name.to_owned())].purpose.as_ref()?;
-    let is_of_service = |instance: &Instance| instance.purpose.as_ref().is_some_and(|p| p.service == purpose.service);
+    let is_like_it = |other: &Purpose| other.is_managed && other.service == purpose.service;
+    let is_of_service = |instance: &Instance| instance.purpose.as_ref().is_some_and(is_like_it);
     let all: Vec<(&(String, String), &Instance)> = replay
         .instances
         .iter()
         .filter(|(_, instance)| is_of_service(instance))
-        .filter(|((host, name), _)| counts(&replay.hosts[host]) && replay.is_meant(host, name))
+        .filter(|((host, name), _)| has_not_left(replay, host) && replay.is_meant(host, name))
         .collect();
     let is_other = |place: &(String, String)| (place.0.as_str(), place.1.as_str()) != (host, name);
     let down: Vec<_> = all
         .iter()
-        .filter(|(place, instance)| is_other(place) && !instance.is_up)
+        .filter(|(place, instance)| is_other(place) && !instance.is_up && is_known(replay, &place.0, instance))
         .filter(|(place, instance)| instance.in_transition || could_be_known(replay, &place.0, instance, claim.at))
         .collect();
     if down.len() < Replay::limit(purpose, all.len()) {
@@ -58,18 +79,25 @@ fn cannot_be_spared(replay: &Replay, host: &str, name: &str, claim: &Claimed) ->
     Some((kind, format!("{name} was stopped, claimed at {claimed:.3}, while {} was down", down.join(", "))))
 }
 
-/// Whether the instances of a host are counted. Whoever stops a daemon knows that nobody looks after its containers; a
-/// machine that goes down as a whole is another matter.
-fn counts(host: &Host) -> bool {
-    host.twin_of.is_none() && (!host.has_left || host.is_rebooting)
+/// Whether the instances of a host are counted. Whoever stops a daemon knows that nobody looks after its containers; a machine
+/// that goes down as a whole is another matter.
+fn has_not_left(replay: &Replay, name: &str) -> bool {
+    let host = &replay.hosts[name];
+    !host.has_left || host.is_rebooting
+}
+
+/// Of two machines of one name nobody can know more than what this system itself has stopped there; of a container that a
+/// person renamed in the middle of a replacement, not even that.
+fn is_known(replay: &Replay, name: &str, instance: &Instance) -> bool {
+    let host = &replay.hosts[name];
+    let is_twin = |other: &Host| !other.is_gone && other.twin_of.as_deref() == Some(name);
+    let is_doubtful = host.twin_of.is_some() || replay.hosts.values().any(is_twin);
+    !instance.is_doubtful && (instance.in_transition || !is_doubtful)
 }
 
 /// Whether whoever claimed at a moment could know that an instance was down.
 fn could_be_known(replay: &Replay, host: &str, instance: &Instance, claimed: Duration) -> bool {
     let Some(since) = instance.down_since else { return false };
-    let latest = match replay.troubled(host) {
-        Some(troubled) if troubled + NEWS_FROM_TROUBLE > since => since.max(troubled) + NEWS_FROM_TROUBLE,
-        _ => since + NEWS,
-    };
-    latest <= claimed
+    let in_peace = replay.troubled(host).map_or(Duration::ZERO, |troubled| troubled + NEWS_FROM_TROUBLE);
+    in_peace.max(since + NEWS) <= claimed
 }

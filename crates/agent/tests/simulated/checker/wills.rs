@@ -28,7 +28,7 @@ pub fn check(replay: &Replay, entry: &Entry, report: &mut impl FnMut(Kind, Strin
         );
     }
     let is_last = replay.bodies(host, name).all(|(other, _)| other == *id);
-    if *deed == Deed::Remove && is_last && instance.will != Will::Removed {
+    if *deed == Deed::Remove && is_last && instance.will != Will::Removed && !instance.is_doubtful {
         report(Kind::Vanished, format!("{} was the last of {name}", container.name));
     }
 }

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use deployer_core::image::{ImageRef, Track};
 use deployer_core::successor::ChangedFile;
 use deployer_engine::{
-    ContainerSummary, Engine, EngineError, EngineEvent, EngineInfo, HttpProbe, ImageSummary, PullError, PullProgress,
-    ResolveError, Resolved,
+    ContainerSummary, Engine, EngineError, EngineEvent, EngineInfo, Hand, HttpProbe, ImageHand, ImageSummary,
+    PullError, PullProgress, ResolveError, Resolved,
 };
 use futures_util::stream::BoxStream;
 use serde_json::{Value, json};
@@ -93,80 +93,6 @@ impl Engine for SimulatedEngine {
         Ok(self.call("has", move |state| Ok(state.registry.image_id(&digest).is_some())).await?)
     }
 
-    async fn pull(&self, image: &ImageRef, _: &(dyn Fn(PullProgress) + Send + Sync)) -> Result<(), PullError> {
-        let wanted = image.clone();
-        let pulled = self.call("pull", move |state| Ok(state.pull(&wanted))).await?;
-        let (image, message) = (image.to_string(), "simulated".to_owned());
-        pulled.map_err(|refusal| match refusal {
-            PullRefusal::Unreachable => PullError::Failed { image, message },
-            PullRefusal::Absent => PullError::Absent { image, message },
-            PullRefusal::Full => PullError::Full { image, message },
-        })
-    }
-
-    async fn tag(&self, image_id: &str, repository: &str, tag: &str) -> Result<(), EngineError> {
-        let (image, name) = (image_id.to_owned(), format!("{repository}:{tag}"));
-        self.call("tag", move |state| state.tag(&image, &name)).await
-    }
-
-    async fn untag(&self, reference: &str) -> Result<(), EngineError> {
-        let reference = reference.to_owned();
-        self.call("untag", move |state| state.untag(&reference)).await
-    }
-
-    async fn create(&self, name: &str, body: &Value) -> Result<String, EngineError> {
-        let (name, body) = (name.to_owned(), body.clone());
-        self.call("create", move |state| state.create(By::Us, &name, &body)).await
-    }
-
-    async fn connect(&self, _: &str, _: &str, _: &Value) -> Result<(), EngineError> {
-        self.call("connect", |_| Ok(())).await
-    }
-
-    async fn start(&self, id: &str) -> Result<(), EngineError> {
-        let id = id.to_owned();
-        self.call("start", move |state| state.start(By::Us, &id)).await
-    }
-
-    async fn stop(&self, id: &str, grace: Duration) -> Result<(), EngineError> {
-        let id = id.to_owned();
-        let asked = self.call("stop", move |state| state.stop(By::Us, &id)).await;
-        let (id, life) = match asked {
-            Ok(Some(asked)) => asked,
-            Ok(None) | Err(EngineError::NotFound { .. }) => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        let mut news = self.shared.news.subscribe();
-        let ended = timeout_at(Instant::now() + grace + CALL_LIMIT / 2, async {
-            loop {
-                let power = self.shared.lock().power;
-                match power {
-                    Power::Gone => return Err(unreachable("stop")),
-                    Power::Runs if self.shared.lock().has_ended(&id, life) => return Ok(()),
-                    Power::Runs | Power::Hung => {}
-                }
-                // The sender lives as long as the engine.
-                let _ = news.changed().await;
-            }
-        });
-        ended.await.unwrap_or_else(|_| Err(timed_out("stop")))
-    }
-
-    async fn rename(&self, id: &str, name: &str) -> Result<(), EngineError> {
-        let (id, name) = (id.to_owned(), name.to_owned());
-        self.call("rename", move |state| state.rename(By::Us, &id, &name)).await
-    }
-
-    async fn set_restart_policy(&self, id: &str, policy: &Value) -> Result<(), EngineError> {
-        let (id, policy) = (id.to_owned(), policy.clone());
-        self.call("update", move |state| state.set_policy(&id, &policy)).await
-    }
-
-    async fn remove(&self, id: &str) -> Result<(), EngineError> {
-        let id = id.to_owned();
-        self.call("remove", move |state| state.remove(By::Us, &id, false)).await
-    }
-
     async fn log_tail(&self, _: &str, _: u32) -> Result<String, EngineError> {
         self.call("log", |_| Ok(String::new())).await
     }
@@ -204,14 +130,94 @@ impl Engine for SimulatedEngine {
     }
 }
 
+#[async_trait]
+impl ImageHand for SimulatedEngine {
+    async fn pull(&self, image: &ImageRef, _: &(dyn Fn(PullProgress) + Send + Sync)) -> Result<(), PullError> {
+        let wanted = image.clone();
+        let pulled = self.call("pull", move |state| Ok(state.pull(&wanted))).await?;
+        let (image, message) = (image.to_string(), "simulated".to_owned());
+        pulled.map_err(|refusal| match refusal {
+            PullRefusal::Unreachable => PullError::Failed { image, message },
+            PullRefusal::Absent => PullError::Absent { image, message },
+            PullRefusal::Full => PullError::Full { image, message },
+        })
+    }
+
+    async fn tag(&self, image_id: &str, repository: &str, tag: &str) -> Result<(), EngineError> {
+        let (image, name) = (image_id.to_owned(), format!("{repository}:{tag}"));
+        self.call("tag", move |state| state.tag(&image, &name)).await
+    }
+
+    async fn untag(&self, reference: &str) -> Result<(), EngineError> {
+        let reference = reference.to_owned();
+        self.call("untag", move |state| state.untag(&reference)).await
+    }
+}
+
+#[async_trait]
+impl Hand for SimulatedEngine {
+    async fn create(&self, name: &str, body: &Value) -> Result<String, EngineError> {
+        let (name, body) = (name.to_owned(), body.clone());
+        self.call("create", move |state| state.create(By::Us, &name, &body)).await
+    }
+
+    async fn connect(&self, _: &str, _: &str, _: &Value) -> Result<(), EngineError> {
+        self.call("connect", |_| Ok(())).await
+    }
+
+    async fn start(&self, id: &str) -> Result<(), EngineError> {
+        let id = id.to_owned();
+        self.call("start", move |state| state.start(By::Us, &id)).await
+    }
+
+    async fn stop(&self, id: &str, grace: Duration) -> Result<(), EngineError> {
+        let id = id.to_owned();
+        let asked = self.call("stop", move |state| state.stop(By::Us, &id)).await;
+        let (id, life) = match asked {
+            Ok(Some(asked)) => asked,
+            Ok(None) | Err(EngineError::NotFound { .. }) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let ended = timeout_at(Instant::now() + grace + CALL_LIMIT / 2, async {
+            loop {
+                let told = self.shared.news.told();
+                let power = self.shared.lock().power;
+                match power {
+                    Power::Gone => return Err(unreachable("stop")),
+                    Power::Runs if self.shared.lock().has_ended(&id, life) => return Ok(()),
+                    Power::Runs | Power::Hung => {}
+                }
+                self.shared.news.beyond(told).await;
+            }
+        });
+        ended.await.unwrap_or_else(|_| Err(timed_out("stop")))
+    }
+
+    async fn rename(&self, id: &str, name: &str) -> Result<(), EngineError> {
+        let (id, name) = (id.to_owned(), name.to_owned());
+        self.call("rename", move |state| state.rename(By::Us, &id, &name)).await
+    }
+
+    async fn set_restart_policy(&self, id: &str, policy: &Value) -> Result<(), EngineError> {
+        let (id, policy) = (id.to_owned(), policy.clone());
+        self.call("update", move |state| state.set_policy(&id, &policy)).await
+    }
+
+    async fn remove(&self, id: &str) -> Result<(), EngineError> {
+        let id = id.to_owned();
+        self.call("remove", move |state| state.remove(By::Us, &id, false)).await
+    }
+}
+
 fn summary((id, container): (&String, &Container)) -> ContainerSummary {
     let health = container.health.filter(|_| container.lives());
+    let words = |health| if health == "starting" { "health: starting" } else { health };
     ContainerSummary {
         id: id.clone(),
         name: container.name.clone(),
         image_id: container.image.clone(),
         labels: serde_json::from_value(container.body["Labels"].clone()).unwrap_or_default(),
         state: container.word().to_owned(),
-        status: health.map(|health| format!("Up 2 seconds ({health})")).unwrap_or_default(),
+        status: health.map(|health| format!("Up 2 seconds ({})", words(health))).unwrap_or_default(),
     }
 }

@@ -18,11 +18,11 @@ pub struct Container {
     /// Which of its lives this is or was: what was planned for another does not happen.
     pub life: u64,
     pub begun: Instant,
+    /// When this life began by the engine's own clock, which goes on by one with each event; 0: never.
+    pub started: i64,
     pub is_paused: bool,
     pub health: Option<&'static str>,
     pub exit_code: i64,
-    /// How often its process was started, by whomever.
-    pub starts: u32,
     /// How often the engine has restarted it, since somebody else started it.
     pub restarts: u32,
     /// Somebody stopped it and nobody has started it since; the engine's own end does not count.
@@ -85,6 +85,20 @@ impl Container {
         self.body["Image"].as_str().unwrap_or_default()
     }
 
+    /// The port of the machine that it publishes.
+    pub fn port(&self) -> Option<&str> {
+        self.body["HostConfig"]["PortBindings"]["80/tcp"][0]["HostPort"].as_str()
+    }
+
+    /// Whether it is opted in, and runs or is about to.
+    pub fn is_meant_to_run(&self) -> bool {
+        self.is_managed() && (self.lives() || self.process == Process::Restarting)
+    }
+
+    pub fn is_managed(&self) -> bool {
+        self.label("deployer.enable") == Some("true")
+    }
+
     pub fn label(&self, name: &str) -> Option<&str> {
         self.body["Labels"][name].as_str()
     }
@@ -101,7 +115,7 @@ impl Container {
         let mut state = json!({
             "Status": self.word(), "Running": self.lives() || is_restarting, "Paused": self.is_paused,
             "Restarting": is_restarting, "ExitCode": self.exit_code,
-            "StartedAt": format!("2026-01-01T{:02}:{:02}:00Z", self.starts / 60, self.starts % 60),
+            "StartedAt": clock(self.started),
         });
         if let Some(health) = self.health {
             state["Health"] = json!({"Status": health});
@@ -116,6 +130,11 @@ impl Container {
             "NetworkSettings": {"Networks": {network: {"IPAddress": address_of(id).to_string()}}},
         })
     }
+}
+
+/// A moment of the engine's clock, as it writes it.
+fn clock(nanos: i64) -> String {
+    if nanos == 0 { "0001-01-01T00:00:00Z".to_owned() } else { format!("1970-01-01T00:00:00.{nanos:09}Z") }
 }
 
 /// The address of the container of an ID.

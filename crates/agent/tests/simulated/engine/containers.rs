@@ -8,6 +8,7 @@ use deployer_engine::EngineError;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::super::chances;
 use super::super::history::{By, Deed, History, Purpose, What};
 use super::super::registry::{Behaviour, SimulatedRegistry};
 use super::Fault;
@@ -78,7 +79,7 @@ impl State {
             streams: Streams::default(),
             way_longest: Duration::ZERO,
             life_longest: Duration::ZERO,
-            random: Ambient::chosen(|| 0, seed),
+            random: chances(seed),
         }
     }
 
@@ -135,7 +136,7 @@ impl State {
             is_paused: false,
             health: None,
             exit_code: 0,
-            starts: 0,
+            started: 0,
             restarts: 0,
             is_stopped_by_hand: false,
             unseen: None,
@@ -154,7 +155,7 @@ impl State {
             track: container.reference().to_owned(),
             service: container.label("deployer.service").unwrap_or(container.reference()).to_owned(),
             limit: container.label("deployer.max_unavailable").unwrap_or_default().to_owned(),
-            is_managed: container.label("deployer.enable") == Some("true"),
+            is_managed: container.is_managed(),
             digest: self.registry.digest_of(&container.image),
         }
     }
@@ -168,24 +169,38 @@ impl State {
 
     pub fn start(&mut self, by: By, id: &str) -> Result<(), EngineError> {
         let id = self.find(id)?;
-        let container = &self.containers[&id];
-        if container.is_paused {
+        if self.containers[&id].is_paused {
             return Err(conflict("start", "cannot start a paused container, try unpause instead"));
         }
-        if container.lives() {
+        if self.containers[&id].lives() {
             return Ok(());
         }
-        let network = container.body["HostConfig"]["NetworkMode"].as_str().unwrap_or("default");
-        if network != "default" && self.has_no_networks {
-            return Err(not_found(&format!("network {network}")));
-        }
-        if self.registry.behaviour(&container.image, &self.host) == Behaviour::StartRefused {
-            return Err(EngineError::Refused { what: "start".into(), status: 400, message: "no such file".into() });
-        }
+        self.refuse_to_begin(&id)?;
         let container = self.containers.get_mut(&id).expect("just found");
         container.is_stopped_by_hand = false;
         container.restarts = 0;
         self.begin(by, &id);
+        Ok(())
+    }
+
+    /// What keeps a process from coming up, whoever starts it.
+    pub fn refuse_to_begin(&self, id: &str) -> Result<(), EngineError> {
+        let container = &self.containers[id];
+        let refused = |status, message: &str| {
+            let what = format!("start container {}", container.name);
+            Err(EngineError::Refused { what, status, message: message.to_owned() })
+        };
+        let network = container.body["HostConfig"]["NetworkMode"].as_str().unwrap_or("default");
+        if network != "default" && self.has_no_networks {
+            return Err(not_found(&format!("network {network}")));
+        }
+        let others = self.containers.iter().filter(|(other, c)| *other != id && c.lives());
+        if container.port().is_some() && others.map(|(_, other)| other.port()).any(|port| port == container.port()) {
+            return refused(500, "port is already allocated");
+        }
+        if self.registry.behaviour(&container.image, &self.host) == Behaviour::StartRefused {
+            return refused(400, "no such file");
+        }
         Ok(())
     }
 

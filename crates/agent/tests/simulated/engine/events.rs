@@ -45,6 +45,11 @@ impl Streams {
         items.boxed()
     }
 
+    /// When the next event happens, by the engine's clock.
+    pub fn next(&self) -> i64 {
+        self.sent + 1
+    }
+
     /// Ends every stream with an error.
     pub fn break_off(&mut self) {
         self.withheld.clear();

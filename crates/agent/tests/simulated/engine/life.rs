@@ -106,10 +106,11 @@ impl State {
     pub fn begin(&mut self, by: By, id: &str) {
         self.did(by, id, Deed::Start);
         let (ready, checked) = (self.some(self.life_longest), self.some(CHECK_LONGEST));
+        let now = self.streams.next();
         let container = self.containers.get_mut(id).expect("whoever begins it has found it");
         let behaviour = self.registry.behaviour(&container.image, &self.host);
         container.life += 1;
-        container.starts += 1;
+        container.started = now;
         container.begun = Instant::now();
         container.exit_code = 0;
         container.process = Process::Lives { serves: false, ending: None };
@@ -164,6 +165,7 @@ impl State {
         if let Some(again) = again {
             // What is refused stays down, as the person sees on the spot.
             let _ = self.start(again, id);
+            self.tell_of(id, "restart", &[]);
         } else if by == By::Itself && self.is_to_restart(id) {
             self.restart_later(id);
         }
@@ -185,6 +187,10 @@ impl State {
 
     fn restart(&mut self, id: &str) {
         match self.power {
+            // What the engine cannot start it does not try again.
+            Power::Runs if self.refuse_to_begin(id).is_err() => {
+                self.containers.get_mut(id).expect("it is restarting").process = Process::Gone;
+            }
             Power::Runs => self.begin(By::Engine, id),
             Power::Hung => self.restart_later(id),
             // Whether it is started is asked when the engine comes back.

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use deployer_engine::EngineError;
-use tokio::sync::{Notify, watch};
+use deployer_store::news::News;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
@@ -54,7 +55,7 @@ pub struct SimulatedEngine {
 struct Shared {
     state: Mutex<State>,
     /// Changes with everything that a call may wait for.
-    news: watch::Sender<u64>,
+    news: News,
     /// Rings when something became due at a moment that the clock does not know of.
     due: Notify,
 }
@@ -63,7 +64,7 @@ impl SimulatedEngine {
     /// An engine without images or containers. Needs a runtime, for the task that lets time do its work.
     pub fn new(host: &str, registry: &SimulatedRegistry, history: &History, seed: u64) -> Self {
         let state = Mutex::new(State::new(host, registry.clone(), history.clone(), seed));
-        let shared = Arc::new(Shared { state, news: watch::Sender::new(0), due: Notify::new() });
+        let shared = Arc::new(Shared { state, news: News::default(), due: Notify::new() });
         let mut clock = JoinSet::new();
         clock.spawn(keep_time(Arc::clone(&shared)));
         Self { shared, _clock: Arc::new(clock) }
@@ -174,8 +175,8 @@ impl SimulatedEngine {
 
     /// Waits until the engine takes up a call, or is gone.
     async fn heard(&self, what: &'static str) {
-        let mut news = self.shared.news.subscribe();
         loop {
+            let told = self.shared.news.told();
             {
                 let mut state = self.shared.lock();
                 let is_held = state.power == Power::Hung || state.held.contains(what);
@@ -185,8 +186,7 @@ impl SimulatedEngine {
                 }
                 state.waiting.insert(what);
             }
-            // The sender lives as long as the engine.
-            let _ = news.changed().await;
+            self.shared.news.beyond(told).await;
         }
     }
 }
@@ -216,7 +216,7 @@ impl Shared {
 
     /// Wakes every call that waits for something.
     fn tell(&self) {
-        self.news.send_modify(|count| *count += 1);
+        self.news.tell();
     }
 }
 
@@ -225,6 +225,7 @@ async fn keep_time(shared: Arc<Shared>) {
     loop {
         let next = shared.with(|state| state.next_due());
         tokio::select! {
+            biased;
             () = shared.due.notified() => {}
             () = reached(next) => {}
         }

@@ -25,18 +25,31 @@ pub struct Spec {
     pub has_check: bool,
     pub is_managed: bool,
     pub network: &'static str,
+    /// The port of the machine that it publishes.
+    pub port: Option<u16>,
+    /// How long the first of its version is watched, such as `10s`.
+    pub monitor: &'static str,
 }
 
 impl Spec {
     /// A managed container of a track, as most are.
     pub fn new(name: &str, track: &Track) -> Self {
-        let (service, limit) = (String::new(), String::new());
-        let (name, track) = (name.to_owned(), track.clone());
-        Self { name, track, service, limit, policy: "always", has_check: false, is_managed: true, network: "default" }
+        Self {
+            name: name.to_owned(),
+            track: track.clone(),
+            service: String::new(),
+            limit: String::new(),
+            policy: "always",
+            has_check: false,
+            is_managed: true,
+            network: "default",
+            port: None,
+            monitor: "30s",
+        }
     }
 
     fn body(&self) -> Value {
-        let mut labels = json!({"deployer.health.timeout": "5s"});
+        let mut labels = json!({"deployer.health.timeout": "5s", "deployer.monitor": self.monitor});
         let given = [("deployer.service", &self.service), ("deployer.max_unavailable", &self.limit)];
         for (label, value) in given.into_iter().filter(|(_, value)| !value.is_empty()) {
             labels[label] = json!(value);
@@ -48,6 +61,9 @@ impl Spec {
             "Image": self.track.familiar(), "ExposedPorts": {"80/tcp": {}}, "Labels": labels,
             "HostConfig": {"RestartPolicy": State::policy(self.policy), "NetworkMode": self.network},
         });
+        if let Some(port) = self.port {
+            body["HostConfig"]["PortBindings"] = json!({"80/tcp": [{"HostIp": "", "HostPort": port.to_string()}]});
+        }
         if self.has_check {
             body["Healthcheck"] = json!({"Test": ["CMD", "check"], "Interval": 2_000_000_000_u64});
         }
@@ -100,7 +116,8 @@ impl SimulatedEngine {
         self.shared.with(|state| {
             state.pull_tag(track).expect("it was pushed");
             let id = state.create(By::Person, name, body).expect("a new container");
-            state.start(By::Person, &id).expect("it starts");
+            // What cannot be started is left as it is.
+            let _ = state.start(By::Person, &id);
         });
     }
 
@@ -136,9 +153,13 @@ impl SimulatedEngine {
         self.shared.with(|state| state.has_no_networks = has_no_networks);
     }
 
-    /// Stops a container, as a person would.
+    /// Stops a container, as a person would who waits until its process is gone.
     pub fn stop_by_hand(&self, name: &str) {
         assert!(self.does(name, &Move::Stop), "a container of this name runs");
+        self.shared.with(|state| {
+            let id = state.find(name).expect("just found");
+            state.end(By::Person, &id, 0);
+        });
     }
 
     /// Removes a container, as a person would.

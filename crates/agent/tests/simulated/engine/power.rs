@@ -1,7 +1,7 @@
 //! The engine's own life: it dies, hangs, ends and comes back, and what then becomes of the containers. As measured on
 //! Engine 20.10 without live-restore.
 
-use deployer_core::image::Digest;
+use deployer_core::image::{Digest, Track};
 
 use super::super::checker::EndOfContainer;
 use super::super::history::{Befalling, By};
@@ -67,10 +67,11 @@ impl SimulatedEngine {
                 for id in state.containers.keys().cloned().collect::<Vec<_>>() {
                     state.containers.get_mut(&id).expect("just listed").unseen = None;
                     let was_begun = matches!(state.containers[&id].process, Process::Gone | Process::Restarting);
-                    if was_begun && state.is_to_restart(&id) {
-                        state.begin(By::Engine, &id);
-                    } else if was_begun {
+                    if was_begun {
                         state.containers.get_mut(&id).expect("just listed").process = Process::Gone;
+                        if state.is_to_restart(&id) && state.refuse_to_begin(&id).is_ok() {
+                            state.begin(By::Engine, &id);
+                        }
                     }
                 }
                 state.power = Power::Runs;
@@ -129,6 +130,22 @@ impl SimulatedEngine {
             shown: container.shown(),
         };
         self.shared.with(|state| state.containers.iter().map(|(id, container)| line(state, id, container)).collect())
+    }
+
+    /// Whether a container that is opted in is meant to run something of a track.
+    pub fn runs_track(&self, track: &Track) -> bool {
+        let name = track.familiar();
+        let runs = |container: &Container| container.is_meant_to_run() && container.reference() == name;
+        self.shared.with(|state| state.containers.values().any(runs))
+    }
+
+    /// Whether a container that is opted in runs anything but what its tag points to in the registry.
+    pub fn has_strays(&self) -> bool {
+        let is_stray = |state: &State, container: &Container| {
+            let track = Track::parse(container.reference()).expect("a track");
+            container.is_meant_to_run() && state.registry.digest_of(&container.image) != state.registry.tag(&track)
+        };
+        self.shared.with(|state| state.containers.values().any(|container| is_stray(state, container)))
     }
 
     /// Every container: name, the digest of its image, and whether its process lives.

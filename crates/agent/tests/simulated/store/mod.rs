@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use deployer_core::store::{Change, Entry, LeaseId, Outcome, Revision, Txn, Write};
+use deployer_core::store::{Change, Entry, LeaseId, Listed, Outcome, Range, Revision, Txn, Write};
 use deployer_store::{Store, StoreError};
 use futures_util::stream::BoxStream;
 use tokio::sync::oneshot;
@@ -116,7 +116,6 @@ impl SimulatedStore {
         self.shared.change(|state, now| {
             state.map.restore(snapshot, now);
             state.lose_everything_underway();
-            state.restorations += 1;
         });
     }
 
@@ -217,6 +216,14 @@ impl Store for Handle {
         Ok((found, revision))
     }
 
+    async fn ranges(&self, ranges: &[Range]) -> Result<(Vec<Listed>, Revision), StoreError> {
+        let asked = ranges.to_vec();
+        let answer = self.call(Kind::Read, move |map, _| map.ranges(&asked).map(|found| (found, map.revision)));
+        let (found, revision) = answer.await??;
+        self.shared.lock().line(&self.node).count_question(ranges, &found);
+        Ok((found, revision))
+    }
+
     async fn txn(&self, txn: Txn) -> Result<Outcome, StoreError> {
         let kind = if txn.then.is_empty() { Kind::Read } else { Kind::Write };
         let writer = self.node.clone();
@@ -241,18 +248,13 @@ impl Store for Handle {
         prefix: &str,
         after: Revision,
     ) -> Result<BoxStream<'static, Result<Change, StoreError>>, StoreError> {
-        let (servers, restorations) = {
-            let state = self.shared.lock();
-            (state.servers, state.restorations)
-        };
+        let servers = self.shared.lock().servers;
         let reader = Reader {
             servers,
             shared: Arc::clone(&self.shared),
             node: self.node.clone(),
             prefix: prefix.to_owned(),
             seen: after,
-            restorations,
-            news: self.shared.news.subscribe(),
             underway: VecDeque::new(),
         };
         self.call(Kind::Read, move |map, _| map.remembers(after)).await??;

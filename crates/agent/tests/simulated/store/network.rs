@@ -1,12 +1,13 @@
 //! The network of the simulated store: letters under way, the lines they take, and the clock that delivers them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use deployer_core::ambient::Ambient;
-use deployer_core::store::{Change, Entry};
-use tokio::sync::{Notify, watch};
+use deployer_core::store::{Change, Entry, Listed, Range};
+use deployer_store::news::News;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::map::Map;
@@ -15,7 +16,7 @@ use super::{CALL_LIMIT, Fault, SILENCE_LIMIT};
 pub struct Shared {
     state: Mutex<State>,
     /// Changes with everything that a watch may wait for.
-    pub news: watch::Sender<u64>,
+    pub news: News,
     /// Rings when something became due at a moment that the clock does not know of.
     due: Notify,
 }
@@ -28,8 +29,6 @@ pub struct State {
     pub lines: BTreeMap<String, Line>,
     /// Since when there is no quorum.
     pub away_since: Option<Instant>,
-    /// How often a snapshot was restored.
-    pub restorations: u64,
     /// Proposals that the next leader will find in its log.
     pub logged: Vec<Letter>,
     /// How often new servers were put in the place of others.
@@ -77,12 +76,11 @@ impl Shared {
             letters: 0,
             lines: BTreeMap::new(),
             away_since: None,
-            restorations: 0,
             logged: Vec::new(),
             servers: 0,
             random: Ambient::chosen(|| 0, seed),
         };
-        Self { state: Mutex::new(state), news: watch::Sender::new(0), due: Notify::new() }
+        Self { state: Mutex::new(state), news: News::default(), due: Notify::new() }
     }
 
     pub fn lock(&self) -> MutexGuard<'_, State> {
@@ -148,7 +146,7 @@ impl Shared {
 
     /// Wakes every watch and the clock.
     pub fn tell(&self) {
-        self.news.send_modify(|count| *count += 1);
+        self.news.tell();
         self.due.notify_one();
     }
 
@@ -171,6 +169,16 @@ impl Line {
         let traffic = self.traffic.entry(word_of(prefix)).or_default();
         traffic.reads += 1;
         traffic.bytes += answer.into_iter().map(|entry| entry.key.len() + entry.value.len()).sum::<usize>() as u64;
+    }
+
+    /// Counts one question of several ranges: it is one for each kind of keys that it asks for.
+    pub fn count_question(&mut self, ranges: &[Range], answer: &[Listed]) {
+        let words: BTreeSet<String> = ranges.iter().map(|range| word_of(range.prefix())).collect();
+        words.into_iter().for_each(|word| self.traffic.entry(word).or_default().reads += 1);
+        for (range, listed) in ranges.iter().zip(answer) {
+            let bytes = listed.entries.iter().map(|entry| entry.key.len() + entry.value.len()).sum::<usize>();
+            self.traffic.entry(word_of(range.prefix())).or_default().bytes += bytes as u64;
+        }
     }
 
     /// Counts a change that a watch brings.
@@ -217,6 +225,7 @@ pub async fn keep_time(shared: Arc<Shared>) {
     loop {
         let next = shared.settle();
         tokio::select! {
+            biased;
             () = shared.due.notified() => {}
             () = reached(next) => {}
         }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use deployer_core::store::{Change, Revision};
 use deployer_store::StoreError;
 use futures_util::stream::{self, BoxStream, StreamExt};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::away;
@@ -21,9 +20,6 @@ pub struct Reader {
     pub prefix: String,
     /// Everything up to here is in `underway` or was read.
     pub seen: Revision,
-    /// Restorations of the store before it began. One more ends it.
-    pub restorations: u64,
-    pub news: watch::Receiver<u64>,
     /// Changes that are sent and not read, with the moment of their arrival.
     pub underway: VecDeque<(Instant, Change)>,
 }
@@ -42,15 +38,12 @@ impl Reader {
 
     async fn next(&mut self) -> Result<Change, StoreError> {
         loop {
-            self.news.borrow_and_update();
+            let told = self.shared.news.told();
             let now = Instant::now();
             if self.shared.lock().servers != self.servers {
                 return Err(away("the servers are others now"));
             }
             let given_up = self.shared.given_up_at(&self.node);
-            if self.shared.lock().restorations > self.restorations {
-                return Err(away("another store was put in its place"));
-            }
             let until = match (given_up, self.underway.pop_front()) {
                 (Some(end), _) if end <= now => return Err(away("the watch was silent")),
                 (None, Some((arrival, change))) if arrival <= now => {
@@ -65,7 +58,8 @@ impl Reader {
                 }
             };
             tokio::select! {
-                changed = self.news.changed() => changed.map_err(|_| away("it was closed"))?,
+                biased;
+                () = self.shared.news.beyond(told) => {}
                 () = reached(until) => {}
             }
         }

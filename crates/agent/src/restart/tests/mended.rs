@@ -1,0 +1,177 @@
+//! Findings of the coordination that one act or one look shows.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use deployer_core::queue::Ticket;
+use deployer_core::slot::ClaimPhase;
+use deployer_store::unopened::Unopened;
+use serde_json::json;
+
+use super::*;
+use crate::journal::Journals;
+
+/// Long enough for what is waited for, and shorter than the node's lease, which nobody keeps alive here.
+const A_WHILE: Duration = Duration::from_secs(20);
+
+async fn claims_within(fixture: &Fixture, replacement: &mut Replacement, time: Duration) -> bool {
+    let (site, shutdown) = (fixture.site(), CancellationToken::new());
+    let claim = acts::carry_out(&site, replacement, Act::Claim, &shutdown);
+    tokio::time::timeout(time, claim).await.is_ok()
+}
+
+#[tokio::test(start_paused = true)]
+async fn coordination_l3_a_slot_that_is_found_again_waits_for_the_other_replacement_of_the_machine() {
+    let fixture = fixture().await;
+    fixture.engine.state().containers = vec![container("old", "web", "running")];
+    let (world, mut replacement) = (&fixture.world, replacement());
+    let keys = &world.keys;
+    let claim = slot::claim_of(world, &replacement, ClaimPhase::Acquired);
+    let txn = Txn::new().put(keys.claim("cluster", 0), &claim).put(keys.hold("cluster", 0), &replacement.txn);
+    world.store.txn(txn).await.expect("stored");
+    world.memory().on_slot = Some("0badcafe".to_owned());
+    assert!(!claims_within(&fixture, &mut replacement, A_WHILE / 4).await, "another one acts here");
+    slot::leave_turn(world, "0badcafe");
+    assert!(claims_within(&fixture, &mut replacement, A_WHILE / 4).await);
+    assert_eq!(world.memory().on_slot.as_ref(), Some(&replacement.txn));
+}
+
+/// The line once had 512 places, and when it was full the one at its head could not go before one without a ticket, which
+/// was down, had.
+#[tokio::test(start_paused = true)]
+async fn versions_b3_what_is_down_draws_a_ticket_whoever_waits() {
+    const OTHERS: u64 = 600;
+    for state in ["running", "exited"] {
+        let fixture = fixture().await;
+        fixture.engine.state().containers = vec![container("old", "web", state)];
+        let world = &fixture.world;
+        world.memory().transitions.insert("web".to_owned(), Transition { track: track(), service: "web".to_owned() });
+        let taken = json!({
+            "node": "b", "boot": "2", "txn": "0badcafe", "image": track(), "digest": digest('2'), "container": "api",
+            "phase": "acquired", "at": 0,
+        });
+        let (claim, hold) = (world.keys.claim("cluster", 0), world.keys.hold("cluster", 0));
+        world.store.txn(Txn::new().put(claim, &taken).put(hold, &"0badcafe")).await.expect("stored");
+        for number in 0..OTHERS {
+            let container = format!("web-{number}");
+            let ticket = Ticket {
+                node: "b".into(),
+                container: container.clone(),
+                image: track(),
+                record: 0,
+                is_down: false,
+                is_blocked: false,
+                runs: 1,
+            };
+            let txn = Txn::new().put(world.keys.ticket("cluster", &ticket.turn(0, number), "b", &container), &ticket);
+            world.store.txn(txn).await.expect("stored");
+        }
+        assert!(!claims_within(&fixture, &mut replacement(), A_WHILE).await, "the slot is taken");
+        let own = world.memory().tickets.last("web").expect("a ticket");
+        let line = world.store.list(&world.keys.line("cluster")).await.expect("listed").0;
+        let place = line.iter().position(|entry| entry.key == own).expect("it stands");
+        assert_eq!(place == 0, state == "exited", "{place}: what is down goes first");
+    }
+}
+
+/// Somebody builds under the same tag, once or for ever, between its move and the creation.
+#[tokio::test(start_paused = true)]
+async fn coordination_l4_a_candidate_of_another_image_is_made_again() {
+    let new = |image: &'static str| {
+        let mut made = container("new", "web.new-00c0ffee", "created");
+        made["Image"] = json!(image);
+        made
+    };
+    for (images, expected) in
+        [(vec!["sha256:new"], 1), (vec!["sha256:theirs", "sha256:new"], 2), (vec!["sha256:x"; 9], 0)]
+    {
+        let fixture = fixture().await;
+        fixture.engine.state().containers = vec![container("old", "web", "running")];
+        fixture.engine.state().made = images.iter().copied().map(new).collect::<VecDeque<_>>();
+        let (mut replacement, shutdown) =
+            (Replacement { phase: Phase::Tagged, ..replacement() }, CancellationToken::new());
+        let event = acts::carry_out(&fixture.site(), &mut replacement, Act::Create, &shutdown).await.expect("decided");
+        assert_eq!(event == Event::Done, expected > 0, "{images:?}: {event:?}");
+        let created = fixture.engine.state().calls.iter().filter(|call| call.starts_with("create ")).count();
+        assert!(expected == 0 || created == expected, "{images:?}: {created}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn coordination_l5_the_tag_goes_back_to_where_it_was_when_it_was_moved() {
+    let fixture = fixture().await;
+    let tag = track().familiar();
+    fixture.engine.state().images = vec![ImageSummary::named("sha256:between", [tag.as_str()])];
+    let (mut replacement, shutdown) = (Replacement { phase: Phase::Fenced, ..replacement() }, CancellationToken::new());
+    acts::carry_out(&fixture.site(), &mut replacement, Act::MoveTag, &shutdown).await.expect("done");
+    assert_eq!(replacement.facts.tag_before.as_deref(), Some("sha256:between"), "not what was there hours ago");
+}
+
+#[tokio::test(start_paused = true)]
+async fn coordination_l5_the_tag_stays_where_another_container_runs_its_image() {
+    for (other, expected) in [("running", 0), ("exited", 1)] {
+        let fixture = fixture().await;
+        let tag = track().familiar();
+        let mut second = container("second", "web-too", other);
+        second["Image"] = json!("sha256:new");
+        second["Config"]["Labels"] = json!({"deployer.enable": "true"});
+        {
+            let mut state = fixture.engine.state();
+            state.images = vec![ImageSummary::named("sha256:new", [tag.as_str()])];
+            state.containers = vec![container("old", "web", "running"), second];
+        }
+        let shutdown = CancellationToken::new();
+        let mut replacement = Replacement { reached: Phase::Started, ..returning() };
+        acts::carry_out(&fixture.site(), &mut replacement, Act::MoveTagBack, &shutdown).await.expect("done");
+        let moved = fixture.engine.state().calls.iter().filter(|call| call.starts_with("tag ")).count();
+        assert_eq!(moved, expected, "{other}");
+    }
+}
+
+/// Etcd is away, and the daemon ends: a container that merely waited has nothing to say.
+#[tokio::test(start_paused = true)]
+async fn coordination_l7_a_way_back_with_nothing_to_say_waits_for_no_store() {
+    let fixture = fixture().await;
+    let world = &fixture.world;
+    let journals = Journals::open(fixture.folder.path()).expect("journals");
+    let (settings, ambient) = (world.settings.clone(), Arc::clone(&world.ambient));
+    let without_store = World::new(fixture.hand(), Arc::new(Unopened), settings, ambient, journals);
+    let site = crate::site::Site::new(&without_store, fixture.engine.as_ref());
+    let shutdown = CancellationToken::new();
+    for (failure, expected) in [
+        (Failure::Superseded("shutting down".into()), true),
+        (Failure::ByHand("stopped".into()), true),
+        (Failure::Candidate("exited".into()), false),
+    ] {
+        let failure = Some(failure);
+        let mut replacement =
+            Replacement { failure, control: Some(true), phase: Phase::PredecessorObserved, ..returning() };
+        let outcome = acts::carry_out(&site, &mut replacement, Act::Condemn, &shutdown).await;
+        assert_eq!(outcome.is_ok(), expected, "{:?}", replacement.failure);
+    }
+}
+
+/// A slow disk: the engine says for minutes that the name is taken, and shows nothing under it.
+#[tokio::test(start_paused = true)]
+async fn coordination_m7_a_creation_that_the_engine_still_works_on_is_waited_for() {
+    let fixture = fixture().await;
+    let taken = EngineError::Conflict { what: "create".into(), message: "the name is taken".into() };
+    fixture.engine.state().refused = [("create", taken)].into();
+    let mut candidate = container("new", "web.new-00c0ffee", "created");
+    candidate["Image"] = json!("sha256:new");
+    let (mut replacement, shutdown) = (Replacement { phase: Phase::Tagged, ..replacement() }, CancellationToken::new());
+    let site = fixture.site();
+    let appears = async {
+        tokio::time::sleep(Duration::from_secs(200)).await;
+        fixture.engine.state().containers.push(candidate);
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        biased;
+        event = acts::carry_out(&site, &mut replacement, Act::Create, &shutdown) => {
+            assert_eq!(event.expect("decided"), Event::Done);
+        }
+        () = appears => {}
+    }
+    assert_eq!(replacement.candidate.as_deref(), Some("new"));
+}

@@ -1,0 +1,96 @@
+//! Why a replacement goes back, and what follows from that: who has to run, who is to blame, and whether others should try.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Phase, Replacement};
+use crate::mutation;
+
+/// Why a replacement goes back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "reason", rename_all = "snake_case")]
+pub enum Failure {
+    /// The grounds changed before the fence: a newer push, a verdict, a pause, somebody else's claim.
+    Superseded(String),
+    /// The daemon was gone while the predecessor still served; it is tried again.
+    Interrupted(String),
+    /// The engine refused to create or start the candidate, or to do something on the way there.
+    Node(String),
+    /// The candidate's process ran, and exited, went unhealthy, or missed its gate.
+    Candidate(String),
+    /// A person stopped or removed what was looked at: nobody's failure, and nothing is started against that will.
+    ByHand(String),
+}
+
+impl Failure {
+    /// What was seen, for people.
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Superseded(reason)
+            | Self::Interrupted(reason)
+            | Self::Node(reason)
+            | Self::Candidate(reason)
+            | Self::ByHand(reason) => reason,
+        }
+    }
+}
+
+impl Replacement {
+    /// The container that has to run once the replacement is over, and is not known to: the put-back predecessor that did
+    /// not pass, or the candidate that stays because there is nothing else. Whoever ends a replacement looks there first.
+    pub fn owed(&self) -> Option<&str> {
+        let is_back = self.phase == Phase::Returned && self.control == Some(false) && self.owes_a_start();
+        let stays =
+            self.phase == Phase::Done && self.has_no_way_back && self.failure.is_some() && !self.was_ended_by_hand();
+        match (is_back, stays) {
+            (true, _) => Some(&self.facts.predecessor),
+            (_, true) => self.candidate.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// Whether the predecessor may have been stopped by this replacement.
+    pub fn may_have_stopped_predecessor(&self) -> bool {
+        self.reached >= Phase::PolicyOff
+    }
+
+    /// Whether it must go on even if its journal cannot be written: whatever serves may be down. So it is on all of the
+    /// way back.
+    pub fn may_serve_nobody(&self) -> bool {
+        self.phase >= Phase::Stopped || self.has_no_way_back
+    }
+
+    /// Whether the way back has to start the predecessor: this replacement may have stopped it, it was meant to run, and
+    /// no person has meanwhile ended what took its place.
+    pub fn owes_a_start(&self) -> bool {
+        self.may_have_stopped_predecessor() && self.facts.predecessor_ran && !self.was_ended_by_hand()
+    }
+
+    /// Whether a person ended the candidate.
+    pub fn was_ended_by_hand(&self) -> bool {
+        matches!(self.failure, Some(Failure::ByHand(_)))
+    }
+
+    /// Why the rollout must go no further although nobody holds anything against the digest; `None`: no reason.
+    ///
+    /// Trouble of this machine may well meet the next one, too, and a candidate that fails where its predecessor fails
+    /// as well proves nothing but that something is wrong.
+    pub fn trouble(&self, is_known_good: bool) -> Option<&str> {
+        match &self.failure {
+            Some(Failure::Node(reason)) => Some(reason),
+            Some(Failure::Candidate(reason)) if self.charge(is_known_good).is_none() => Some(reason),
+            _ => None,
+        }
+    }
+
+    /// What to hold against the digest once the way back has looked at the predecessor; `None`: nothing.
+    ///
+    /// Bad only if the candidate's process ran and failed, the predecessor passes the same gate now, and the
+    /// digest was never good for this service. Anything else is this machine's trouble.
+    pub fn charge(&self, is_known_good: bool) -> Option<&str> {
+        match &self.failure {
+            Some(Failure::Node(reason)) if mutation::is("trouble_is_a_verdict") => Some(reason),
+            Some(Failure::Candidate(reason)) if self.control == Some(true) && !is_known_good => Some(reason),
+            _ => None,
+        }
+    }
+}
