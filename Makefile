@@ -1,5 +1,5 @@
 # Thin on purpose: each target is a script that can be run, read and changed by itself.
-.PHONY: demo cluster test test-deep check bench
+.PHONY: demo cluster test test-deep check bench bench-scale
 
 demo:
 	@scripts/demo
@@ -18,3 +18,6 @@ check:
 
 bench:
 	@scripts/bench
+
+bench-scale:
+	@scripts/bench-scale

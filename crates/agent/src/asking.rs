@@ -40,6 +40,7 @@ pub struct Asking {
     doubted: BTreeMap<Track, (Digest, Instant)>,
     heard: BTreeSet<(Track, Digest)>,
     lost: BTreeSet<Track>,
+    came_in: BTreeSet<Track>,
 }
 
 impl Asking {
@@ -121,11 +122,22 @@ impl Asking {
         self.lost.contains(track)
     }
 
+    /// Notes that a notification came in on this node, before it is written.
+    pub fn come_in(&mut self, track: &Track) {
+        self.came_in.insert(track.clone());
+    }
+
+    /// Whether the notification that was written a moment ago came in here.
+    pub fn has_come_in(&mut self, track: &Track) -> bool {
+        self.came_in.remove(track)
+    }
+
     /// Forgets all tracks but these. Turns are given back first.
     pub fn retain(&mut self, tracks: &BTreeSet<Track>) {
         self.waits.retain(|track, _| tracks.contains(track));
         self.doubted.retain(|track, _| tracks.contains(track));
         self.heard.retain(|(track, _)| tracks.contains(track));
         self.lost.retain(|track| tracks.contains(track));
+        self.came_in.retain(|track| tracks.contains(track));
     }
 }

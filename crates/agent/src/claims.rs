@@ -3,9 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use deployer_core::queue::Ticket;
 use deployer_core::slot::{self, Claim, Finder, Traces};
-use deployer_core::store::{Compare, Entry, Txn};
+use deployer_core::store::Entry;
 use deployer_store::StoreError;
 
 use crate::ledger::{Read, readable};
@@ -22,10 +21,6 @@ pub async fn end_dead(world: &World, entries: &[Entry]) -> Result<bool, StoreErr
     let finder = Finder { node: &settings.node, boot: &settings.boot, identity: &settings.identity, sign };
     let mut has_ended = false;
     for entry in entries {
-        if is_forgotten_ticket(world, entry) {
-            let is_same = Compare::ModRevision(entry.key.clone(), entry.mod_revision);
-            has_ended |= world.store.txn(Txn::new().when(is_same).delete(entry.key.clone())).await?.succeeded;
-        }
         let Some((scope, number)) = world.keys.slot_of(&entry.key) else { continue };
         // One that makes no sense is nobody's to end but a person's.
         let claim: Option<Read<Claim>> = readable(world, entry.clone());
@@ -69,16 +64,6 @@ pub async fn held_by_twins(world: &World) -> Result<Option<BTreeSet<String>>, St
     Ok(Some(held))
 }
 
-/// Whether this is a ticket of this node that nobody here waits with: its writing was not answered, and happened after it was
-/// withdrawn. It would keep its place for as long as this node lives.
-fn is_forgotten_ticket(world: &World, entry: &Entry) -> bool {
-    let ticket: Option<Read<Ticket>> =
-        if world.keys.is_ticket(&entry.key) { readable(world, entry.clone()) } else { None };
-    ticket.is_some_and(|ticket| {
-        ticket.value.node == world.settings.node && !world.memory().transitions.contains_key(&ticket.value.container)
-    })
-}
-
 fn has_journal(world: &World, claim: &Claim) -> Result<bool, StoreError> {
     let journals = world.journals.all().map_err(|error| StoreError::Broken(error.to_string()))?;
     Ok(journals.iter().any(|journal| journal.txn == claim.txn))
@@ -87,10 +72,10 @@ fn has_journal(world: &World, claim: &Claim) -> Result<bool, StoreError> {
 #[cfg(test)]
 mod tests {
     use deployer_core::slot::ClaimPhase;
+    use deployer_core::store::Txn;
 
     use super::*;
     use crate::stand_in::{digest, fixture, track};
-    use crate::world::Transition;
 
     /// Whether the claim of another node, of this phase and with a hold or without, is ended though nobody waits.
     async fn check(phase: ClaimPhase, is_held: bool, expected: bool) {
@@ -115,27 +100,6 @@ mod tests {
         assert_eq!(end_dead(world, &entries).await, Ok(expected), "{phase:?}, held: {is_held}");
         let left = world.store.get(&world.keys.claim("cluster", 0)).await.expect("read");
         assert_eq!(left.is_none(), expected);
-    }
-
-    /// Found by a storm: it stood at the head of the line for as long as its node lived.
-    #[tokio::test]
-    async fn a_ticket_that_was_written_after_it_was_withdrawn_is_taken_out_by_its_own_node() {
-        let fixture = fixture().await;
-        let world = &fixture.world;
-        let transition = Transition { track: track(), service: "web".to_owned() };
-        world.memory().transitions.insert("waits".to_owned(), transition);
-        for (node, container) in [("a", "forgotten"), ("a", "waits"), ("b", "another's")] {
-            let (node, container) = (node.to_owned(), container.to_owned());
-            let key = world.keys.ticket("cluster", &node, &container);
-            let ticket =
-                Ticket { node, container, image: track(), record: 0, is_down: false, is_blocked: false, runs: 1 };
-            world.store.txn(Txn::new().put(key, &ticket)).await.expect("stored");
-        }
-        let (entries, _) = world.store.list(&world.keys.locks()).await.expect("listed");
-        assert_eq!(end_dead(world, &entries).await, Ok(true));
-        let left = world.store.list(&world.keys.locks()).await.expect("listed").0;
-        let left: Vec<Ticket> = left.iter().map(|entry| serde_json::from_slice(&entry.value).expect("one")).collect();
-        assert_eq!(left.iter().map(|ticket| ticket.container.as_str()).collect::<Vec<_>>(), ["waits", "another's"]);
     }
 
     #[tokio::test]

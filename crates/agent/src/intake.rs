@@ -95,6 +95,10 @@ impl Intake {
             latest.insert(track, Pending { at: now, ..pending.clone() });
         }
         let latest: Vec<(&Track, Pending)> = latest.into_iter().collect();
+        {
+            let mut memory = self.world.memory();
+            latest.iter().for_each(|(track, _)| memory.asking.come_in(track));
+        }
         for some in latest.chunks(TXN_OPERATIONS_MAX) {
             let keys = &self.world.keys;
             let txn = some.iter().fold(Txn::new(), |txn, (track, pending)| txn.put(keys.pending(track), pending));

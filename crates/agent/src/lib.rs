@@ -29,6 +29,7 @@ pub mod stand_in;
 pub mod supervision;
 pub mod survey;
 mod sweep;
+mod tickets;
 pub mod triggers;
 pub mod turn;
 pub mod update;

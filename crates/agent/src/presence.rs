@@ -8,8 +8,9 @@ use std::time::Duration;
 use deployer_core::backoff::Backoff;
 use deployer_core::node::{Claimant, Sign, claimant};
 use deployer_core::slot::Scope;
-use deployer_core::store::{Compare, LeaseId, Txn};
+use deployer_core::store::{Compare, Entry, LeaseId, Range, Txn};
 use deployer_store::StoreError;
+use tokio::time::Instant;
 
 use crate::claims;
 use crate::ledger::{Read, decode};
@@ -21,6 +22,9 @@ use crate::world::{Presence, World};
 pub const LEASE: Duration = Duration::from_secs(30);
 /// The pause between two signs. Three may be lost.
 const SIGN: Duration = Duration::from_secs(7);
+/// The shortest pause between two looks for claims of dead holders, of which those who wait for the slot are rid at once. It
+/// is lengthened by chance up to twice as long.
+const DEAD_CLAIMS: Duration = Duration::from_secs(60);
 /// The pause between two looks at a sign that another daemon left under this node's name.
 const TWIN: Duration = Duration::from_secs(1);
 /// How long the end of the daemon may take to tell the others. They find out by themselves, half a minute later.
@@ -82,6 +86,7 @@ pub async fn register(world: &World) -> Result<Option<LeaseId>, StoreError> {
     };
     let seen = left.as_ref().map_or(0, |left| left.revision);
     let txn = Txn::new().when(Compare::ModRevision(key.clone(), seen)).put_leased(key, &sign, lease);
+    let txn = txn.put_leased(world.keys.scope_of(&sign.scope, &sign.node), &true, lease);
     let outcome = world.store.txn(txn).await?;
     if !outcome.succeeded {
         world.store.revoke(lease).await?;
@@ -106,23 +111,27 @@ async fn end_dead_claims(world: &World) -> Result<(), StoreError> {
 
 /// The same now and then, without the tickets of everybody who waits in the one line of a cluster.
 async fn end_dead_claims_again(world: &World) -> Result<(), StoreError> {
-    let (store, keys) = (&world.store, &world.keys);
+    let keys = &world.keys;
     let Scope::Cluster = world.settings.scope else { return end_dead_claims(world).await };
     let scope = Scope::Cluster.name("");
-    let (mut entries, _) = store.list(&keys.claims(&scope)).await?;
-    if !entries.is_empty() {
-        entries.extend(store.list(&keys.holds(&scope)).await?.0);
-    }
+    let ranges = [Range::All(keys.claims(&scope)), Range::All(keys.holds(&scope))];
+    let (listed, _) = world.store.ranges(&ranges).await?;
+    let entries: Vec<Entry> = listed.into_iter().flat_map(|listed| listed.entries).collect();
     claims::end_dead(world, &entries).await.map(drop)
 }
 
 /// Gives signs until the lease has ended. A store that does not answer may still keep the lease.
 async fn keep(world: &World, lease: LeaseId) {
+    let mut dead = Instant::now() + dead_claims_after(world);
     loop {
         tokio::time::sleep(SIGN).await;
         match world.store.keep_alive(lease).await {
             // Where nobody waits for a slot, nobody else would end what its holder left.
-            Ok(()) => trouble(world, end_dead_claims_again(world).await.err().map(|error| error.to_string())),
+            Ok(()) if dead <= Instant::now() => {
+                dead = Instant::now() + dead_claims_after(world);
+                trouble(world, end_dead_claims_again(world).await.err().map(|error| error.to_string()));
+            }
+            Ok(()) => trouble(world, None),
             Err(StoreError::LeaseGone) => {
                 absent(world, "the lease has ended; it is granted anew".to_owned());
                 return;
@@ -130,6 +139,11 @@ async fn keep(world: &World, lease: LeaseId) {
             Err(error) => trouble(world, Some(error.to_string())),
         }
     }
+}
+
+/// At random, so that of many nodes one looks soon and all of them seldom.
+fn dead_claims_after(world: &World) -> Duration {
+    DEAD_CLAIMS.mul_f64(1.0 + (world.ambient.random() % 1000) as f64 / 1000.0)
 }
 
 fn trouble(world: &World, trouble: Option<String>) {

@@ -126,6 +126,15 @@ impl Words {
         self.0.extend(word.map(|word| (key, word)));
     }
 
+    /// Marks the instances that are up by their reports, so that others count them instead of reading every report.
+    fn mark_ups(&mut self, world: &World) {
+        self.0.retain(|key, _| !key.starts_with(&world.keys.all_ups()));
+        let is_up = |said: &Said| matches!(said, Said::Leased(report) if report["up"] == true);
+        let up = self.0.iter().filter(|(_, said)| is_up(said));
+        let marks: Vec<String> = up.filter_map(|(key, _)| world.keys.up_of_report(key)).collect();
+        self.0.extend(marks.into_iter().map(|key| (key, Said::Leased(Value::Bool(true)))));
+    }
+
     fn add(&mut self, key: String, said: Said) {
         self.0.insert(key, said);
     }
@@ -199,15 +208,25 @@ async fn own_instances(world: &World) -> Result<Vec<(String, Instance)>, StoreEr
     Ok(own)
 }
 
-/// Writes what is new in these words, and withdraws what is not in them any more.
+/// Writes what is new in these words, and withdraws what is not in them any more. They are of a look that began when so
+/// much had been spoken: where a replacement has ended since, they are older than what it said, and another look is asked for.
 ///
 /// # Errors
 /// [`StoreError`]; what was written is remembered, the rest is written the next time.
-pub async fn publish(world: &World, words: &Words, lease: LeaseId) -> Result<(), StoreError> {
+pub async fn publish(world: &World, words: &Words, lease: LeaseId, spoken: u64) -> Result<(), StoreError> {
     let _saying = world.saying.lock().await;
+    if world.memory().spoken != spoken {
+        world.bell.notify_one();
+        return Ok(());
+    }
+    say(world, words, lease).await
+}
+
+async fn say(world: &World, words: &Words, lease: LeaseId) -> Result<(), StoreError> {
     let said = world.memory().said.clone();
     let mut words = words.clone();
     words.index(world, &said);
+    words.mark_ups(world);
     let unanswered = world.memory().unanswered.clone();
     let spoken: BTreeSet<&String> = said.0.keys().chain(&unanswered).collect();
     let gone = spoken.into_iter().filter(|key| !words.0.contains_key(*key));
@@ -216,8 +235,14 @@ pub async fn publish(world: &World, words: &Words, lease: LeaseId) -> Result<(),
     let new = words.0.iter().filter(|(key, word)| said.0.get(*key) != Some(word) || unanswered.contains(*key));
     let mut changes: Vec<(String, Option<Said>)> =
         gone.chain(new.map(|(key, word)| (key.clone(), Some(word.clone())))).collect();
-    let index = world.keys.index(&world.settings.node);
-    changes.sort_by_key(|(key, _)| *key != index);
+    let (index, ups) = (world.keys.index(&world.settings.node), world.keys.all_ups());
+    // In this order no more is ever counted as up than there is.
+    changes.sort_by_key(|(key, word)| match (key.starts_with(&ups), word) {
+        _ if *key == index => 0,
+        (true, None) => 1,
+        (false, _) => 2,
+        (true, Some(_)) => 3,
+    });
     for some in changes.chunks(TXN_OPERATIONS_MAX) {
         let txn = some.iter().fold(Txn::new(), |txn, (key, word)| match word {
             None => txn.delete(key.clone()),
@@ -253,6 +278,7 @@ async fn ours(world: &World, mut gone: Vec<String>) -> Result<Vec<String>, Store
 /// # Errors
 /// [`StoreError`] if the store does not answer.
 pub async fn engine_is_away(world: &World, lease: LeaseId) -> Result<(), StoreError> {
+    let _saying = world.saying.lock().await;
     let mut words = world.memory().said.clone();
     for (_, said) in words.0.iter_mut().filter(|(key, _)| key.starts_with(&world.keys.all_reports())) {
         if let Said::Leased(report) = said {
@@ -260,13 +286,26 @@ pub async fn engine_is_away(world: &World, lease: LeaseId) -> Result<(), StoreEr
             report["reason"] = Value::String("its engine does not answer".to_owned());
         }
     }
-    publish(world, &words, lease).await
+    say(world, &words, lease).await
 }
 
-/// How an instance is after its replacement, for the transaction that gives the slot back: its place is not given on
+/// Adds how an instance is after its replacement to the transaction that gives the slot back: its place is not given on
 /// before the others can see that it is up.
+pub fn say_too(world: &World, txn: Txn, key: &str, report: &Report, lease: LeaseId) -> Txn {
+    let txn = txn.put_leased(key.to_owned(), report, lease);
+    match world.keys.up_of_report(key) {
+        Some(mark) if report.up => txn.put_leased(mark, &true, lease),
+        Some(mark) => txn.delete(mark),
+        None => txn,
+    }
+}
+
+/// Notes that this was said.
 pub fn note(world: &World, key: &str, report: &Report) {
-    world.memory().said.0.insert(key.to_owned(), Said::Leased(json(report)));
+    let mut memory = world.memory();
+    memory.spoken += 1;
+    memory.said.0.insert(key.to_owned(), Said::Leased(json(report)));
+    memory.said.mark_ups(world);
 }
 
 /// What was said last of an instance.
@@ -296,93 +335,4 @@ fn json(value: &impl serde::Serialize) -> Value {
 }
 
 #[cfg(test)]
-mod tests {
-    use deployer_core::plan::Answer;
-    use serde_json::json;
-
-    use super::*;
-    use crate::stand_in::{Fixture, container, fixture, track};
-
-    /// Says what the engine shows of the track, as a look around does.
-    async fn say(fixture: &Fixture, containers: Vec<Value>) {
-        let world = &fixture.world;
-        fixture.engine.state().containers = containers;
-        let survey = Survey::of(world).await.expect("listed");
-        let view = TrackView::of(world, &survey, &track(), Answer::NotAsked).await.expect("read");
-        let mut words = Words::default();
-        words.tell(world, &survey, &view);
-        let (lease, _) = world.presence.borrow().lease.expect("registered");
-        publish(world, &words, lease).await.expect("said");
-    }
-
-    /// The keys of a node that outlast it.
-    async fn lasting(world: &World, node: &str) -> Vec<String> {
-        let mut found = Vec::new();
-        for prefix in [world.keys.all_instances(), world.keys.all_runs()] {
-            found.extend(world.store.list(&prefix).await.expect("listed").0.into_iter().map(|entry| entry.key));
-        }
-        let of_node = world.keys.run(&track(), node).split_off(world.keys.runs(&track()).len());
-        found.retain(|key| key.split('/').any(|part| part == of_node));
-        found
-    }
-
-    /// A daemon that starts with nothing in memory.
-    async fn start_again(world: &World) {
-        world.memory().said = Words::default();
-        begin(world).await.expect("begun");
-    }
-
-    #[tokio::test]
-    async fn what_the_daemon_before_said_is_withdrawn_when_it_is_no_more() {
-        let fixture = fixture().await;
-        let world = &fixture.world;
-        // The daemon before it was of a version that kept no index.
-        assert_eq!(lasting(world, "a").await.len(), 1);
-        start_again(world).await;
-        say(&fixture, vec![]).await;
-        assert_eq!(lasting(world, "a").await, [""; 0]);
-
-        let others = Instance { node: "b".into(), image: track(), container: "web".into(), off: false };
-        let txn = Txn::new().put(world.keys.instance("web", "b", "web"), &others);
-        world.store.txn(txn.put(world.keys.run(&track(), "b"), &json!({"services": ["web"]}))).await.expect("stored");
-        say(&fixture, vec![container("old", "web", "running"), container("too", "web-too", "running")]).await;
-        assert_eq!(lasting(world, "a").await.len(), 3, "two instances of a track");
-        start_again(world).await;
-        say(&fixture, vec![container("old", "web", "running")]).await;
-        assert_eq!(lasting(world, "a").await.len(), 2);
-        start_again(world).await;
-        say(&fixture, vec![]).await;
-        assert_eq!(lasting(world, "a").await, [""; 0]);
-        assert_eq!(lasting(world, "b").await.len(), 2, "another node's stay");
-    }
-
-    #[tokio::test]
-    async fn what_somebody_removed_while_the_lease_was_gone_is_said_again() {
-        let fixture = fixture().await;
-        let world = &fixture.world;
-        let containers = || vec![container("old", "web", "running")];
-        say(&fixture, containers()).await;
-        let txn = lasting(world, "a").await.into_iter().fold(Txn::new(), Txn::delete);
-        world.store.txn(txn.delete(world.keys.index("a"))).await.expect("forgotten");
-        begin(world).await.expect("begun");
-        say(&fixture, containers()).await;
-        assert_eq!(lasting(world, "a").await.len(), 2);
-        assert!(world.store.get(&world.keys.index("a")).await.expect("read").is_some());
-    }
-
-    #[tokio::test]
-    async fn a_node_that_is_off_is_not_counted_and_its_notifications_are_taken() {
-        let fixture = fixture().await;
-        let world = &fixture.world;
-        say(&fixture, vec![container("old", "web", "running")]).await;
-        // Off before the next daemon has said anything, too.
-        for _ in 0..2 {
-            off(world).await.expect("said");
-            let key = world.keys.instance(&track().to_string(), "a", "web");
-            let entry = world.store.get(&key).await.expect("read").expect("it stays");
-            assert!(decode::<Instance>(entry).expect("an instance").value.off);
-            assert!(world.store.get(&world.keys.run(&track(), "a")).await.expect("read").is_some());
-            start_again(world).await;
-        }
-    }
-}
+mod tests;

@@ -147,7 +147,7 @@ pub fn places_of_nonsense(keys: &Keys) -> Vec<String> {
         format!("{}x", keys.all_reports()),
         keys.report("web", "gone", "web"),
         keys.node("gone"),
-        keys.ticket("cluster", "gone", "web"),
+        keys.ticket("cluster", "0000000000000000-0-0-0000000000000000-0000000000000000", "gone", "web"),
         keys.deferral("cluster", &track()),
         keys.claim("cluster", 0),
         keys.verdict(&track().to_string(), &digest('3')),

@@ -28,6 +28,7 @@ use crate::happening::Account;
 use crate::journal::Journals;
 use crate::owed::Owed;
 use crate::supervision;
+use crate::tickets::Tickets;
 use crate::words::Words;
 
 /// Values that make no sense and are named; further ones are passed over in silence.
@@ -141,6 +142,8 @@ pub struct Memory {
     /// The last trouble of containers of this node, by container ID, and when a refused one is looked at again. A
     /// container that a person makes anew has a new ID, and may well be without what was in the way.
     pub failed_here: BTreeMap<String, (Met, Option<Instant>)>,
+    /// What this machine's containers have in line.
+    pub tickets: Tickets,
     /// Versions for whose sake this daemon halted a rollout. A halt of this node that is not in here was left by the one
     /// before.
     pub halted: BTreeMap<Track, u64>,
@@ -158,6 +161,8 @@ pub struct Memory {
     pub said: Words,
     /// Keys of words whose writing was not answered: whether it happened nobody knows, and it may yet.
     pub unanswered: BTreeSet<String>,
+    /// How often something was said in it that was not seen in a look around.
+    pub spoken: u64,
     /// When this node last looked whether it is time to sweep out what is no more.
     pub swept: Option<Instant>,
     /// Private repositories whose track no container here names, and since when.

@@ -168,9 +168,67 @@ pub fn may_go_down(standings: &[Standing], node: &str, container: &str, limit: L
     Err(down.next().map_or(Wait::NotRegistered, |standing| Wait::OthersDown(standing.clone())))
 }
 
+/// A service in numbers, where the instances of other nodes are only counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tally {
+    /// This node's own, each as its engine shows it.
+    pub own: Vec<Standing>,
+    /// Those of other nodes.
+    pub others: u64,
+    /// Of these, those that are up by the word of living nodes.
+    pub others_up: u64,
+    /// Slots of the scope that are taken. What is being replaced counts as down, whatever is said of it.
+    pub claims: u64,
+}
+
+impl Tally {
+    /// How many instances certainly count; of the others some may be off, and make no percentage larger.
+    pub fn certain(&self) -> usize {
+        usize::try_from(self.others_up).unwrap_or(usize::MAX).saturating_add(self.own.len())
+    }
+
+    /// Whether an instance of this node may certainly be replaced now. Otherwise the numbers do not tell, since some may not
+    /// count, or not have been counted: each is to be looked at, as [`may_go_down`] does.
+    pub fn lets_go(&self, node: &str, container: &str, limit: Limit) -> bool {
+        let is_it = |standing: &&Standing| standing.node == node && standing.container == container;
+        let Some(own) = self.own.iter().find(is_it) else { return false };
+        let own_down = self.own.iter().filter(|standing| !standing.is_up).count() as u64;
+        let down = self.others.saturating_sub(self.others_up) + own_down + self.claims;
+        !own.is_up || down < limit.of(self.certain()) as u64
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Own instances as `a+ b-`, others of whom so many are up, and slots taken: whether `a` may go.
+    #[track_caller]
+    fn check_tally(own: &str, [up, others, claims]: [u64; 3], limit: &str, expected: bool) {
+        let own = own.split_whitespace().map(|word| {
+            let (container, mark) = word.split_at(word.len() - 1);
+            Standing { node: "n".into(), container: container.into(), is_up: mark == "+" }
+        });
+        let tally = Tally { own: own.collect(), others, others_up: up, claims };
+        let limit = Limit::parse(limit).expect("a limit");
+        assert_eq!(tally.lets_go("n", "a", limit), expected, "{tally:?} {limit:?}");
+    }
+
+    #[test]
+    fn numbers_let_an_instance_go_where_nothing_else_is_down() {
+        check_tally("a+", [9, 9, 0], "1", true);
+        check_tally("a+ b+", [9, 9, 0], "1", true);
+        check_tally("a+", [8, 9, 0], "1", false);
+        check_tally("a+ b-", [9, 9, 0], "1", false);
+        check_tally("a+", [9, 9, 1], "1", false);
+        check_tally("a+", [8, 9, 0], "2", true);
+        check_tally("a+", [8, 9, 1], "2", false);
+        check_tally("a-", [0, 9, 1], "1", true);
+        check_tally("b+", [9, 9, 0], "1", false);
+        // Three of ten are a third of what is up, and no third of nothing.
+        check_tally("a+", [7, 9, 0], "30%", false);
+        check_tally("a+", [8, 9, 0], "30%", true);
+    }
 
     /// `a+ b-`: instance a is up, b is down.
     #[track_caller]

@@ -159,19 +159,24 @@ impl Keys {
         format!("{}hold/", self.scope(scope))
     }
 
-    /// The tickets of a scope.
-    pub fn queue(&self, scope: &str) -> String {
-        format!("{}queue/", self.scope(scope))
+    /// The tickets of a scope, in the order of their turns.
+    pub fn line(&self, scope: &str) -> String {
+        format!("{}line/", self.scope(scope))
     }
 
-    /// The leased place in the queue of one container.
-    pub fn ticket(&self, scope: &str, node: &str, container: &str) -> String {
-        format!("{}{}/{}", self.queue(scope), text(node), text(container))
+    /// A key behind all tickets of a scope.
+    pub fn end_of_line(&self, scope: &str) -> String {
+        format!("{}~", self.line(scope))
+    }
+
+    /// The leased place in line of one container; see [`crate::queue::Ticket::turn`].
+    pub fn ticket(&self, scope: &str, turn: &str, node: &str, container: &str) -> String {
+        format!("{}{turn}/{}/{}", self.line(scope), text(node), text(container))
     }
 
     /// Whether a key below [`Keys::locks`] is a ticket.
     pub fn is_ticket(&self, key: &str) -> bool {
-        key.strip_prefix(&self.locks()).is_some_and(|rest| rest.split('/').nth(1) == Some("queue"))
+        key.strip_prefix(&self.locks()).is_some_and(|rest| rest.split('/').nth(1) == Some("line"))
     }
 
     /// Whether a key below [`Keys::locks`] is a deferral.
@@ -269,6 +274,26 @@ impl Keys {
         format!("{}{}/{}", self.reports(service), text(node), text(container))
     }
 
+    /// Which instances of every service are up.
+    pub fn all_ups(&self) -> String {
+        format!("{}/up/", self.prefix)
+    }
+
+    /// Which instances of a service are up, by the word of living nodes: to be counted.
+    pub fn ups(&self, service: &str) -> String {
+        format!("{}{}/", self.all_ups(), text(service))
+    }
+
+    /// The mark that goes with a report that says so. `None` for any other key than that of a report.
+    pub fn up_of_report(&self, report: &str) -> Option<String> {
+        Some(format!("{}{}", self.all_ups(), report.strip_prefix(&self.all_reports())?))
+    }
+
+    /// A node's share of what lies below [`Keys::instances`] or [`Keys::ups`] of a service.
+    pub fn of_node(&self, below: &str, node: &str) -> String {
+        format!("{below}{}/", text(node))
+    }
+
     /// Which digests of all tracks the nodes have.
     pub fn all_fetched(&self) -> String {
         format!("{}/fetched/", self.prefix)
@@ -292,6 +317,16 @@ impl Keys {
     /// The leased sign that a node lives.
     pub fn node(&self, node: &str) -> String {
         format!("{}{}", self.nodes(), text(node))
+    }
+
+    /// The nodes that live and take slots of one kind of scope, by its word: to be counted.
+    pub fn scopes(&self, word: &str) -> String {
+        format!("{}/scopes/{word}/", self.prefix)
+    }
+
+    /// The leased sign that a node does.
+    pub fn scope_of(&self, word: &str, node: &str) -> String {
+        format!("{}{}", self.scopes(word), text(node))
     }
 
     /// While this key exists no replacement starts anywhere.
@@ -326,8 +361,9 @@ mod tests {
     #[test]
     fn a_ticket_is_told_from_the_other_keys_of_its_scope() {
         let keys = Keys::new("/deployer");
-        assert!(keys.is_ticket(&keys.ticket("all", "node-a", "web")));
-        assert!(!keys.is_ticket(&keys.claim("queue", 0)) && !keys.is_ticket(&keys.hold("all", 0)));
+        let ticket = keys.ticket("all", "00ff-1", "node-a", "web");
+        assert!(keys.is_ticket(&ticket) && ticket < keys.end_of_line("all"));
+        assert!(!keys.is_ticket(&keys.claim("line", 0)) && !keys.is_ticket(&keys.hold("all", 0)));
     }
 
     #[test]

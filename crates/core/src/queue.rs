@@ -5,16 +5,10 @@
 //! what runs the oldest version, so that every node's turn comes however fast pushes are; whoever its own machine holds up
 //! goes behind those who can go. A ticket says how its container is now, not how it was when the ticket was drawn.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use crate::image::Track;
 use crate::store::Revision;
-
-/// Tickets in a scope; whoever finds it full comes back later. It bounds what every waiter reads. What is down already
-/// draws one all the same: everybody else waits for it to be up.
-pub const TICKETS_MAX: usize = 512;
 
 /// A container that waits for a slot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,27 +30,20 @@ pub struct Ticket {
     pub runs: u64,
 }
 
-/// A ticket with the revision at which it was drawn.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Drawn {
-    /// The ticket.
-    pub ticket: Ticket,
-    /// Create revision of its key.
-    pub revision: Revision,
-}
-
-/// The tickets in the order of their turns. A deferral puts its track where the deferral's own revision is.
-pub fn in_order(mut tickets: Vec<Drawn>, deferrals: &BTreeMap<Track, Revision>) -> Vec<Drawn> {
-    tickets.sort_by_key(|drawn| {
-        let ticket = &drawn.ticket;
-        let deferred = deferrals.get(&ticket.image).copied().unwrap_or_default();
-        (ticket.record.max(deferred), ticket.is_blocked, !ticket.is_down, ticket.runs, drawn.revision)
-    });
-    tickets
+impl Ticket {
+    /// Its place in the order of turns: text that sorts as the turns come, so that whoever waits finds the one before it
+    /// without reading the line. A deferral puts a rollout where the deferral's own revision is. The ticket was drawn by one
+    /// who had seen the line at a revision; of two who saw the same, the node's name decides.
+    pub fn turn(&self, deferred: Revision, drawn: Revision) -> String {
+        let [is_blocked, is_up] = [self.is_blocked, !self.is_down].map(u8::from);
+        format!("{:016x}-{is_blocked}-{is_up}-{:016x}-{drawn:016x}", self.record.max(deferred), self.runs)
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     fn track(name: &str) -> Track {
@@ -67,7 +54,7 @@ mod tests {
     /// order.
     #[track_caller]
     fn check(tickets: &[&str], deferred: &[(&str, Revision)], expected: &str) {
-        let drawn = tickets.iter().zip(100..).map(|(words, revision)| {
+        let turns = tickets.iter().zip(100..).map(|(words, revision)| {
             let words: Vec<&str> = words.split(' ').collect();
             let ticket = Ticket {
                 node: "n".into(),
@@ -78,11 +65,11 @@ mod tests {
                 is_blocked: words[3] == "blocked",
                 runs: words[4].parse().expect("a seq"),
             };
-            Drawn { ticket, revision }
+            let deferral = deferred.iter().find(|(name, _)| *name == words[1]);
+            (ticket.turn(deferral.map_or(0, |(_, revision)| *revision), revision), words[0])
         });
-        let deferrals = deferred.iter().map(|(name, revision)| (track(name), *revision)).collect();
-        let order = in_order(drawn.collect(), &deferrals);
-        let order: Vec<&str> = order.iter().map(|drawn| drawn.ticket.container.as_str()).collect();
+        let order: BTreeMap<String, &str> = turns.collect();
+        let order: Vec<&str> = order.into_values().collect();
         assert_eq!(order.join(" "), expected);
     }
 

@@ -153,7 +153,8 @@ pub struct Entrant {
 }
 
 /// Takes a free slot, if the grounds still stand, the node is registered, and nobody in the scope has claimed since the
-/// availability of the service was read. The ticket goes with it.
+/// availability of the service was read. The ticket stays until the
+/// slot is given back, so that the next in line hears of that.
 pub fn acquire(keys: &Keys, entrant: &Entrant, claim: &Claim, grounds: &Grounds) -> Txn {
     let Entrant { scope, slot, seen, lease, sign } = entrant;
     let mut txn = grounds.hold(keys, claim).when(Compare::ModRevision(keys.node(&claim.node), *sign));
@@ -162,9 +163,7 @@ pub fn acquire(keys: &Keys, entrant: &Entrant, claim: &Claim, grounds: &Grounds)
             .when(Compare::ModRevision(keys.claim(scope, *slot), 0))
             .when(Compare::NoneNewer(keys.claims(scope), *seen));
     }
-    txn.put(keys.claim(scope, *slot), claim)
-        .put_leased(keys.hold(scope, *slot), &claim.txn, *lease)
-        .delete(keys.ticket(scope, &claim.node, &claim.container))
+    txn.put(keys.claim(scope, *slot), claim).put_leased(keys.hold(scope, *slot), &claim.txn, *lease)
 }
 
 /// The fence. After it succeeds the holder may act; if it fails, nothing was or will be done.

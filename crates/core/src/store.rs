@@ -24,6 +24,42 @@ pub struct Entry {
     pub mod_revision: Revision,
 }
 
+/// A question to the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Range {
+    /// Everything below a prefix, in the order of keys.
+    All(String),
+    /// Of what lies below a prefix and before a key, the last so many; the last of them first.
+    LastBefore {
+        /// The prefix.
+        prefix: String,
+        /// The key, which need not exist.
+        before: String,
+        /// How many at most.
+        limit: u32,
+    },
+    /// How many keys lie below a prefix.
+    Count(String),
+}
+
+impl Range {
+    /// The prefix below which it looks.
+    pub fn prefix(&self) -> &str {
+        match self {
+            Self::All(prefix) | Self::LastBefore { prefix, .. } | Self::Count(prefix) => prefix,
+        }
+    }
+}
+
+/// What was found in a range.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listed {
+    /// The entries; none where they were only counted.
+    pub entries: Vec<Entry>,
+    /// How many there are.
+    pub count: u64,
+}
+
 /// A condition of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Compare {
@@ -100,6 +136,16 @@ pub enum Change {
     Put(Entry),
     /// A key was removed, or its lease ended, at a revision.
     Delete(String, Revision),
+}
+
+impl Change {
+    /// The key that was written or removed.
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Put(entry) => &entry.key,
+            Self::Delete(key, _) => key,
+        }
+    }
 }
 
 /// The protocol's values are maps with text keys, which JSON can always hold.

@@ -18,7 +18,7 @@ use deployer_core::image::{Registry, Track};
 use deployer_core::node::Identity;
 use deployer_core::policy::Manage;
 use deployer_core::slot::Scope;
-use deployer_core::store::{Change, Entry, LeaseId, Outcome, Revision, Txn};
+use deployer_core::store::{Change, Entry, LeaseId, Listed, Outcome, Range, Revision, Txn};
 use deployer_core::webhook::{Auth, Callback, Source};
 use deployer_engine::docker::Docker;
 use deployer_hooks::http::{Hook, Sink, router};
@@ -51,6 +51,9 @@ impl Store for Doored {
     }
     async fn list(&self, prefix: &str) -> Result<(Vec<Entry>, Revision), StoreError> {
         self.store.list(prefix).await
+    }
+    async fn ranges(&self, ranges: &[Range]) -> Result<(Vec<Listed>, Revision), StoreError> {
+        self.store.ranges(ranges).await
     }
     async fn txn(&self, txn: Txn) -> Result<Outcome, StoreError> {
         self.begun.fetch_add(1, Ordering::SeqCst);

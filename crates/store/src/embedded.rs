@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use deployer_core::store::{Change, Entry, LeaseId, Outcome, Revision, Txn, Write};
+use deployer_core::store::{Change, Entry, LeaseId, Listed, Outcome, Range, Revision, Txn, Write};
 use futures_util::stream::BoxStream;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use self::feed::Feed;
 use self::file::StoreFile;
 use self::ledger::{Decided, Draft, Ledger};
-use crate::store::{Store, StoreError, flaw};
+use crate::store::{Store, StoreError, flaw, flaw_of_ranges};
 
 pub use self::file::{Found, inspect};
 
@@ -257,6 +257,15 @@ impl Store for Embedded {
         self.settle().await;
         let state = self.lock();
         Ok((state.ledger.list(prefix), state.ledger.revision))
+    }
+
+    async fn ranges(&self, ranges: &[Range]) -> Result<(Vec<Listed>, Revision), StoreError> {
+        if let Some(message) = flaw_of_ranges(ranges) {
+            return Err(StoreError::Broken(format!("{}: {message}", self.path.display())));
+        }
+        self.settle().await;
+        let state = self.lock();
+        Ok((ranges.iter().map(|range| state.ledger.find(range)).collect(), state.ledger.revision))
     }
 
     async fn txn(&self, txn: Txn) -> Result<Outcome, StoreError> {

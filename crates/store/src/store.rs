@@ -8,12 +8,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use deployer_core::store::{Change, Entry, LeaseId, Outcome, Revision, Txn, Write};
-use futures_util::stream::BoxStream;
+use deployer_core::store::{Change, Entry, LeaseId, Listed, Outcome, Range, Revision, Txn, Write};
+use futures_util::stream::{self, BoxStream, StreamExt as _};
 use thiserror::Error;
 
-/// Conditions, and likewise writes, in one transaction; beyond it the transaction is refused before it is
-/// sent. etcd's own default (`--max-txn-ops`).
+/// Conditions, and likewise writes, in one transaction, and ranges in one question; beyond it they are refused before they
+/// are sent. etcd's own default (`--max-txn-ops`).
 pub const TXN_OPERATIONS_MAX: usize = 128;
 
 /// Bytes of keys and values in one transaction; beyond it the transaction is refused before it is sent. Below
@@ -64,6 +64,9 @@ pub trait Store: Send + Sync {
     /// All entries below a prefix, sorted by key, and the one revision at which they are all true.
     async fn list(&self, prefix: &str) -> Result<(Vec<Entry>, Revision), StoreError>;
 
+    /// What lies in several ranges, in their order, all of it true at one revision.
+    async fn ranges(&self, ranges: &[Range]) -> Result<(Vec<Listed>, Revision), StoreError>;
+
     /// Makes all writes at one new revision if all conditions hold, else nothing. Durable before it returns.
     /// A transaction that writes nothing does not advance the revision; a `Put` without a lease detaches the
     /// key from the one it had.
@@ -97,6 +100,33 @@ pub trait Store: Send + Sync {
         prefix: &str,
         after: Revision,
     ) -> Result<BoxStream<'static, Result<Change, StoreError>>, StoreError>;
+
+    /// The changes below several prefixes, each above a revision of its own, as one stream. What lies below one of them comes
+    /// in order and without a gap; of two that do not overlap either may come first.
+    ///
+    /// # Errors
+    /// Those of [`Store::watch`]. One that breaks off breaks off all.
+    async fn watch_all(
+        &self,
+        prefixes: &[(String, Revision)],
+    ) -> Result<BoxStream<'static, Result<Change, StoreError>>, StoreError> {
+        let mut all = Vec::new();
+        for (prefix, after) in prefixes {
+            all.push(self.watch(prefix, *after).await?);
+        }
+        let until_an_error = stream::unfold(Some(stream::select_all(all)), |all| async {
+            let mut all = all?;
+            let item = all.next().await?;
+            let goes_on = item.is_ok();
+            Some((item, goes_on.then_some(all)))
+        });
+        Ok(until_an_error.boxed())
+    }
+}
+
+/// Why a question is refused whatever the store holds, if so.
+pub fn flaw_of_ranges(ranges: &[Range]) -> Option<String> {
+    (ranges.len() > TXN_OPERATIONS_MAX).then(|| format!("a question may have {TXN_OPERATIONS_MAX} ranges"))
 }
 
 /// What is wrong with a transaction whatever the store holds, if anything. Whoever implements [`Store`] asks before

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use deployer_core::store::{Change, Entry, LeaseId, Outcome, Revision, Txn};
+use deployer_core::store::{Change, Entry, LeaseId, Listed, Outcome, Range, Revision, Txn};
 use futures_util::stream::BoxStream;
 
 use crate::store::{Store, StoreError};
@@ -22,6 +22,10 @@ impl Store for Unopened {
     }
 
     async fn list(&self, _: &str) -> Result<(Vec<Entry>, Revision), StoreError> {
+        away()
+    }
+
+    async fn ranges(&self, _: &[Range]) -> Result<(Vec<Listed>, Revision), StoreError> {
         away()
     }
 

@@ -153,6 +153,17 @@ impl Etcd {
         self.has_users = true;
     }
 
+    /// What it counts of itself, in the text form of Prometheus.
+    ///
+    /// # Panics
+    ///
+    /// When it does not answer.
+    #[track_caller]
+    pub fn metrics(&self) -> String {
+        let answer = Request::new("GET", "/metrics").send(&self.in_the_clear());
+        answer.unwrap_or_else(|error| panic!("etcd does not answer: {error}")).text().to_owned()
+    }
+
     /// Runs `etcdctl` (API 3) with these arguments and returns what it printed, trimmed.
     ///
     /// # Panics
@@ -181,9 +192,14 @@ impl Etcd {
         run(command.args(arguments))
     }
 
+    /// Where it says to anybody how it is.
+    fn in_the_clear(&self) -> Address {
+        Address::Tcp(format!("127.0.0.1:{}", self.ports.health))
+    }
+
     #[track_caller]
     fn wait_until_it_is_healthy(&self) {
-        let address = Address::Tcp(format!("127.0.0.1:{}", self.ports.health));
+        let address = self.in_the_clear();
         wait_until(Duration::from_secs(20), "etcd to be healthy", || {
             match Request::new("GET", "/health").send(&address) {
                 Ok(answer) if answer.text().contains("true") => Ok(()),

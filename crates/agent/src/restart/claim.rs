@@ -2,20 +2,20 @@
 
 use std::time::Duration;
 
-use deployer_core::mutation;
-use deployer_core::node::Sign;
-use deployer_core::queue::{TICKETS_MAX, Ticket};
+use deployer_core::queue::Ticket;
 use deployer_core::record::Verdicts;
 use deployer_core::replacement::{Event, Facts, Replacement};
 use deployer_core::slot::{self, Claim, ClaimPhase, Entrant, Token};
-use deployer_core::store::{Revision, Txn};
+use deployer_core::store::{Compare, Revision, Txn};
 use deployer_engine::EngineError;
 use deployer_store::StoreError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::line::{Interest, Line, Service, signs, still_fetching};
-use super::slot::{claim_of, leave_turn, superseded, take_turn, whose_turn};
+use super::interest::Interest;
+use super::line::{Claims, Line, PLACES_MAX};
+use super::near::{Near, is_first, still_fetching};
+use super::slot::{be_certain, claim_of, leave_line, leave_turn, superseded, take_turn, whose_turn};
 use crate::claims;
 use crate::failpoint;
 use crate::ledger::{self, Ledger};
@@ -40,8 +40,14 @@ const CONTENDED: Duration = Duration::from_millis(20);
 struct Patience {
     /// Since when other nodes are waited for to have the image.
     fetching: Option<Instant>,
+    /// The one of them that is waited for now.
+    late: Option<String>,
     /// Since when it would be this one's turn, and something else is in the way.
     blocked: Option<Instant>,
+    /// The line's revision at which it came, which is its place among equals.
+    came: Option<Revision>,
+    /// Whether the next slot may be this one's.
+    is_next: bool,
 }
 
 /// How a look at the line ended.
@@ -58,6 +64,8 @@ enum Stay {
     Until(Interest, Duration),
     /// Look again in a moment.
     Moment,
+    /// Look again at once: what has changed is the own ticket.
+    Not,
 }
 
 /// Waits for a slot and takes it, unless the grounds go away meanwhile.
@@ -71,6 +79,7 @@ pub async fn claim(
     }
     let outcome = wait_in_line(world, replacement, shutdown).await;
     if replacement.token.is_none() {
+        leave_turn(world, &replacement.txn);
         leave_line(world, replacement).await?;
     }
     outcome
@@ -79,19 +88,12 @@ pub async fn claim(
 /// Leaves the line after a wait that broke off. A claim that was taken unnoticed is noted, so that it is given back.
 pub async fn leave(world: &World, replacement: &mut Replacement) -> Result<(), StoreError> {
     if replacement.token.is_none() {
-        let line = Line::read(world, &replacement.facts.scope).await?;
-        replacement.token = own_claim(world, replacement, &line);
+        let claims = Claims::read(world, &replacement.facts.scope).await?;
+        replacement.token = own_claim(world, replacement, &claims);
+        leave_turn(world, &replacement.txn);
         leave_line(world, replacement).await?;
     }
     Ok(())
-}
-
-/// The ticket of one who does not wait any more would keep the others waiting; it ends with the lease at the latest.
-async fn leave_line(world: &World, replacement: &Replacement) -> Result<(), StoreError> {
-    leave_turn(world, &replacement.txn);
-    let facts = &replacement.facts;
-    let ticket = world.keys.ticket(&facts.scope, &world.settings.node, &facts.container);
-    world.store.txn(Txn::new().delete(ticket)).await.map(drop)
 }
 
 async fn wait_in_line(
@@ -112,10 +114,10 @@ async fn wait_in_line(
         };
         leave_turn(world, &replacement.txn);
         match stay {
+            Stay::Not => {}
             Stay::Moment => tokio::time::sleep(CONTENDED).await,
             Stay::Until(interest, limit) => {
                 tokio::select! {
-                    biased;
                     () = changes.hear(interest.prefixes(), seen) => {}
                     () = tokio::time::sleep(limit) => {}
                     () = shutdown.cancelled() => {}
@@ -129,7 +131,6 @@ async fn wait_in_line(
 async fn is_registered(world: &World, shutdown: &CancellationToken) -> bool {
     let mut presence = world.presence.subscribe();
     tokio::select! {
-        biased;
         registered = presence.wait_for(|presence| presence.lease.is_some()) => registered.is_ok(),
         () = shutdown.cancelled() => false,
     }
@@ -137,80 +138,87 @@ async fn is_registered(world: &World, shutdown: &CancellationToken) -> bool {
 
 /// One look at the line, and the try to take a slot if it is one's turn.
 async fn look(world: &World, replacement: &mut Replacement, patience: &mut Patience) -> Result<Look, StoreError> {
+    let facts = &replacement.facts;
+    let slots = world.settings.scope.slots_known(facts.limit).unwrap_or(PLACES_MAX).min(PLACES_MAX);
     // Side by side: a slot stands free for as long as this takes.
-    let facts = &mut replacement.facts;
     let (line, ledger, (verdicts, revisions)) = tokio::try_join!(
-        Line::read(world, &facts.scope),
+        Line::read(world, facts, slots, patience.is_next),
         Ledger::read(world, &facts.track),
         ledger::verdicts(world, &facts.service),
     )?;
+    let seen = line.revision;
+    let facts = &mut replacement.facts;
     let lost = lost_grounds(world, facts, &ledger, &verdicts);
     if lost.is_none() {
         facts.grounds = ledger::grounds(&ledger, &facts.service, &facts.digest, &revisions);
         facts.is_first &= !verdicts.is_good(&facts.digest);
     }
-    if let Some(token) = own_claim(world, replacement, &line) {
+    if let Some(token) = own_claim(world, replacement, &line.claims) {
         replacement.token = Some(token);
         return match take_turn(world, &replacement.txn) {
             None => Ok(Look::Ended(Event::Done)),
             // Held already, and not to be used before the other on this machine is through.
-            Some(_) => Ok(Look::Stays(Stay::Until(Interest::of_nothing(), TURN_AGAIN), line.revision)),
+            Some(_) => Ok(Look::Stays(Stay::Until(Interest::of_nothing(), TURN_AGAIN), seen)),
         };
     }
     if let Some(gone) = lost {
         return Ok(Look::Ended(superseded(&gone)));
     }
-    Ok(match try_claim(world, replacement, &line, patience).await? {
+    Ok(match try_claim(world, replacement, line, slots, patience).await? {
         Ok(token) => {
             replacement.token = Some(token);
             Look::Ended(Event::Done)
         }
-        Err(stay) => Look::Stays(stay, line.revision),
+        Err(stay) => Look::Stays(stay, seen),
     })
 }
 
 /// A claim whose answer was lost is ours all the same; waited for, it would be waited for for ever.
-fn own_claim(world: &World, replacement: &Replacement, line: &Line) -> Option<Token> {
+fn own_claim(world: &World, replacement: &Replacement, claims: &Claims) -> Option<Token> {
     let is_own = |claim: &Claim| claim.txn == replacement.txn && claim.boot == world.settings.boot;
-    let (slot, (entry, _)) = line.claims.iter().find(|(_, (_, claim))| is_own(claim))?;
+    let (slot, (entry, _)) = claims.taken.iter().find(|(_, (_, claim))| is_own(claim))?;
     Some(Token { scope: replacement.facts.scope.clone(), slot: *slot, fence: entry.create_revision })
 }
 
 async fn try_claim(
     world: &World,
     replacement: &Replacement,
-    line: &Line,
+    mut line: Line,
+    slots: u32,
     patience: &mut Patience,
 ) -> Result<Result<Token, Stay>, StoreError> {
     let facts = &replacement.facts;
-    if claims::end_dead(world, &line.entries).await? {
+    if claims::end_dead(world, &line.claims.entries).await? {
         return Ok(Err(Stay::Moment));
     }
     let here = Here::look(world, facts).await;
-    let place = line.place(&world.settings.node, &facts.container);
+    patience.is_next = line.is_next(slots);
+    patience.came = patience.came.or(Some(line.revision));
+    let near = line.near.take();
     // One that certainly has others before it reads no more than the line.
-    if let Some(slots) = world.settings.scope.slots_known(facts.limit)
-        && free_slot(line, slots, place).is_none()
-    {
-        patience.blocked = None;
-        say_for_whom(world, facts, line, place);
-        return take_ticket(world, facts, line, place, slots, &here, false).await;
-    }
-    let (service, signs) = tokio::join!(Service::read(world, facts, line), signs(world));
-    let (mut service, signs) = (service?, signs?);
-    if let Ok(survey) = &here.survey {
-        service.correct(world, survey, line);
-    }
-    let slots = world.settings.scope.slots(facts.limit, service.standings.len());
-    let Some(slot) = free_slot(line, slots, place) else {
-        patience.blocked = None;
-        say_for_whom(world, facts, line, place);
-        return take_ticket(world, facts, line, place, slots, &here, false).await;
+    let near = match line.free_slot(slots) {
+        None => None,
+        Some(_) if near.is_some() => near,
+        Some(_) => Some(Near::read(world, facts, &line).await?),
     };
-    if let Some(obstacle) = obstacle(world, replacement, &service, &signs, &here, patience).await? {
+    let slots = near.as_ref().map_or(slots, |near| world.settings.scope.slots(facts.limit, near.instances()));
+    let (Some(mut near), Some(slot)) = (near, line.free_slot(slots)) else {
+        patience.blocked = None;
+        say_for_whom(world, facts, &line, slots);
+        return take_ticket(world, facts, &line, slots, patience, &here, false).await;
+    };
+    if let Ok(survey) = &here.survey {
+        near.correct(world, survey, &line.claims);
+    }
+    // Of many who come at once one reads everybody's words, and that has a ticket.
+    let reads_all = facts.is_first || !near.lets_go(world, facts);
+    if line.own.is_none() && reads_all && !near.is_alone {
+        return take_ticket(world, facts, &line, slots, patience, &here, false).await;
+    }
+    if let Some(obstacle) = obstacle(world, replacement, &line, &near, &here, patience).await? {
         say(world, facts, obstacle);
-        give_way(world, facts, line, patience).await?;
-        return take_ticket(world, facts, line, place, slots, &here, true).await;
+        give_way(world, facts, near.others_wait, patience).await?;
+        return take_ticket(world, facts, &line, slots, patience, &here, true).await;
     }
     let Some((lease, sign)) = world.presence.borrow().lease else { return Ok(Err(Stay::Moment)) };
     let entrant = Entrant { scope: facts.scope.clone(), slot, seen: line.revision, lease, sign };
@@ -221,12 +229,6 @@ async fn try_claim(
         Ok(_) | Err(StoreError::LeaseGone) => Ok(Err(Stay::Moment)),
         Err(error) => Err(error),
     }
-}
-
-/// The free slot that falls to one at this place in line; without a place one comes behind all that wait.
-fn free_slot(line: &Line, slots: u32, place: Option<usize>) -> Option<u32> {
-    let is_free = |slot: &u32| !line.claims.contains_key(slot) || mutation::is("lock_ignored");
-    (0..slots).filter(is_free).nth(place.unwrap_or(line.waiting.len()))
 }
 
 /// What this machine's own engine says of the container that waits: nobody else knows it better or sooner.
@@ -254,50 +256,46 @@ impl Here {
 async fn obstacle(
     world: &World,
     replacement: &Replacement,
-    service: &Service,
-    signs: &[Sign],
+    line: &Line,
+    near: &Near,
     here: &Here,
     patience: &mut Patience,
 ) -> Result<Option<String>, StoreError> {
     let facts = &replacement.facts;
-    if let Some(in_the_way) = &here.in_the_way {
-        return Ok(Some(in_the_way.clone()));
-    }
+    patience.late = None;
+    let survey = match (&here.in_the_way, &here.survey) {
+        (None, Ok(survey)) => survey,
+        (in_the_way, _) => return Ok(in_the_way.clone()),
+    };
     if let Some(other) = take_turn(world, &replacement.txn) {
         return Ok(Some(format!("waiting for replacement {other} on this machine")));
     }
-    let scope = world.settings.scope.word();
-    if let Some(other) = signs.iter().find(|sign| sign.scope != scope) {
-        let text =
-            format!("waiting for {} to take slots of the same scope: it has scope = \"{}\"", other.node, other.scope);
-        return Ok(Some(text));
-    }
-    if let Some(obstacle) = service.obstacle(world, facts) {
+    if let Some(obstacle) = near.obstacle(world, facts, line, survey).await? {
         return Ok(Some(obstacle));
     }
-    if !service.is_first(facts) {
+    // What was found good has been run, and what nobody had run when this one's turn came nobody runs now.
+    if !facts.is_first || patience.fetching.is_none() && !is_first(world, facts).await? {
         return Ok(None);
     }
     let since = *patience.fetching.get_or_insert_with(Instant::now);
-    let late = still_fetching(world, facts, signs).await?.filter(|_| since.elapsed() < BARRIER);
-    Ok(late.map(|node| format!("waiting for {node} to have the image")))
+    patience.late = still_fetching(world, facts).await?.filter(|_| since.elapsed() < BARRIER);
+    Ok(patience.late.as_ref().map(|node| format!("waiting for {node} to have the image")))
 }
 
-/// Draws a ticket if there is none yet, or mends one that no longer says how the container is, and says what to wait for.
+/// Draws a ticket if there is none yet, or another one if it does not say any more how the container is, and says what to
+/// wait for.
 async fn take_ticket(
     world: &World,
     facts: &Facts,
     line: &Line,
-    place: Option<usize>,
     slots: u32,
+    patience: &Patience,
     here: &Here,
     is_its_turn: bool,
 ) -> Result<Result<Token, Stay>, StoreError> {
     let keys = &world.keys;
-    let Some((lease, _)) = world.presence.borrow().lease else { return Ok(Err(Stay::Moment)) };
-    let drawn = place.and_then(|place| line.waiting.get(place));
     // One that has gone behind the others for its machine's sake stays there until the machine is free.
-    let was_blocked = drawn.is_some_and(|drawn| drawn.ticket.is_blocked);
+    let was_blocked = line.own.as_ref().is_some_and(|(_, ticket)| ticket.is_blocked);
     let is_blocked = here.in_the_way.is_some() && (is_its_turn || was_blocked || here.survey.is_err());
     let ticket = Ticket {
         node: world.settings.node.clone(),
@@ -308,34 +306,50 @@ async fn take_ticket(
         is_blocked,
         runs: facts.runs,
     };
-    let is_full = line.waiting.len() >= TICKETS_MAX && !ticket.is_down;
-    if drawn.is_none() && is_full {
-        return Ok(Err(Stay::Until(Interest::of_the_first(keys, facts, &ticket.node), LOOK_AGAIN)));
-    }
-    if drawn.is_none_or(|drawn| drawn.ticket != ticket) {
-        let key = keys.ticket(&facts.scope, &ticket.node, &ticket.container);
-        return match world.store.txn(Txn::new().put_leased(key, &ticket, lease)).await {
+    let turn = ticket.turn(line.deferred, patience.came.unwrap_or(line.revision));
+    let key = keys.ticket(&facts.scope, &turn, &ticket.node, &ticket.container);
+    if line.own.as_ref().is_none_or(|(own, drawn)| *own != key || *drawn != ticket) {
+        let Some((lease, sign)) = be_certain(world).await? else { return Ok(Err(Stay::Moment)) };
+        let before = world.memory().tickets.draw(&facts.container, &key);
+        let txn = Txn::new().when(Compare::ModRevision(keys.node(&ticket.node), sign));
+        let txn = before.into_iter().fold(txn, Txn::delete).put_leased(key, &ticket, lease);
+        return match world.store.txn(txn).await {
+            Ok(outcome) if !outcome.succeeded => Ok(Err(Stay::Moment)),
             // The line has changed by this ticket: look where it stands.
-            Ok(_) | Err(StoreError::LeaseGone) => Ok(Err(Stay::Moment)),
-            Err(error) => Err(error),
+            Ok(_) => {
+                world.memory().tickets.drawn(&facts.container);
+                Ok(Err(Stay::Not))
+            }
+            Err(StoreError::LeaseGone) => Ok(Err(Stay::Moment)),
+            Err(error) => {
+                world.memory().tickets.doubt();
+                Err(error)
+            }
         };
     }
-    // As many are woken by a slot as there are slots; each of the others by the one before.
-    let place = place.unwrap_or_default();
-    let before = line.waiting.get(place.wrapping_sub(1)).filter(|_| place >= slots as usize && !is_blocked);
-    Ok(Err(match before {
-        Some(before) => {
-            let limit = LOOK_BEHIND.mul_f64(1.0 + (world.ambient.random() % 1000) as f64 / 1000.0);
-            Stay::Until(Interest::of_one_behind(keys, facts, &ticket.node, &before.ticket), limit)
+    let node = &ticket.node;
+    if let Some(late) = &patience.late {
+        return Ok(Err(Stay::Until(Interest::of_one_late(keys, facts, node, late), LOOK_AGAIN)));
+    }
+    if is_its_turn || is_blocked {
+        return Ok(Err(Stay::Until(Interest::of_the_first(keys, facts, node), LOOK_AGAIN)));
+    }
+    // As many are woken by a slot as there are slots, the only one's next by the ticket that goes with it; each of the
+    // others by the one before.
+    let is_next = line.is_next(slots);
+    Ok(Err(match line.nearest() {
+        Some((before, _)) if !is_next || slots == 1 => {
+            let behind = LOOK_BEHIND.mul_f64(1.0 + (world.ambient.random() % 1000) as f64 / 1000.0);
+            let limit = if is_next { LOOK_AGAIN } else { behind };
+            Stay::Until(Interest::of_one_behind(keys, facts, node, before), limit)
         }
-        None => Stay::Until(Interest::of_the_first(keys, facts, &ticket.node), LOOK_AGAIN),
+        _ => Stay::Until(Interest::of_the_next(keys, facts, node), LOOK_AGAIN),
     }))
 }
 
 /// Lets other rollouts go first if this one has not been able to go on for long.
-async fn give_way(world: &World, facts: &Facts, line: &Line, patience: &mut Patience) -> Result<(), StoreError> {
+async fn give_way(world: &World, facts: &Facts, others_wait: bool, patience: &mut Patience) -> Result<(), StoreError> {
     let since = *patience.blocked.get_or_insert_with(Instant::now);
-    let others_wait = line.waiting.iter().any(|drawn| drawn.ticket.image != facts.track);
     if others_wait && since.elapsed() >= HEAD {
         patience.blocked = None;
         let key = world.keys.deferral(&facts.scope, &facts.track);
@@ -345,13 +359,14 @@ async fn give_way(world: &World, facts: &Facts, line: &Line, patience: &mut Pati
     Ok(())
 }
 
-fn say_for_whom(world: &World, facts: &Facts, line: &Line, place: Option<usize>) {
-    let before = place.unwrap_or(line.waiting.len());
-    let holder = line.claims.values().next().map(|(_, claim)| format!("{} on {}", claim.container, claim.node));
+fn say_for_whom(world: &World, facts: &Facts, line: &Line, slots: u32) {
+    let holder = line.claims.taken.values().next().map(|(_, claim)| format!("{} on {}", claim.container, claim.node));
+    let before = line.nearest().filter(|_| !line.is_next(slots));
+    let before = before.map(|(_, ticket)| format!("{} on {}", ticket.container, ticket.node));
     let text = match (holder, before) {
-        (Some(holder), 0) => format!("waiting for {holder}"),
-        (Some(holder), before) => format!("waiting for {holder}, and {before} more before this"),
-        (None, before) => format!("waiting for {before} more before this"),
+        (Some(holder), Some(before)) => format!("waiting for {holder}, and {before} comes right before this"),
+        (Some(before), None) | (None, Some(before)) => format!("waiting for {before}"),
+        (None, None) => "waiting for its turn".to_owned(),
     };
     say(world, facts, text);
 }

@@ -4,11 +4,14 @@ use deployer_core::availability::Report;
 use deployer_core::mutation;
 use deployer_core::replacement::{Event, Failure, Phase, Replacement};
 use deployer_core::slot::{self, Claim, ClaimPhase, Token};
+use deployer_core::store::{Compare, LeaseId, Revision, Txn};
 use deployer_store::StoreError;
+use serde_json::Value;
 
-use super::line::Line;
+use super::line::Claims;
 use crate::failpoint;
 use crate::publish;
+use crate::survey::{Survey, Surveyed};
 use crate::world::World;
 
 /// Passes the fence, or finds that the grounds are gone.
@@ -31,10 +34,10 @@ pub async fn fence(world: &World, replacement: &Replacement) -> Result<Event, St
 
 /// Whether an earlier try passed the fence although its answer was lost.
 async fn is_past_fence(world: &World, replacement: &Replacement, token: &Token) -> Result<bool, StoreError> {
-    let line = Line::read(world, &token.scope).await?;
+    let claims = Claims::read(world, &token.scope).await?;
     let is_past = |claim: &Claim| claim.txn == replacement.txn && claim.phase == ClaimPhase::Stopping;
-    Ok(line
-        .claims
+    Ok(claims
+        .taken
         .get(&token.slot)
         .is_some_and(|(entry, claim)| entry.create_revision == token.fence && is_past(claim)))
 }
@@ -44,31 +47,89 @@ async fn is_past_fence(world: &World, replacement: &Replacement, token: &Token) 
 pub async fn release(world: &World, replacement: &Replacement) -> Result<Event, StoreError> {
     let Some(token) = &replacement.token else { return Ok(Event::Done) };
     let facts = &replacement.facts;
+    // The gate was passed a while ago: since then it may have ended, and its engine may have died.
+    let survey = Survey::of(world).await;
+    let is_up = survey.is_ok_and(|survey| survey.named(&facts.container).is_some_and(Surveyed::is_up));
+    be_certain(world).await?;
     // Before the others hear of it: one that waits on this machine looks as soon as the slot is free.
     leave_turn(world, &replacement.txn);
     let _saying = world.saying.lock().await;
-    let release = || slot::release_if_held(&world.keys, token);
+    let tickets = world.memory().tickets.all(&facts.container);
+    let release = || tickets.iter().cloned().fold(slot::release_if_held(&world.keys, token), Txn::delete);
     let key = world.keys.report(&facts.service, &world.settings.node, &facts.container);
     let lease = world.presence.borrow().lease;
-    if let (Some(report), Some((lease, _))) = (report_after(world, replacement, &key), lease) {
-        match world.store.txn(release().put_leased(key.clone(), &report, lease)).await {
-            Ok(outcome) if outcome.succeeded => publish::note(world, &key, &report),
-            Ok(_) => {}
-            Err(StoreError::LeaseGone) => drop(world.store.txn(release()).await?),
+    let outcome = if let (Some(report), Some((lease, _))) = (report_after(world, replacement, &key, is_up), lease) {
+        match world.store.txn(publish::say_too(world, release(), &key, &report, lease)).await {
+            Ok(outcome) if outcome.succeeded => {
+                publish::note(world, &key, &report);
+                outcome
+            }
+            Ok(outcome) => outcome,
+            Err(StoreError::LeaseGone) => world.store.txn(release()).await?,
             Err(error) => return Err(error),
         }
     } else {
-        world.store.txn(release()).await?;
+        world.store.txn(release()).await?
+    };
+    if outcome.succeeded {
+        world.memory().tickets.forget(&facts.container);
+    } else {
+        // The slot was not its own any more, and nobody is to wait for its ticket either.
+        leave_line(world, replacement).await?;
     }
     Ok(Event::Done)
 }
 
-fn report_after(world: &World, replacement: &Replacement, key: &str) -> Option<Report> {
+/// Makes sure that no ticket is written any more that was to be written before: a store may get to it long after everybody has
+/// given it up, and it would keep all behind it waiting for nobody. Each hangs on the revision of this node's sign, which is
+/// written anew. Gives the lease and that revision, if this node is registered.
+///
+/// # Errors
+/// [`StoreError`] if the store does not answer.
+pub async fn be_certain(world: &World) -> Result<Option<(LeaseId, Revision)>, StoreError> {
+    let Some((lease, sign)) = world.presence.borrow().lease else {
+        // With the lease ends whatever hangs on it, written or not.
+        world.memory().tickets.be_certain();
+        return Ok(None);
+    };
+    if !world.memory().tickets.is_any_doubtful() {
+        return Ok(Some((lease, sign)));
+    }
+    let key = world.keys.node(&world.settings.node);
+    let Some(entry) = world.store.get(&key).await? else { return Ok(None) };
+    let Ok(own) = serde_json::from_slice::<Value>(&entry.value) else { return Ok(None) };
+    // The revision is what the store shows: of this very writing, too, one may not be told.
+    let seen = Compare::ModRevision(key.clone(), entry.mod_revision);
+    if own.get("lease").and_then(Value::as_i64) != Some(lease.0) {
+        return Ok(None);
+    }
+    let outcome = world.store.txn(Txn::new().when(seen).put_leased(key, &own, lease)).await?;
+    if !outcome.succeeded {
+        return Ok(None);
+    }
+    world.memory().tickets.be_certain();
+    world.presence.send_modify(|presence| presence.lease = Some((lease, outcome.revision)));
+    Ok(Some((lease, outcome.revision)))
+}
+
+/// The ticket of one who does not wait any more would keep the others waiting; it ends with the lease at the latest.
+pub async fn leave_line(world: &World, replacement: &Replacement) -> Result<(), StoreError> {
+    let container = &replacement.facts.container;
+    let tickets = world.memory().tickets.all(container);
+    if !tickets.is_empty() {
+        be_certain(world).await?;
+        world.store.txn(tickets.into_iter().fold(Txn::new(), Txn::delete)).await?;
+        world.memory().tickets.forget(container);
+    }
+    Ok(())
+}
+
+fn report_after(world: &World, replacement: &Replacement, key: &str, is_up: bool) -> Option<Report> {
     let facts = &replacement.facts;
     let last = publish::last_report(world, key)?;
     Some(if replacement.phase == Phase::Judged {
         Report {
-            up: true,
+            up: is_up,
             id: replacement.candidate.clone().unwrap_or_default(),
             image_id: facts.new_image.clone(),
             digest: Some(facts.digest.clone()),
@@ -76,7 +137,7 @@ fn report_after(world: &World, replacement: &Replacement, key: &str) -> Option<R
             reason: String::new(),
         }
     } else {
-        Report { up: last.up && replacement.control != Some(false), ..last }
+        Report { up: is_up && replacement.control != Some(false), ..last }
     })
 }
 

@@ -1,6 +1,6 @@
 //! Acts and short replacements against a stand-in for the engine, with a real store and real journals.
 
-use deployer_core::availability::Instance;
+use deployer_core::availability::{Instance, Report};
 use deployer_core::record::{Opinion, Record, Source};
 use deployer_core::store::Txn;
 use deployer_engine::{EngineError, ImageSummary};
@@ -243,5 +243,40 @@ async fn a_sweep_leaves_what_another_daemon_has_just_created() {
         owing::sweep(&fixture.site()).await;
         let removed = fixture.engine.state().calls.iter().filter(|call| *call == "remove new").count();
         assert_eq!(removed, expected, "{enable}");
+    }
+}
+
+/// An engine that was stopped between the gate and the end took the instance along, and with the slot the others were told that
+/// it is up: the next one went down beside it.
+#[tokio::test(start_paused = true)]
+async fn a_slot_is_given_back_with_what_the_engine_says_of_the_instance_by_then() {
+    let away = || EngineError::Timeout { what: "list".into(), limit: Duration::ZERO };
+    for (phase, state, refused, expected) in [
+        (Phase::Judged, "running", None, true),
+        (Phase::Judged, "exited", None, false),
+        (Phase::Judged, "running", Some(away()), false),
+        (Phase::ReturnJudged, "running", None, true),
+        (Phase::ReturnJudged, "exited", None, false),
+        (Phase::ReturnJudged, "running", Some(away()), false),
+    ] {
+        let case = format!("{phase:?}, {state}, {refused:?}");
+        let fixture = fixture().await;
+        let (world, site) = (&fixture.world, fixture.site());
+        fixture.engine.state().containers = vec![container("old", "web", "running")];
+        let (mut replacement, shutdown) = (replacement(), CancellationToken::new());
+        acts::carry_out(&site, &mut replacement, Act::Claim, &shutdown).await.expect("claimed");
+        let key = world.keys.report("web", "a", "web");
+        let [id, image_id] = ["old", "sha256:old"].map(str::to_owned);
+        let said = Report { up: true, id, image_id, digest: None, state: String::new(), reason: String::new() };
+        crate::publish::note(world, &key, &said);
+
+        replacement.phase = phase;
+        fixture.engine.state().containers = vec![container("new", "web", state)];
+        fixture.engine.state().refused.extend(refused.map(|error| ("containers", error)));
+        let released = acts::carry_out(&site, &mut replacement, Act::Release, &shutdown).await;
+        assert_eq!(released.expect("released"), Event::Done, "{case}");
+        let report = world.store.get(&key).await.expect("read").expect("it is told");
+        let report: Report = serde_json::from_slice(&report.value).expect("a report");
+        assert_eq!(report.up, expected, "{case}");
     }
 }

@@ -25,6 +25,7 @@ pub async fn look_around(world: &World) -> Result<Vec<Track>, LookError> {
         // Registering rings the bell, which leads here again.
         return Ok(Vec::new());
     };
+    let spoken = world.memory().spoken;
     let survey = Survey::of(world).await?;
     verify::forget(world, &survey);
     world.follow(concern(world, &survey));
@@ -50,7 +51,7 @@ pub async fn look_around(world: &World) -> Result<Vec<Track>, LookError> {
         words.repeat(world, container, transition);
     }
     words.keep_unfinished(world, &survey);
-    publish::publish(world, &words, lease).await?;
+    publish::publish(world, &words, lease, spoken).await?;
     // Where the last container of a track is gone others ask for it.
     turn::give_back(world, |track| tracks.contains(track)).await;
     let container_ids = survey.containers.iter().map(|container| container.summary.id.as_str()).collect();

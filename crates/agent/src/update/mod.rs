@@ -10,7 +10,6 @@ mod resolve;
 mod verify;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use deployer_core::backoff::Backoff;
 use deployer_core::dirty::Dirty;
@@ -67,7 +66,6 @@ impl Update {
         let mut looks = FuturesUnordered::new();
         let mut failures = 0;
         let mut again: Option<Instant> = None;
-        let mut engine = Hearing::default();
         let mut seen = Instant::now();
         dirty.mark(None);
         loop {
@@ -95,7 +93,6 @@ impl Update {
                 () = shutdown.cancelled() => return,
                 Some((key, outcome)) = looks.next() => {
                     dirty.done(&key);
-                    engine.note(&self.world, &outcome).await;
                     match outcome {
                         Ok(further) => {
                             failures = 0;
@@ -162,6 +159,7 @@ impl Update {
                     .map(|outcome| outcome.map(|()| Vec::new())),
             };
             if let Ok(Err(LookError::Engine(_))) = &outcome {
+                tell_that_the_engine_is_away(&world).await;
                 // It may be long before this node can go on, and the others should not wait for that.
                 turn::give_back(&world, |_| false).await;
             }
@@ -170,31 +168,14 @@ impl Update {
     }
 }
 
-/// How long the engine may be silent before the others are told that nothing here can be counted on.
-const SILENCE_MAX: Duration = Duration::from_secs(5);
-
-/// Whether the engine is heard.
-#[derive(Default)]
-struct Hearing {
-    /// Since when it is not.
-    silent_since: Option<Instant>,
-}
-
-impl Hearing {
-    /// Takes in what came of a look. A look at everything says again how things are once the engine is back.
-    async fn note<T>(&mut self, world: &World, outcome: &Result<T, LookError>) {
-        let Err(LookError::Engine(_)) = outcome else {
-            self.silent_since = None;
-            return;
-        };
-        let since = *self.silent_since.get_or_insert_with(Instant::now);
-        let lease = world.presence.borrow().lease;
-        if since.elapsed() >= SILENCE_MAX
-            && let Some((lease, _)) = lease
-            && let Err(error) = publish::engine_is_away(world, lease).await
-        {
-            tracing::warn!(error = %error, "the others could not be told that the engine is away");
-        }
+/// Tells the others that nothing here can be counted on, at once: an engine that is stopped takes its containers along, and
+/// the next to go down may be another node's. A look at everything says how things are when it is heard again.
+async fn tell_that_the_engine_is_away(world: &World) {
+    let lease = world.presence.borrow().lease;
+    if let Some((lease, _)) = lease
+        && let Err(error) = publish::engine_is_away(world, lease).await
+    {
+        tracing::warn!(error = %error, "the others could not be told that the engine is away");
     }
 }
 

@@ -15,23 +15,34 @@ use crate::simulated::store::Traffic;
 /// Few nodes, and many.
 const SIZES: [usize; 2] = [3, 12];
 const AN_HOUR: Duration = Duration::from_secs(3600);
-/// Who waits in line, and whose turn it is, reads these of everybody.
-const OF_THE_LINE: [&str; 6] = ["locks", "instances", "reports", "nodes", "fetched", "runs"];
 
 type Costs = BTreeMap<String, Traffic>;
 
-/// What each kind of key cost the node that it cost most, since it was counted before.
-fn since(cluster: &Cluster, before: &[Costs]) -> Costs {
-    let mut most = Costs::new();
+/// What each kind of key cost each node since it was counted before, as reads and as bytes, the most first.
+fn sorted_since(cluster: &Cluster, before: &[Costs]) -> BTreeMap<String, [Vec<u64>; 2]> {
+    let mut costs: BTreeMap<String, [Vec<u64>; 2]> = BTreeMap::new();
     for (member, before) in cluster.members.iter().zip(before) {
         for (word, traffic) in member.line.traffic() {
             let old = before.get(&word).copied().unwrap_or_default();
-            let most = most.entry(word).or_default();
-            most.reads = most.reads.max(traffic.reads - old.reads);
-            most.bytes = most.bytes.max(traffic.bytes - old.bytes);
+            let [reads, bytes] = costs.entry(word).or_default();
+            reads.push(traffic.reads - old.reads);
+            bytes.push(traffic.bytes - old.bytes);
         }
     }
-    most
+    costs.values_mut().flatten().for_each(|of_nodes| of_nodes.sort_by(|a, b| b.cmp(a)));
+    costs
+}
+
+/// What each kind of key cost the node that it cost most.
+fn since(cluster: &Cluster, before: &[Costs]) -> Costs {
+    beside(cluster, before, 0)
+}
+
+/// The same where so many nodes may cost more.
+fn beside(cluster: &Cluster, before: &[Costs], exceptions: usize) -> Costs {
+    let of = |costs: &[u64]| costs.get(exceptions).copied().unwrap_or_default();
+    let costs = sorted_since(cluster, before).into_iter();
+    costs.map(|(word, [reads, bytes])| (word, Traffic { reads: of(&reads), bytes: of(&bytes) })).collect()
 }
 
 fn counted(cluster: &Cluster) -> Vec<Costs> {
@@ -49,7 +60,8 @@ async fn costs(machines: usize) -> [Costs; 2] {
     cluster.notify(0).await;
     cluster.settle("the rollout").await;
     cluster.assert_converged(&digest, "the rollout");
-    let rollout = since(&cluster, &before);
+    // Whoever begins it reads who has the image, and so may one or two that came before it and lost their place to it.
+    let rollout = beside(&cluster, &before, 1 + machines / 6);
     [idle, rollout]
 }
 
@@ -61,8 +73,7 @@ async fn what_a_node_reads_does_not_grow_with_the_number_of_nodes() {
             let few = few.get(word).copied().unwrap_or_default();
             // A race that is lost costs a read; there are more of them among many.
             let is_flat = many.reads <= few.reads + 4 && many.bytes <= few.bytes + few.bytes / 2 + 1024;
-            let is_of_the_line = when == "a rollout" && OF_THE_LINE.contains(&word.as_str());
-            assert!(is_flat || is_of_the_line, "{when}, {word}: {few:?} of few nodes, {many:?} of many");
+            assert!(is_flat, "{when}, {word}: {few:?} of few nodes, {many:?} of many");
         }
     }
 }
@@ -100,7 +111,7 @@ async fn what_does_not_run_here_wakes_nobody_here() {
     let mut cost = since(&cluster, &before.0);
     let of_it = cluster.members[2].line.traffic();
     cost.retain(|word, _| of_it.get(word) != before.0[2].get(word));
-    assert_eq!(cost.keys().collect::<Vec<_>>(), ["locks"], "the sign of life looks for dead claims");
+    assert_eq!(cost, Costs::new(), "it heard nothing");
 }
 
 #[tokio::test(start_paused = true)]

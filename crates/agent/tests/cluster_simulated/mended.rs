@@ -155,6 +155,24 @@ async fn coordination_l9_a_lost_state_directory_withdraws_no_instance_that_is_ha
     }
 }
 
+/// The store writes a ticket when its container has left the line long ago; the next one in line waits for nobody then.
+#[tokio::test(start_paused = true)]
+async fn a_ticket_that_is_written_late_keeps_nobody_waiting() {
+    for call in 1..=8 {
+        let case = format!("call {call}");
+        let mut cluster = held_at(3, Phase::Stopped).await;
+        for machine in [1, 2] {
+            cluster.members[machine].line.fail(call, StoreFault::Late(Duration::from_secs(20)));
+        }
+        let digest = cluster.push(Behaviour::Serves);
+        cluster.notify(1).await;
+        sleep(Duration::from_secs(9)).await;
+        cluster.members[0].node.let_go();
+        cluster.settle(&case).await;
+        cluster.assert_converged(&digest, &case);
+    }
+}
+
 fn node_instances(cluster: &Cluster) -> Vec<String> {
     let keys = &cluster.members[0].node.world.keys;
     let entries = cluster.store.entries(&keys.all_instances());

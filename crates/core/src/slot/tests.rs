@@ -135,7 +135,7 @@ fn before_the_claim() -> (Keys, Store, Entrant, Grounds) {
     let record = store.revision;
     store.touch(&keys.node("a"));
     let sign = store.revision;
-    store.touch(&keys.ticket(SCOPE, "a", "web"));
+    store.touch(&keys.ticket(SCOPE, "1", "a", "web"));
     let entrant = Entrant { scope: SCOPE.into(), slot: 0, seen: store.revision, lease: LEASE, sign };
     (keys, store, entrant, Grounds { record, service: "web".into(), verdict: 0, halt: 0, retry: 0 })
 }
@@ -147,13 +147,13 @@ fn changes_of_grounds(keys: &Keys) -> Vec<String> {
 }
 
 #[test]
-fn a_slot_is_taken_without_a_lease_and_held_by_one_and_the_ticket_goes() {
+fn a_slot_is_taken_without_a_lease_and_held_by_one_and_the_ticket_stays() {
     let (keys, mut store, entrant, grounds) = before_the_claim();
     let acquired = claim(ClaimPhase::Acquired);
     assert!(store.commit(acquire(&keys, &entrant, &acquired, &grounds)));
     assert_eq!(store.claim(&keys.claim(SCOPE, 0)), Some((acquired, None)));
     assert_eq!(store.entries.get(&keys.hold(SCOPE, 0)).map(|(_, lease)| *lease), Some(Some(LEASE)));
-    assert!(!store.entries.contains_key(&keys.ticket(SCOPE, "a", "web")));
+    assert!(store.entries.contains_key(&keys.ticket(SCOPE, "1", "a", "web")), "the next in line waits for it");
 }
 
 #[test]

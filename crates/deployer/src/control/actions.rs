@@ -1,15 +1,16 @@
 //! What a person can do: deploy, roll back, try again, unlock.
 
 use axum::http::StatusCode;
-use deployer_agent::ledger::{Ledger, verdicts_everywhere};
+use deployer_agent::ledger::{Ledger, decode, verdicts_everywhere};
 use deployer_agent::look::LookError;
 use deployer_agent::runs;
 use deployer_agent::world::World;
 use deployer_core::image::Track;
+use deployer_core::queue::Ticket;
 use deployer_core::record::Pending;
 use deployer_core::rollback::{NoWayBack, Rollback, roll_back};
-use deployer_core::slot;
-use deployer_core::store::Txn;
+use deployer_core::slot::{self, Claim};
+use deployer_core::store::{Entry, Txn};
 use deployer_store::StoreError;
 use thiserror::Error;
 
@@ -60,6 +61,7 @@ pub async fn deploy(world: &World, ask: Ask) -> Result<String, ActionError> {
     let ledger = Ledger::read(world, &track).await?;
     // A person need not wait until it is time to ask a registry again that was away.
     let txn = ledger.going_on(world, &track, ledger.forgetting_setbacks(world, &track, Txn::new()));
+    world.memory().asking.come_in(&track);
     world.store.txn(txn.put(world.keys.pending(&track), &pending)).await?;
     Ok(format!("asked the registry about {track}"))
 }
@@ -138,7 +140,23 @@ pub async fn unlock(world: &World, ask: Ask) -> Result<String, ActionError> {
         return Err(ActionError::Mistake(format!("slot {} moved on meanwhile; look again", ask.of)));
     }
     tracing::warn!(slot = ask.of, "a person ended a claim");
+    forget_ticket(world, scope, &entry).await?;
     Ok(format!("slot {} is free", ask.of))
+}
+
+/// Takes the holder's ticket along, which whoever is next in line waits for.
+async fn forget_ticket(world: &World, scope: &str, claim: &Entry) -> Result<(), StoreError> {
+    let Ok(claim) = decode::<Claim>(claim.clone()).map(|read| read.value) else { return Ok(()) };
+    let (tickets, _) = world.store.list(&world.keys.line(scope)).await?;
+    let of_claim = tickets.into_iter().filter(|ticket| {
+        let ticket = decode::<Ticket>(ticket.clone()).map(|read| read.value);
+        ticket.is_ok_and(|ticket| ticket.node == claim.node && ticket.container == claim.container)
+    });
+    let keys: Vec<String> = of_claim.map(|ticket| ticket.key).collect();
+    if !keys.is_empty() {
+        world.store.txn(keys.into_iter().fold(Txn::new(), Txn::delete)).await?;
+    }
+    Ok(())
 }
 
 async fn registered(world: &World, image: &str) -> Result<Track, ActionError> {

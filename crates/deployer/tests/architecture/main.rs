@@ -21,7 +21,10 @@ fn sources(krate: &str) -> Vec<(String, String)> {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let text = fs::read_to_string(&path).expect("a source file");
-                let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default().to_owned();
+                let is_of_tests =
+                    path.ends_with("tests.rs") || path.components().any(|part| part.as_os_str() == "tests");
+                let code =
+                    text.split("#[cfg(test)]\nmod ").next().filter(|_| !is_of_tests).unwrap_or_default().to_owned();
                 found.push((name(&path), code));
             }
         }

@@ -2,7 +2,7 @@
 //! never were two down, and nothing is left behind.
 
 use deployer_core::replacement::Phase;
-use deployer_testkit::{Behaviour, wait_until};
+use deployer_testkit::wait_until;
 
 use crate::fleet::{Fleet, LONG, NODES};
 
@@ -114,13 +114,6 @@ fn a_node_that_stands_still_for_longer_than_its_lease_does_no_harm_when_it_goes_
 }
 
 impl Fleet {
-    /// Pushes a bad version and lets whoever tries it stop at a phase of the way back. Gives back who that is.
-    fn hold_bad(&self, phase: Phase) -> usize {
-        NODES.for_each(|node| self.hold(node, phase));
-        self.cluster.push(&format!("bad-{}", phase.word()), Behaviour::ExitsAtOnce);
-        self.wait_until_one_is_held()
-    }
-
     /// Freezes a node that is held, pushes a version of which the others hear, and lets the node go on.
     fn overtake(&mut self, node: usize, version: &str) -> String {
         self.daemon(node).process().freeze();

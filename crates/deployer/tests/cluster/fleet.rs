@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use deployer_core::replacement::Phase;
 use deployer_testkit::{
-    Behaviour, Cluster, ClusterOptions, Daemon, DaemonBuilder, Node, RunningContainer, Sampler, wait_until,
+    Behaviour, Cluster, ClusterOptions, Container, Daemon, DaemonBuilder, Host, Node, RunningContainer, Sampler,
+    wait_until,
 };
 use serde_json::Value;
 
@@ -46,9 +47,22 @@ impl Fleet {
 
     /// The same, with daemons that are run otherwise.
     pub fn with(adjust: impl Fn(DaemonBuilder) -> DaemonBuilder + Sync) -> Self {
-        let cluster = Cluster::start(BINARY, ClusterOptions { hosts: NODES.len(), etcd_members: 3 }, adjust);
+        Self::start(adjust, |container| container)
+    }
+
+    /// The same, with gates that last long enough for somebody to come in between.
+    pub fn with_gates(stable: &str, monitor: &str) -> Self {
+        let label = |container: Container| container.label("deployer.health.stable", stable);
+        Self::start(|builder| builder, |container| label(container).label("deployer.monitor", monitor))
+    }
+
+    fn start(
+        daemon: impl Fn(DaemonBuilder) -> DaemonBuilder + Sync,
+        container: impl Fn(Container) -> Container + Sync,
+    ) -> Self {
+        let cluster = Cluster::start(BINARY, ClusterOptions { hosts: NODES.len(), etcd_members: 3 }, daemon);
         let first = cluster.push("v1", Behaviour::Serves);
-        let containers = cluster.run(WEB, quick);
+        let containers = cluster.run(WEB, |web| container(quick(web)));
         let fleet = Self { cluster, containers };
         fleet.wait_for(&first);
         fleet
@@ -81,6 +95,11 @@ impl Fleet {
     /// A node's daemon.
     pub fn daemon(&mut self, node: usize) -> &mut Daemon {
         &mut self.cluster.nodes[node].daemon
+    }
+
+    /// A node's host, with its engine.
+    pub fn host(&mut self, node: usize) -> &mut Host {
+        &mut self.cluster.nodes[node].host
     }
 
     /// What a node knows; an error while it does not know, because etcd is away or it is not there itself.
@@ -135,13 +154,43 @@ impl Fleet {
         }
     }
 
+    /// Waits until what some of the nodes say of their own containers has these words in it, and gives back which does.
+    #[track_caller]
+    pub fn wait_until_one_says(&self, nodes: impl IntoIterator<Item = usize> + Clone, words: &str) -> usize {
+        wait_until(LONG, &format!("a node to say \"{words}\""), || {
+            let said = |node: usize| match self.status(node) {
+                Ok(status) => self
+                    .field(&status, node, "reason")
+                    .filter(|said| said.contains(words))
+                    .unwrap_or_else(|| status.to_string()),
+                Err(error) => error,
+            };
+            let said: Vec<_> = nodes.clone().into_iter().map(|node| (node, said(node))).collect();
+            let found = said.iter().find(|(_, said)| said.contains(words));
+            found.map(|(node, _)| *node).ok_or_else(|| format!("{said:?}"))
+        })
+    }
+
+    /// Holds that nobody says a digest to be bad.
+    #[track_caller]
+    pub fn assert_not_bad(&self, digest: &str) {
+        for node in NODES {
+            let status = self.wait_until_known(node, "its verdicts", |_| true);
+            assert_eq!(bad_verdict(&status["tracks"][0], digest), None, "{status}");
+        }
+    }
+
     /// The state of a node's container in what some node knows.
     pub fn state(&self, status: &Value, node: usize) -> Option<String> {
+        self.field(status, node, "state")
+    }
+
+    fn field(&self, status: &Value, node: usize, field: &str) -> Option<String> {
         let containers = status["tracks"][0]["containers"].as_array()?;
         let is_it = |container: &&Value| {
             container["name"] == self.containers[node].name() && container["node"] == self.cluster.nodes[node].name
         };
-        containers.iter().find(is_it)?["state"].as_str().map(str::to_owned)
+        containers.iter().find(is_it)?[field].as_str().map(str::to_owned)
     }
 
     /// Holds what must hold after everything: all serve the version, each host has the one container of the name, no
@@ -213,6 +262,18 @@ impl Fleet {
         for name in ["hold-at", "held"] {
             let _ = fs::remove_file(self.state_file(node, name));
         }
+    }
+
+    /// Lets all stop at a phase, for whoever comes there first.
+    pub fn hold_all(&self, phase: Phase) {
+        NODES.for_each(|node| self.hold(node, phase));
+    }
+
+    /// Pushes a bad version and lets whoever tries it stop at a phase of the way back. Gives back who that is.
+    pub fn hold_bad(&self, phase: Phase) -> usize {
+        self.hold_all(phase);
+        self.cluster.push(&format!("bad-{}", phase.word()), Behaviour::ExitsAtOnce);
+        self.wait_until_one_is_held()
     }
 
     /// The same of all nodes.

@@ -4,7 +4,11 @@ mod absence;
 #[path = "../common/mod.rs"]
 mod common;
 mod crashes;
+mod crowd;
+mod engines;
 mod fleet;
 mod outages;
+mod persons;
 mod rollouts;
 mod trouble;
+mod twins;

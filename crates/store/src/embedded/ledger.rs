@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use deployer_core::store::{Change, Compare, Entry, LeaseId, Outcome, Revision, Write};
+use deployer_core::store::{Change, Compare, Entry, LeaseId, Listed, Outcome, Range, Revision, Write};
 
 /// What is kept for a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +46,22 @@ impl Ledger {
 
     pub fn list(&self, prefix: &str) -> Vec<Entry> {
         below(&self.items, prefix).map(|(key, item)| item.entry(key)).collect()
+    }
+
+    /// What lies in a range.
+    pub fn find(&self, range: &Range) -> Listed {
+        let entries: Vec<Entry> = match range {
+            Range::All(prefix) => self.list(prefix),
+            Range::Count(prefix) => {
+                return Listed { count: below(&self.items, prefix).count() as u64, ..Listed::default() };
+            }
+            Range::LastBefore { prefix, before, limit } => {
+                let from = (Bound::Included(prefix.as_str()), Bound::Excluded(before.as_str().max(prefix)));
+                let below = self.items.range::<str, _>(from).rev().filter(|(key, _)| key.starts_with(prefix.as_str()));
+                below.take(*limit as usize).map(|(key, item)| item.entry(key)).collect()
+            }
+        };
+        Listed { count: entries.len() as u64, entries }
     }
 
     /// Keys whose lease is one of those for which `ended` holds.

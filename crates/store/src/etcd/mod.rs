@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use deployer_core::store::{Change, Entry, LeaseId, Outcome, Revision, Txn};
+use deployer_core::store::{Change, Entry, LeaseId, Listed, Outcome, Range, Revision, Txn};
 use etcd_client::GetOptions;
 use futures_util::stream::BoxStream;
 
 use self::connection::Connection;
-use crate::store::{Store, StoreError, flaw};
+use crate::store::{Store, StoreError, flaw, flaw_of_ranges};
 
 mod connection;
 mod failure;
@@ -60,6 +60,23 @@ impl Store for Etcd {
         Ok((answer.kvs().iter().filter_map(request::entry).collect(), request::revision(answer.header())))
     }
 
+    async fn ranges(&self, ranges: &[Range]) -> Result<(Vec<Listed>, Revision), StoreError> {
+        if let Some(message) = flaw_of_ranges(ranges) {
+            return Err(StoreError::Broken(format!("etcd: {message}")));
+        }
+        let ask = |client: etcd_client::Client| {
+            let txn = etcd_client::Txn::new().and_then(ranges.iter().map(request::question).collect::<Vec<_>>());
+            let mut client = client.kv_client().max_decoding_message_size(ANSWER_BYTES_MAX);
+            async move { client.txn(txn).await }
+        };
+        let answer = self.connection.call(ask).await?;
+        let found: Vec<Listed> = answer.op_responses().iter().filter_map(request::found).collect();
+        if found.len() != ranges.len() {
+            return Err(StoreError::Broken("etcd: an answer of another form than was asked for".to_owned()));
+        }
+        Ok((found, request::revision(answer.header())))
+    }
+
     async fn txn(&self, txn: Txn) -> Result<Outcome, StoreError> {
         if let Some(message) = flaw(&txn) {
             return Err(StoreError::Broken(format!("etcd: {message}")));
@@ -96,6 +113,13 @@ impl Store for Etcd {
         prefix: &str,
         after: Revision,
     ) -> Result<BoxStream<'static, Result<Change, StoreError>>, StoreError> {
-        watch::open(&self.connection, prefix, after).await
+        watch::open(&self.connection, &[(prefix.to_owned(), after)]).await
+    }
+
+    async fn watch_all(
+        &self,
+        prefixes: &[(String, Revision)],
+    ) -> Result<BoxStream<'static, Result<Change, StoreError>>, StoreError> {
+        watch::open(&self.connection, prefixes).await
     }
 }

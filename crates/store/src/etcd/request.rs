@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use deployer_core::store::{Change, Compare, Entry, Revision, Txn, Write};
-use etcd_client::{CompareOp, Event, EventType, GetOptions, KeyValue, PutOptions, ResponseHeader, TxnOp};
+use deployer_core::store::{Change, Compare, Entry, Listed, Range, Revision, Txn, Write};
+use etcd_client::{
+    CompareOp, Event, EventType, GetOptions, KeyValue, PutOptions, ResponseHeader, SortOrder, SortTarget, TxnOp,
+    TxnOpResponse,
+};
 
 /// The keys from the first up to the second, which is not among them: those that begin with a prefix.
 pub(super) fn range(prefix: &str) -> (Vec<u8>, Vec<u8>) {
@@ -62,6 +65,29 @@ fn write(write: &Write) -> TxnOp {
         }
         Write::Delete(key) => TxnOp::delete(key.as_str(), None),
     }
+}
+
+/// A range as a part of a transaction that writes nothing.
+pub(super) fn question(question: &Range) -> TxnOp {
+    let (key, end) = range(question.prefix());
+    let options = GetOptions::new();
+    let options = match question {
+        Range::All(_) => options.with_range(end),
+        Range::Count(_) => options.with_range(end).with_count_only(),
+        Range::LastBefore { before, limit, .. } => {
+            let options = options.with_range(before.as_bytes()).with_limit((*limit).into());
+            options.with_sort(SortTarget::Key, SortOrder::Descend)
+        }
+    };
+    TxnOp::get(key, Some(options))
+}
+
+/// What was found, if this is the answer to a range.
+pub(super) fn found(answer: &TxnOpResponse) -> Option<Listed> {
+    let TxnOpResponse::Get(answer) = answer else { return None };
+    let entries: Vec<Entry> = answer.kvs().iter().filter_map(entry).collect();
+    let count = if entries.is_empty() { unsigned(answer.count()) } else { entries.len() as u64 };
+    Some(Listed { entries, count })
 }
 
 /// Whole seconds, rounded up: a lease must not end before its time.

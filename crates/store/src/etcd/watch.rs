@@ -1,4 +1,4 @@
-//! Watches: one stream each, which ends rather than being silent.
+//! Watches: one stream for all prefixes that are watched together, which ends rather than being silent.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,36 +21,52 @@ const ASK_AFTER: Duration = Duration::from_secs(30);
 /// How long the answer may take; then the stream ends.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
 
-/// What [`crate::store::Store::watch`] gives.
+/// What [`crate::store::Store::watch_all`] gives. A stream costs etcd some ten kilobytes, and a question each half a minute;
+/// a prefix more on it costs next to nothing.
 pub(super) async fn open(
     connection: &Arc<Connection>,
-    prefix: &str,
-    after: Revision,
+    prefixes: &[(String, Revision)],
 ) -> Result<BoxStream<'static, Result<Change, StoreError>>, StoreError> {
-    let (key, end) = request::range(prefix);
-    // In fragments, since the stub refuses answers of more than 4 MiB, and many changes may wait.
-    let options = WatchOptions::new().with_range(end).with_fragment();
-    let options = options.with_start_revision(request::signed(after.saturating_add(1)));
-    let ask = |client| begin(client, key.clone(), options.clone());
-    let (link, stream) = connection.call_on_link(ask).await?;
-    let reader = Reader {
-        connection: Arc::clone(connection),
-        link,
-        stream,
-        page: VecDeque::new(),
-        silence: Silence::begin(Instant::now()),
-    };
+    let Some((first, others)) = prefixes.split_first() else { return Ok(stream::pending().boxed()) };
+    let ask = |client| begin(client, first, others);
+    let (link, (stream, page)) = connection.call_on_link(ask).await?;
+    let reader =
+        Reader { connection: Arc::clone(connection), link, stream, page, silence: Silence::begin(Instant::now()) };
     Ok(reader.into_stream())
 }
 
-/// Opens the stream and waits until the server has begun to watch, or has refused to.
-async fn begin(mut client: Client, key: Vec<u8>, options: WatchOptions) -> Result<WatchStream, Failure> {
+fn asked((prefix, after): &(String, Revision)) -> (Vec<u8>, WatchOptions) {
+    let (key, end) = request::range(prefix);
+    // In fragments, since the stub refuses answers of more than 4 MiB, and many changes may wait.
+    let options = WatchOptions::new().with_range(end).with_fragment();
+    (key, options.with_start_revision(request::signed(after.saturating_add(1))))
+}
+
+/// Opens the stream and waits until the server has begun to watch each prefix, or has refused to. Gives what has changed
+/// meanwhile, too.
+async fn begin(
+    mut client: Client,
+    first: &(String, Revision),
+    others: &[(String, Revision)],
+) -> Result<(WatchStream, VecDeque<Change>), Failure> {
+    let (key, options) = asked(first);
     let mut stream = client.watch(key, Some(options)).await?;
-    match stream.message().await? {
-        Some(response) if response.canceled() => Err(Failure::of_canceled(&response)),
-        Some(_) => Ok(stream),
-        None => Err(Failure::Away("the watch ended before it began".to_owned())),
+    for other in others {
+        let (key, options) = asked(other);
+        stream.watch(key, Some(options)).await?;
     }
+    let (mut begun, mut page) = (0, VecDeque::new());
+    while begun <= others.len() {
+        match stream.message().await? {
+            Some(response) if response.canceled() => return Err(Failure::of_canceled(&response)),
+            Some(response) => {
+                begun += usize::from(response.created());
+                page.extend(response.events().iter().filter_map(request::change));
+            }
+            None => return Err(Failure::Away("the watch ended before it began".to_owned())),
+        }
+    }
+    Ok((stream, page))
 }
 
 struct Reader {

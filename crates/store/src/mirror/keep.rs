@@ -1,18 +1,19 @@
-//! Keeps the mirror true: lists each prefix, watches it from there, and lists it again after a gap and now and then.
+//! Keeps the mirror true: lists what is followed, watches all of it on one stream from there, and lists it again after a gap
+//! and now and then.
 
 use std::time::Duration;
 
 use deployer_core::backoff::Backoff;
-use deployer_core::store::Change;
+use deployer_core::store::{Change, Range, Revision};
 use futures_util::FutureExt as _;
-use futures_util::stream::{BoxStream, FuturesUnordered, StreamExt};
-use tokio::sync::watch;
+use futures_util::stream::{BoxStream, StreamExt};
 use tokio::time::{Instant, sleep};
 
 use super::Mirror;
-use crate::store::StoreError;
+use super::region::Begun;
+use crate::store::{StoreError, TXN_OPERATIONS_MAX};
 
-/// How often a prefix is listed anew even if no change was missed, against a watch that says nothing and is believed.
+/// How often everything is listed anew even if no change was missed, against a watch that says nothing and is believed.
 const LIST_AGAIN: Duration = Duration::from_secs(600);
 
 /// So much longer at random, in percent, that nodes which began together do not go on together.
@@ -22,76 +23,86 @@ impl Mirror {
     /// Keeps what is followed true until it is dropped; from then on everything is read from the store again.
     pub async fn keep(&self) {
         let _kept = Kept::begin(self);
-        let mut regions = FuturesUnordered::new();
-        loop {
-            regions.extend(self.unkept().into_iter().map(|(prefix, alive)| self.keep_one(prefix, alive)));
-            tokio::select! {
-                biased;
-                Some(()) = regions.next() => {}
-                () = self.grown.notified() => {}
-            }
-        }
-    }
-
-    /// Prefixes that have come in. Whoever is told of one keeps it.
-    fn unkept(&self) -> Vec<(String, watch::Receiver<()>)> {
-        let mut state = self.lock();
-        let unkept = state.regions.iter_mut().filter(|(_, region)| !region.is_kept);
-        let taken = unkept.map(|(prefix, region)| {
-            region.is_kept = true;
-            (prefix.clone(), region.alive.subscribe())
-        });
-        taken.collect()
-    }
-
-    async fn keep_one(&self, prefix: String, mut alive: watch::Receiver<()>) {
-        tokio::select! {
-            biased;
-            // The region's end is an error of the channel; nothing is ever sent on it.
-            _ = alive.changed() => {}
-            () = self.keep_for_ever(&prefix) => {}
-        }
-    }
-
-    async fn keep_for_ever(&self, prefix: &str) {
         let mut failures = 0;
+        let mut list_again = self.next_list();
         loop {
-            let Err(error) = self.list_and_watch(prefix, &mut failures).await else { continue };
+            let Err(error) = self.list_and_watch(&mut failures, &mut list_again).await else { continue };
             failures += 1;
+            // What has changed since nobody knows.
+            self.lock().regions.values_mut().for_each(|region| region.is_due = true);
             if !matches!(error, StoreError::Compacted(_)) {
-                self.note_away(prefix, &error);
+                self.note_away(&error);
             }
             sleep(Backoff::CONNECTION.wait(failures, self.ambient.random())).await;
         }
     }
 
-    /// Ends after a gap, and when it is time for the next list.
-    async fn list_and_watch(&self, prefix: &str, failures: &mut u32) -> Result<(), StoreError> {
-        let Some(begun) = self.begin(prefix) else { return Ok(()) };
-        let (entries, revision) = self.store.list(prefix).await?;
-        let revision = self.take_list(prefix, begun, entries, revision);
-        let mut changes = self.store.watch(prefix, revision).await?;
-        *failures = 0;
-        self.note_heard(prefix);
+    fn next_list(&self) -> Instant {
         let jitter = LIST_AGAIN * (self.ambient.random() % (LIST_AGAIN_JITTER + 1)) as u32 / 100;
-        let list_again = sleep(LIST_AGAIN + jitter);
-        tokio::pin!(list_again);
+        Instant::now() + LIST_AGAIN + jitter
+    }
+
+    /// Ends when more is followed, after a gap, and when it is time for the next list.
+    async fn list_and_watch(&self, failures: &mut u32, list_again: &mut Instant) -> Result<(), StoreError> {
+        if *list_again <= Instant::now() {
+            *list_again = self.next_list();
+            self.lock().regions.values_mut().for_each(|region| region.is_due = true);
+        }
+        self.list_what_is_due().await?;
+        let watched = self.outermost();
+        if watched.is_empty() {
+            self.grown.notified().await;
+            return Ok(());
+        }
+        let mut changes = self.store.watch_all(&watched).await?;
+        *failures = 0;
+        self.lock().regions.values_mut().for_each(|region| region.away_since = None);
         loop {
             tokio::select! {
-                biased;
-                () = &mut list_again => return Ok(()),
                 change = changes.next() => match change {
-                    Some(change) => self.take_changes(prefix, change?, &mut changes)?,
-                    None => return Ok(()),
+                    Some(change) => self.take_changes(change?, &mut changes)?,
+                    None => return Err(StoreError::Away("the watch ended".to_owned())),
                 },
+                () = self.grown.notified() => return Ok(()),
+                () = tokio::time::sleep_until(*list_again) => return Ok(()),
             }
         }
+    }
+
+    async fn list_what_is_due(&self) -> Result<(), StoreError> {
+        let due: Vec<(String, Begun)> = {
+            let state = self.lock();
+            let due = state.regions.iter().filter(|(_, region)| region.is_due);
+            due.map(|(prefix, region)| (prefix.clone(), region.begin())).collect()
+        };
+        for some in due.chunks(TXN_OPERATIONS_MAX) {
+            let ranges: Vec<Range> = some.iter().map(|(prefix, _)| Range::All(prefix.clone())).collect();
+            let (listed, revision) = self.store.ranges(&ranges).await?;
+            for ((prefix, begun), listed) in some.iter().zip(listed) {
+                self.take_list(prefix, *begun, listed.entries, revision);
+            }
+        }
+        Ok(())
+    }
+
+    /// The prefixes that do not lie in another one, each with the revision from which all that lies in it is watched. So each
+    /// change comes once, and those of every region in order.
+    fn outermost(&self) -> Vec<(String, Revision)> {
+        let mut outermost: Vec<(String, Revision)> = Vec::new();
+        for (prefix, region) in &self.lock().regions {
+            // One that came in a moment ago is listed first.
+            let Some(revision) = region.revision() else { continue };
+            match outermost.last_mut().filter(|(outer, _)| prefix.starts_with(outer.as_str())) {
+                Some((_, after)) => *after = revision.min(*after),
+                None => outermost.push((prefix.clone(), revision)),
+            }
+        }
+        outermost
     }
 
     /// Takes a change together with those that are here already, so that no reader sees half of a transaction.
     fn take_changes(
         &self,
-        prefix: &str,
         first: Change,
         changes: &mut BoxStream<'static, Result<Change, StoreError>>,
     ) -> Result<(), StoreError> {
@@ -107,30 +118,29 @@ impl Mirror {
             }
         }
         let mut state = self.lock();
-        let Some(region) = state.regions.get_mut(prefix) else { return Ok(()) };
-        let changed: Vec<_> = taken.into_iter().filter_map(|change| region.change(change)).collect();
+        let mut changed = Vec::new();
+        for change in taken {
+            let key = change.key().to_owned();
+            // Regions that overlap tell of it once.
+            let told: Vec<_> = state.of_key(&key).filter_map(|region| region.change(change.clone())).collect();
+            changed.extend(told.into_iter().next());
+        }
         drop(state);
         self.tell(changed);
         error.map_or(Ok(()), Err)
     }
 
-    /// Notes that a prefix is not heard. The first of many that break off together is said.
-    fn note_away(&self, prefix: &str, error: &StoreError) {
+    /// Notes that nothing is heard. The first time is said.
+    fn note_away(&self, error: &StoreError) {
         let mut state = self.lock();
         let is_first = state.regions.values().all(|region| region.away_since.is_none());
-        if let Some(region) = state.regions.get_mut(prefix) {
+        for region in state.regions.values_mut() {
             region.away_since.get_or_insert_with(Instant::now);
         }
         drop(state);
         self.tell([]);
         if is_first {
             tracing::warn!(error = %error, "the store's changes broke off");
-        }
-    }
-
-    fn note_heard(&self, prefix: &str) {
-        if let Some(region) = self.lock().regions.get_mut(prefix) {
-            region.away_since = None;
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use deployer_core::store::Revision;
-use futures_util::stream::{FuturesUnordered, StreamExt};
+use futures_util::stream::StreamExt;
 use tokio::sync::broadcast::{self, error::RecvError};
 
 use super::{Changed, Mirror};
@@ -31,17 +31,16 @@ impl Listener {
     }
 
     /// Waits for a change below one of these prefixes. Of what the mirror holds every change since this listener came is
-    /// heard; the rest has watches of its own for as long as this waits, from a revision on. Of what cannot be watched
+    /// heard; the rest has a watch of its own for as long as this waits, from a revision on. Of what cannot be watched
     /// nothing is heard: whoever waits looks again after a while all the same.
     pub async fn hear(&mut self, prefixes: &[String], after: Revision) {
         let (held, others): (Vec<&String>, Vec<&String>) = prefixes.iter().partition(|prefix| self.holds(prefix));
         let store = Arc::clone(&self.mirror.store);
-        let mut others: FuturesUnordered<_> =
-            others.into_iter().map(|prefix| changed(&*store, prefix, after)).collect();
+        let others: Vec<(String, Revision)> = others.into_iter().map(|prefix| (prefix.clone(), after)).collect();
         tokio::select! {
             biased;
             () = self.hear_held(&held) => {}
-            Some(()) = others.next() => {}
+            () = changed(&*store, &others), if !others.is_empty() => {}
         }
     }
 
@@ -63,9 +62,9 @@ impl Listener {
     }
 }
 
-/// Waits until something below a prefix changes, or may have.
-async fn changed(store: &dyn Store, prefix: &str, after: Revision) {
-    let told = match store.watch(prefix, after).await {
+/// Waits until something below one of these prefixes changes, or may have.
+async fn changed(store: &dyn Store, prefixes: &[(String, Revision)]) {
+    let told = match store.watch_all(prefixes).await {
         Ok(mut changes) => changes.next().await.unwrap_or_else(|| Err(StoreError::Away(String::new()))).map(drop),
         Err(error) => Err(error),
     };

@@ -1,4 +1,4 @@
-//! A mirror of what a node reads again and again: the keys below a few prefixes, kept true by a watch of each.
+//! A mirror of what a node reads again and again: the keys below a few prefixes, kept true by one watch of all of them.
 //!
 //! Reading it asks nobody. It may be behind the store, but never behind what this process has written (`through`), and
 //! whoever acts on it compares revisions in a transaction anyway. While the store is away it shows what it saw last, which

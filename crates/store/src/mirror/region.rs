@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use deployer_core::store::{Change, Entry, Revision};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// A key whose entry is another than before, or none any more.
@@ -38,10 +37,8 @@ pub(super) struct Region {
     settled: u64,
     /// Since when nothing is heard of the prefix.
     pub away_since: Option<Instant>,
-    /// Whether somebody keeps it true.
-    pub is_kept: bool,
-    /// Dropped with the region, which ends its keeping.
-    pub alive: watch::Sender<()>,
+    /// Whether it is to be listed before it is watched: it never was, or something may have been missed.
+    pub is_due: bool,
 }
 
 impl Region {
@@ -53,8 +50,7 @@ impl Region {
             doubts: 0,
             settled: 0,
             away_since: None,
-            is_kept: false,
-            alive: watch::Sender::new(()),
+            is_due: true,
         }
     }
 
@@ -104,6 +100,7 @@ impl Region {
     /// Takes a list. Gives what is different, and the revision at which the region is true now.
     pub fn list(&mut self, begun: Begun, listed: Vec<Entry>, revision: Revision) -> (Vec<Changed>, Revision) {
         self.settled = self.settled.max(begun.doubts);
+        self.is_due = false;
         if begun.revision.is_some_and(|before| revision < before) {
             // A list is never older than what was known when it was asked for: the store is another one, restored from a
             // snapshot, and what was written to the one before is no more.

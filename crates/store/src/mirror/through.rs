@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use deployer_core::store::{Change, Compare, Entry, LeaseId, Outcome, Revision, Txn, Write};
+use deployer_core::store::{Change, Compare, Entry, LeaseId, Listed, Outcome, Range, Revision, Txn, Write};
 use futures_util::stream::BoxStream;
 
 use super::Mirror;
@@ -66,6 +66,10 @@ impl Store for Through {
         self.0.store.list(prefix).await
     }
 
+    async fn ranges(&self, ranges: &[Range]) -> Result<(Vec<Listed>, Revision), StoreError> {
+        self.0.store.ranges(ranges).await
+    }
+
     async fn txn(&self, txn: Txn) -> Result<Outcome, StoreError> {
         let mut under_way = UnderWay { mirror: &self.0, then: txn.then.clone(), is_answered: false };
         let when = txn.when.clone();
@@ -98,5 +102,12 @@ impl Store for Through {
         after: Revision,
     ) -> Result<BoxStream<'static, Result<Change, StoreError>>, StoreError> {
         self.0.store.watch(prefix, after).await
+    }
+
+    async fn watch_all(
+        &self,
+        prefixes: &[(String, Revision)],
+    ) -> Result<BoxStream<'static, Result<Change, StoreError>>, StoreError> {
+        self.0.store.watch_all(prefixes).await
     }
 }

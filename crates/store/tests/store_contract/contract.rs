@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deployer_core::store::{Change, Compare, Entry, LeaseId, Outcome, Revision, Txn};
+use deployer_core::store::{Change, Compare, Entry, LeaseId, Listed, Outcome, Range, Revision, Txn};
 use deployer_store::{Store, StoreError, TXN_BYTES_MAX, TXN_OPERATIONS_MAX};
 use futures_util::stream::{BoxStream, StreamExt};
 use tokio::task::JoinSet;
@@ -54,6 +54,7 @@ macro_rules! holds_the_contract {
             a_failed_condition_writes_nothing
             none_newer_sees_creations_only
             a_list_is_sorted_and_of_one_moment
+            ranges_are_of_one_moment_and_find_the_last_before_a_key
             of_two_that_compare_one_wins
             counting_together_loses_nothing
             what_no_store_takes_is_refused
@@ -64,6 +65,7 @@ macro_rules! holds_the_contract {
             a_watch_has_no_gap
             a_watch_sees_its_prefix_only
             a_watch_may_begin_in_the_future
+            a_watch_of_several_prefixes_has_no_gap_in_any
             forgotten_changes_are_said_to_be
             a_write_whose_answer_is_lost_is_made_once
             a_watch_taken_up_again_after_a_restart_has_no_gap
@@ -187,6 +189,35 @@ pub async fn a_list_is_sorted_and_of_one_moment(opened: &impl Opened) {
         newest = serde_json::from_slice(&entries[0].value).expect("a number");
     }
     writer.join_all().await;
+}
+
+pub async fn ranges_are_of_one_moment_and_find_the_last_before_a_key(opened: &impl Opened) {
+    let store = opened.store();
+    let txn = ["/t/l/1", "/t/l/3", "/t/l/3/x", "/t/l/5", "/t/m", "/t/k"].into_iter();
+    let written = done(store, txn.fold(Txn::new(), |txn, key| txn.put(key.into(), &0))).await;
+    let last = |before: &str, limit| Range::LastBefore { prefix: "/t/l/".into(), before: before.into(), limit };
+    let cases: [(Range, &[&str], u64); 9] = [
+        (Range::All("/t/l/".into()), &["/t/l/1", "/t/l/3", "/t/l/3/x", "/t/l/5"], 4),
+        (Range::All("/t/none/".into()), &[], 0),
+        (Range::Count("/t/l/".into()), &[], 4),
+        (Range::Count("/t/none/".into()), &[], 0),
+        (last("/t/l/5", 2), &["/t/l/3/x", "/t/l/3"], 2),
+        (last("/t/l/4", 9), &["/t/l/3/x", "/t/l/3", "/t/l/1"], 3),
+        (last("/t/l/1", 1), &[], 0),
+        (last("/t/l/~", 1), &["/t/l/5"], 1),
+        (last("/t/k", 1), &[], 0),
+    ];
+    let asked: Vec<Range> = cases.iter().map(|(range, ..)| range.clone()).collect();
+    let (found, revision) = store.ranges(&asked).await.expect("an answer");
+    assert_eq!((found.len(), revision), (cases.len(), written));
+    for ((range, keys, count), Listed { entries, count: counted }) in cases.into_iter().zip(found) {
+        assert_eq!(entries.iter().map(|entry| entry.key.as_str()).collect::<Vec<_>>(), keys, "{range:?}");
+        assert_eq!(counted, count, "{range:?}");
+        assert!(entries.iter().all(|entry| entry.mod_revision == written && entry.value == b"0"), "{range:?}");
+    }
+    let too_many = vec![Range::Count("/t/".into()); TXN_OPERATIONS_MAX + 1];
+    assert!(matches!(store.ranges(&too_many).await, Err(StoreError::Broken(_))));
+    assert_eq!(store.ranges(&too_many[1..]).await.expect("as many as may be").0.len(), TXN_OPERATIONS_MAX);
 }
 
 pub async fn of_two_that_compare_one_wins(opened: &impl Opened) {
@@ -341,6 +372,40 @@ pub async fn a_watch_sees_its_prefix_only(opened: &impl Opened) {
     for _ in 0..5 {
         next(&mut all).await;
     }
+}
+
+pub async fn a_watch_of_several_prefixes_has_no_gap_in_any(opened: &impl Opened) {
+    const WRITES: u64 = 100;
+    let store = opened.store();
+    let first =
+        done(store, Txn::new().put("/t/a/n".into(), &0).put("/t/b/n".into(), &0).put("/t/c/n".into(), &0)).await;
+    let writing = async {
+        for number in 1..=WRITES {
+            done(store, Txn::new().put("/t/a/n".into(), &number)).await;
+            done(store, Txn::new().put("/t/b/n".into(), &number).put("/t/c/n".into(), &number)).await;
+        }
+    };
+    let reading = async {
+        // The first from now on; of the second what it was, too; the third is not asked for.
+        let mut watch =
+            store.watch_all(&[("/t/a/".into(), first), ("/t/b/".into(), first - 1)]).await.expect("a watch");
+        let (mut of_a, mut of_b) = (1, 0);
+        while of_a <= WRITES || of_b <= WRITES {
+            let Change::Put(entry) = next(&mut watch).await else { panic!("nothing is removed") };
+            let expected = if entry.key == "/t/a/n" { &mut of_a } else { &mut of_b };
+            assert!(entry.key != "/t/c/n" && number(&entry) == *expected, "{entry:?}, expected {expected}");
+            *expected += 1;
+        }
+    };
+    tokio::join!(writing, reading);
+    opened.forget().await;
+    let outcome = store.watch_all(&[("/t/a/".into(), first + 2 * WRITES), ("/t/b/".into(), first)]).await;
+    let is_forgotten = match outcome {
+        Err(error) => matches!(error, StoreError::Compacted(_)),
+        Ok(mut watch) => matches!(timeout(LIMIT, watch.next()).await, Ok(Some(Err(StoreError::Compacted(_))))),
+    };
+    assert!(is_forgotten);
+    assert!(store.watch_all(&[]).await.is_ok());
 }
 
 pub async fn a_watch_may_begin_in_the_future(opened: &impl Opened) {

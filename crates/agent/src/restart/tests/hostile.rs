@@ -170,7 +170,7 @@ async fn security_11_nothing_but_a_claim_or_an_instance_keeps_a_slot_from_being_
         format!("{}x", keys.reports("web")),
         keys.report("web", "gone", "web"),
         keys.node("gone"),
-        keys.ticket("cluster", "gone", "web"),
+        keys.ticket("cluster", "0000000000000000-0-0-0000000000000000-0000000000000000", "gone", "web"),
         keys.deferral("cluster", &track()),
         keys.verdict("web", &digest('2')),
         keys.verdict("web", &digest('3')),

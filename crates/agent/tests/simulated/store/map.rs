@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use deployer_core::store::{Change, Compare, Entry, LeaseId, Outcome, Revision, Txn, Write};
-use deployer_store::{StoreError, flaw};
+use deployer_core::store::{Change, Compare, Entry, LeaseId, Listed, Outcome, Range, Revision, Txn, Write};
+use deployer_store::{StoreError, flaw, flaw_of_ranges};
 use tokio::time::Instant;
 
 /// The shortest lease that a server of default settings grants; a shorter one is made this long.
@@ -61,6 +61,28 @@ impl Map {
 
     pub fn list(&self, prefix: &str) -> Vec<Entry> {
         self.below(prefix).map(|item| item.entry.clone()).collect()
+    }
+
+    /// Several questions at once.
+    pub fn ranges(&self, ranges: &[Range]) -> Result<Vec<Listed>, StoreError> {
+        if let Some(message) = flaw_of_ranges(ranges) {
+            return Err(StoreError::Broken(format!("simulated: {message}")));
+        }
+        Ok(ranges.iter().map(|range| self.find(range)).collect())
+    }
+
+    fn find(&self, range: &Range) -> Listed {
+        let mut entries = self.list(range.prefix());
+        match range {
+            Range::All(_) => {}
+            Range::Count(_) => return Listed { count: entries.len() as u64, entries: Vec::new() },
+            Range::LastBefore { before, limit, .. } => {
+                entries.retain(|entry| entry.key < *before);
+                entries.reverse();
+                entries.truncate(*limit as usize);
+            }
+        }
+        Listed { count: entries.len() as u64, entries }
     }
 
     /// A transaction of a host.

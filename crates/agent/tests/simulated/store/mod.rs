@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use deployer_core::store::{Change, Entry, LeaseId, Outcome, Revision, Txn, Write};
+use deployer_core::store::{Change, Entry, LeaseId, Listed, Outcome, Range, Revision, Txn, Write};
 use deployer_store::{Store, StoreError};
 use futures_util::stream::BoxStream;
 use tokio::sync::oneshot;
@@ -213,6 +213,14 @@ impl Store for Handle {
         let asked = prefix.to_owned();
         let (found, revision) = self.call(Kind::Read, move |map, _| (map.list(&asked), map.revision)).await?;
         self.shared.lock().line(&self.node).count_read(prefix, &found);
+        Ok((found, revision))
+    }
+
+    async fn ranges(&self, ranges: &[Range]) -> Result<(Vec<Listed>, Revision), StoreError> {
+        let asked = ranges.to_vec();
+        let answer = self.call(Kind::Read, move |map, _| map.ranges(&asked).map(|found| (found, map.revision)));
+        let (found, revision) = answer.await??;
+        self.shared.lock().line(&self.node).count_question(ranges, &found);
         Ok((found, revision))
     }
 

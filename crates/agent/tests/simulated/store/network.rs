@@ -1,11 +1,11 @@
 //! The network of the simulated store: letters under way, the lines they take, and the clock that delivers them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use deployer_core::ambient::Ambient;
-use deployer_core::store::{Change, Entry};
+use deployer_core::store::{Change, Entry, Listed, Range};
 use deployer_store::news::News;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
@@ -169,6 +169,16 @@ impl Line {
         let traffic = self.traffic.entry(word_of(prefix)).or_default();
         traffic.reads += 1;
         traffic.bytes += answer.into_iter().map(|entry| entry.key.len() + entry.value.len()).sum::<usize>() as u64;
+    }
+
+    /// Counts one question of several ranges: it is one for each kind of keys that it asks for.
+    pub fn count_question(&mut self, ranges: &[Range], answer: &[Listed]) {
+        let words: BTreeSet<String> = ranges.iter().map(|range| word_of(range.prefix())).collect();
+        words.into_iter().for_each(|word| self.traffic.entry(word).or_default().reads += 1);
+        for (range, listed) in ranges.iter().zip(answer) {
+            let bytes = listed.entries.iter().map(|entry| entry.key.len() + entry.value.len()).sum::<usize>();
+            self.traffic.entry(word_of(range.prefix())).or_default().bytes += bytes as u64;
+        }
     }
 
     /// Counts a change that a watch brings.

@@ -1,0 +1,114 @@
+//! What is said, and what is not, on a stand-in for the engine.
+
+use deployer_core::plan::Answer;
+use serde_json::json;
+
+use futures_util::FutureExt as _;
+
+use super::*;
+use crate::stand_in::{Fixture, container, fixture, track};
+
+/// Says what the engine shows of the track, as a look around does.
+async fn say(fixture: &Fixture, containers: Vec<Value>) {
+    let world = &fixture.world;
+    fixture.engine.state().containers = containers;
+    let survey = Survey::of(world).await.expect("listed");
+    let view = TrackView::of(world, &survey, &track(), Answer::NotAsked).await.expect("read");
+    let mut words = Words::default();
+    words.tell(world, &survey, &view);
+    let (lease, _) = world.presence.borrow().lease.expect("registered");
+    let spoken = world.memory().spoken;
+    publish(world, &words, lease, spoken).await.expect("said");
+}
+
+/// A look around that began before a replacement ended said after it that the instance was down.
+#[tokio::test]
+async fn a_look_that_began_before_a_replacement_ended_says_nothing_after_it() {
+    let fixture = fixture().await;
+    let world = &fixture.world;
+    say(&fixture, vec![container("old", "web", "running")]).await;
+    let (key, spoken) = (world.keys.report(&track().to_string(), "a", "web"), world.memory().spoken);
+    let report = last_report(world, &key).expect("said");
+    let (lease, _) = world.presence.borrow().lease.expect("registered");
+    world.store.txn(say_too(world, Txn::new(), &key, &report, lease)).await.expect("said");
+    note(world, &key, &report);
+    world.bell.notified().now_or_never();
+    publish(world, &Words::default(), lease, spoken).await.expect("nothing to say");
+    assert!(world.store.get(&key).await.expect("read").is_some(), "it is not withdrawn");
+    assert!(world.bell.notified().now_or_never().is_some(), "another look is asked for");
+    let ups = world.store.list(&world.keys.ups(&track().to_string())).await.expect("listed").0;
+    assert_eq!(ups.len(), 1, "it is counted as up");
+    publish(world, &Words::default(), lease, spoken + 1).await.expect("said");
+    assert!(world.store.list(&world.keys.all_ups()).await.expect("listed").0.is_empty());
+}
+
+/// The keys of a node that outlast it.
+async fn lasting(world: &World, node: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for prefix in [world.keys.all_instances(), world.keys.all_runs()] {
+        found.extend(world.store.list(&prefix).await.expect("listed").0.into_iter().map(|entry| entry.key));
+    }
+    let of_node = world.keys.run(&track(), node).split_off(world.keys.runs(&track()).len());
+    found.retain(|key| key.split('/').any(|part| part == of_node));
+    found
+}
+
+/// A daemon that starts with nothing in memory.
+async fn start_again(world: &World) {
+    world.memory().said = Words::default();
+    begin(world).await.expect("begun");
+}
+
+#[tokio::test]
+async fn what_the_daemon_before_said_is_withdrawn_when_it_is_no_more() {
+    let fixture = fixture().await;
+    let world = &fixture.world;
+    // The daemon before it was of a version that kept no index.
+    assert_eq!(lasting(world, "a").await.len(), 1);
+    start_again(world).await;
+    say(&fixture, vec![]).await;
+    assert_eq!(lasting(world, "a").await, [""; 0]);
+
+    let others = Instance { node: "b".into(), image: track(), container: "web".into(), off: false };
+    let txn = Txn::new().put(world.keys.instance("web", "b", "web"), &others);
+    world.store.txn(txn.put(world.keys.run(&track(), "b"), &json!({"services": ["web"]}))).await.expect("stored");
+    say(&fixture, vec![container("old", "web", "running"), container("too", "web-too", "running")]).await;
+    assert_eq!(lasting(world, "a").await.len(), 3, "two instances of a track");
+    start_again(world).await;
+    say(&fixture, vec![container("old", "web", "running")]).await;
+    assert_eq!(lasting(world, "a").await.len(), 2);
+    start_again(world).await;
+    say(&fixture, vec![]).await;
+    assert_eq!(lasting(world, "a").await, [""; 0]);
+    assert_eq!(lasting(world, "b").await.len(), 2, "another node's stay");
+}
+
+#[tokio::test]
+async fn what_somebody_removed_while_the_lease_was_gone_is_said_again() {
+    let fixture = fixture().await;
+    let world = &fixture.world;
+    let containers = || vec![container("old", "web", "running")];
+    say(&fixture, containers()).await;
+    let txn = lasting(world, "a").await.into_iter().fold(Txn::new(), Txn::delete);
+    world.store.txn(txn.delete(world.keys.index("a"))).await.expect("forgotten");
+    begin(world).await.expect("begun");
+    say(&fixture, containers()).await;
+    assert_eq!(lasting(world, "a").await.len(), 2);
+    assert!(world.store.get(&world.keys.index("a")).await.expect("read").is_some());
+}
+
+#[tokio::test]
+async fn a_node_that_is_off_is_not_counted_and_its_notifications_are_taken() {
+    let fixture = fixture().await;
+    let world = &fixture.world;
+    say(&fixture, vec![container("old", "web", "running")]).await;
+    // Off before the next daemon has said anything, too.
+    for _ in 0..2 {
+        off(world).await.expect("said");
+        let key = world.keys.instance(&track().to_string(), "a", "web");
+        let entry = world.store.get(&key).await.expect("read").expect("it stays");
+        assert!(decode::<Instance>(entry).expect("an instance").value.off);
+        assert!(world.store.get(&world.keys.run(&track(), "a")).await.expect("read").is_some());
+        start_again(world).await;
+    }
+}
