@@ -65,7 +65,7 @@ async fn judge(name: &str, cluster: &mut Cluster) {
 /// The tickets that wait, the first drawn first.
 fn tickets(cluster: &Cluster) -> Vec<Ticket> {
     let mut entries = cluster.store.entries("/t/locks/");
-    entries.retain(|entry| entry.key.contains("/queue/"));
+    entries.retain(|entry| entry.key.contains("/line/"));
     entries.sort_by_key(|entry| entry.create_revision);
     entries.iter().map(|entry| serde_json::from_slice(&entry.value).expect("a ticket")).collect()
 }
