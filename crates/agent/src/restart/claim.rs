@@ -118,6 +118,7 @@ async fn wait_in_line(
             Stay::Moment => tokio::time::sleep(CONTENDED).await,
             Stay::Until(interest, limit) => {
                 tokio::select! {
+                    biased;
                     () = changes.hear(interest.prefixes(), seen) => {}
                     () = tokio::time::sleep(limit) => {}
                     () = shutdown.cancelled() => {}
@@ -131,6 +132,7 @@ async fn wait_in_line(
 async fn is_registered(world: &World, shutdown: &CancellationToken) -> bool {
     let mut presence = world.presence.subscribe();
     tokio::select! {
+        biased;
         registered = presence.wait_for(|presence| presence.lease.is_some()) => registered.is_ok(),
         () = shutdown.cancelled() => false,
     }
