@@ -59,6 +59,7 @@ impl Mirror {
         self.lock().regions.values_mut().for_each(|region| region.away_since = None);
         loop {
             tokio::select! {
+                biased;
                 change = changes.next() => match change {
                     Some(change) => self.take_changes(change?, &mut changes)?,
                     None => return Err(StoreError::Away("the watch ended".to_owned())),
