@@ -3,8 +3,9 @@
 
 use std::collections::BTreeSet;
 
+use deployer_core::queue::Ticket;
 use deployer_core::slot::{self, Claim, Finder, Traces};
-use deployer_core::store::Entry;
+use deployer_core::store::{Compare, Entry, Txn};
 use deployer_store::StoreError;
 
 use crate::ledger::{Read, readable};
@@ -21,6 +22,10 @@ pub async fn end_dead(world: &World, entries: &[Entry]) -> Result<bool, StoreErr
     let finder = Finder { node: &settings.node, boot: &settings.boot, identity: &settings.identity, sign };
     let mut has_ended = false;
     for entry in entries {
+        if is_forgotten_ticket(world, entry) {
+            let is_same = Compare::ModRevision(entry.key.clone(), entry.mod_revision);
+            has_ended |= world.store.txn(Txn::new().when(is_same).delete(entry.key.clone())).await?.succeeded;
+        }
         let Some((scope, number)) = world.keys.slot_of(&entry.key) else { continue };
         // One that makes no sense is nobody's to end but a person's.
         let claim: Option<Read<Claim>> = readable(world, entry.clone());
@@ -64,6 +69,18 @@ pub async fn held_by_twins(world: &World) -> Result<Option<BTreeSet<String>>, St
     Ok(Some(held))
 }
 
+/// Whether this is a ticket of this node that nobody here waits with: it came back with a store that was restored, and would
+/// keep its place for as long as this node lives.
+fn is_forgotten_ticket(world: &World, entry: &Entry) -> bool {
+    if !world.keys.is_ticket(&entry.key) {
+        return false;
+    }
+    let ticket: Option<Read<Ticket>> = readable(world, entry.clone());
+    ticket.is_some_and(|Read { value, .. }| {
+        value.node == world.settings.node && !world.memory().tickets.all(&value.container).contains(&entry.key)
+    })
+}
+
 fn has_journal(world: &World, claim: &Claim) -> Result<bool, StoreError> {
     let journals = world.journals.all().map_err(|error| StoreError::Broken(error.to_string()))?;
     Ok(journals.iter().any(|journal| journal.txn == claim.txn))
@@ -72,7 +89,6 @@ fn has_journal(world: &World, claim: &Claim) -> Result<bool, StoreError> {
 #[cfg(test)]
 mod tests {
     use deployer_core::slot::ClaimPhase;
-    use deployer_core::store::Txn;
 
     use super::*;
     use crate::stand_in::{digest, fixture, track};
@@ -100,6 +116,27 @@ mod tests {
         assert_eq!(end_dead(world, &entries).await, Ok(expected), "{phase:?}, held: {is_held}");
         let left = world.store.get(&world.keys.claim("cluster", 0)).await.expect("read");
         assert_eq!(left.is_none(), expected);
+    }
+
+    #[tokio::test]
+    async fn a_ticket_that_came_back_with_a_restored_store_is_taken_out_by_its_own_node() {
+        let fixture = fixture().await;
+        let world = &fixture.world;
+        let ticket = |node: &str, container: &str| {
+            let key = world.keys.ticket("cluster", "0", node, container);
+            let (node, container) = (node.to_owned(), container.to_owned());
+            (key, Ticket { node, container, image: track(), record: 0, is_down: false, is_blocked: false, runs: 1 })
+        };
+        let all = [("a", "forgotten"), ("a", "waits"), ("b", "another")].map(|(node, name)| ticket(node, name));
+        let txn = all.iter().fold(Txn::new(), |txn, (key, value)| txn.put(key.clone(), value));
+        world.store.txn(txn).await.expect("stored");
+        let [_, (waits, _), (another, _)] = all;
+        world.memory().tickets.draw("waits", &waits);
+        let (entries, _) = world.store.list(&world.keys.locks()).await.expect("listed");
+        assert_eq!(end_dead(world, &entries).await, Ok(true));
+        let (left, _) = world.store.list(&world.keys.locks()).await.expect("listed");
+        let left: BTreeSet<String> = left.into_iter().map(|entry| entry.key).collect();
+        assert_eq!(left, [waits, another].into());
     }
 
     #[tokio::test]

@@ -123,10 +123,20 @@ async fn end_dead_claims_again(world: &World) -> Result<(), StoreError> {
 /// Gives signs until the lease has ended. A store that does not answer may still keep the lease.
 async fn keep(world: &World, lease: LeaseId) {
     let mut dead = Instant::now() + dead_claims_after(world);
+    let mut restorations = world.mirror.restorations();
     loop {
         tokio::time::sleep(SIGN).await;
         match world.store.keep_alive(lease).await {
             // Where nobody waits for a slot, nobody else would end what its holder left.
+            // What was withdrawn since the snapshot stands there again.
+            Ok(()) if world.mirror.restorations() != restorations => {
+                let now = world.mirror.restorations();
+                let outcome = end_dead_claims(world).await;
+                if outcome.is_ok() {
+                    restorations = now;
+                }
+                trouble(world, outcome.err().map(|error| error.to_string()));
+            }
             Ok(()) if dead <= Instant::now() => {
                 dead = Instant::now() + dead_claims_after(world);
                 trouble(world, end_dead_claims_again(world).await.err().map(|error| error.to_string()));

@@ -159,10 +159,10 @@ pub struct Memory {
     pub on_slot: Option<String>,
     /// What this node has said in the store.
     pub said: Words,
-    /// Keys of words whose writing was not answered: whether it happened nobody knows, and it may yet.
-    pub unanswered: BTreeSet<String>,
     /// How often something was said in it that was not seen in a look around.
     pub spoken: u64,
+    /// Keys of words whose writing was not answered: whether it happened nobody knows, and it may yet.
+    pub unanswered: BTreeSet<String>,
     /// When this node last looked whether it is time to sweep out what is no more.
     pub swept: Option<Instant>,
     /// Private repositories whose track no container here names, and since when.

@@ -29,6 +29,10 @@ pub use snapshot::{Hearing, Snapshot};
 
 /// Inspections at once. More would only keep the engine's other callers waiting.
 const INSPECTIONS_MAX: usize = 4;
+/// Tries to list the images, of which an engine may be removing one. Beyond it, the engine is not heard.
+const LIST_TRIES: u32 = 4;
+/// The pause between two of them.
+const LIST_AGAIN: Duration = Duration::from_millis(250);
 /// How long a reader waits for the first list; one that takes longer counts as not heard.
 const FIRST_LIST_LIMIT: Duration = Duration::from_secs(10);
 
@@ -129,7 +133,14 @@ impl Mirror {
                     outcome => outcome,
                 }
             }
-            Thing::Image(reference) => self.inspect_image(reference).await,
+            Thing::Image(reference) => match self.inspect_image(reference).await {
+                // An engine that is about to remove an image shows half of it: `layer does not exist`.
+                Err(error) if !error.is_ambiguous() => {
+                    tracing::debug!(image = reference, error = %error, "an image that cannot be inspected");
+                    self.list_images().await
+                }
+                outcome => outcome,
+            },
         }
     }
 
@@ -170,7 +181,16 @@ impl Mirror {
     async fn list_images(&self) -> Result<(), EngineError> {
         let _turn = self.images.lock().await;
         let ticket = self.notes().ticket();
-        let images = self.engine.images().await?;
+        let mut tries = 1;
+        let images = loop {
+            match self.engine.images().await {
+                Err(error) if tries < LIST_TRIES && !error.is_ambiguous() => {
+                    tries += 1;
+                    tokio::time::sleep(LIST_AGAIN).await;
+                }
+                images => break images?,
+            }
+        };
         self.show(|snapshot| snapshot.take_images(images));
         self.notes().saw_images(ticket);
         Ok(())

@@ -211,3 +211,15 @@ async fn a_persons_hand_is_told_from_a_failure_also_after_the_container_is_gone(
     assert!(kinds("b").is_empty(), "it ended by itself");
     assert!(following.mirror.deeds("a", i64::MAX).is_empty(), "nothing since");
 }
+
+/// As Engine 20.10 answers while it removes an image: `layer does not exist`.
+#[tokio::test(start_paused = true)]
+async fn an_image_that_cannot_be_inspected_is_read_off_the_list() {
+    let engine = Scripted::with(&[("a", "web")]);
+    let following = Following::heard(&engine).await;
+    engine.state().failing.insert("image sha256:1".into(), refused());
+    following.mirror.look_again(&Thing::Image("sha256:1".into())).await.expect("the list tells");
+    assert!(is_heard(&following.mirror.snapshot()));
+    engine.state().failing.insert("images".into(), refused());
+    following.mirror.look_again(&Thing::Image("sha256:1".into())).await.expect_err("nothing tells");
+}

@@ -60,12 +60,12 @@ impl Mirror {
         loop {
             tokio::select! {
                 biased;
+                () = tokio::time::sleep_until(*list_again) => return Ok(()),
                 change = changes.next() => match change {
                     Some(change) => self.take_changes(change?, &mut changes)?,
                     None => return Err(StoreError::Away("the watch ended".to_owned())),
                 },
                 () = self.grown.notified() => return Ok(()),
-                () = tokio::time::sleep_until(*list_again) => return Ok(()),
             }
         }
     }

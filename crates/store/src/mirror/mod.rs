@@ -10,6 +10,7 @@ mod region;
 mod through;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -41,6 +42,8 @@ pub struct Mirror {
     /// Counts what a reader may wait for.
     news: News,
     changes: broadcast::Sender<Changed>,
+    /// How often a region was found older than it was known.
+    restorations: AtomicU64,
     /// Rings when a prefix has come in.
     grown: Notify,
 }
@@ -81,6 +84,7 @@ impl Mirror {
             ambient,
             state: Mutex::default(),
             news: News::default(),
+            restorations: AtomicU64::new(0),
             changes: broadcast::Sender::new(CHANGES_MAX),
             grown: Notify::new(),
         }
@@ -183,10 +187,18 @@ impl Mirror {
         self.lock().regions.get(region).map(Region::begin)
     }
 
+    /// Goes up with each sign that the store was restored from a snapshot: what was withdrawn since stands there again.
+    pub fn restorations(&self) -> u64 {
+        self.restorations.load(Ordering::Relaxed)
+    }
+
     /// Puts a list in its place, and gives the revision from which a watch goes on.
     fn take_list(&self, region: &str, begun: Begun, entries: Vec<Entry>, revision: Revision) -> Revision {
         let mut state = self.lock();
         let Some(held) = state.regions.get_mut(region) else { return revision };
+        if begun.is_undone_by(revision) {
+            self.restorations.fetch_add(1, Ordering::Relaxed);
+        }
         let (changed, revision) = held.list(begun, entries, revision);
         drop(state);
         self.tell(changed);

@@ -24,6 +24,13 @@ pub(super) struct Begun {
     doubts: u64,
 }
 
+impl Begun {
+    /// Whether the store was restored from a snapshot in the meantime: a list is never older than what was known before.
+    pub fn is_undone_by(self, revision: Revision) -> bool {
+        self.revision.is_some_and(|before| revision < before)
+    }
+}
+
 /// What is known of a prefix.
 pub(super) struct Region {
     entries: BTreeMap<String, Entry>,
@@ -101,9 +108,8 @@ impl Region {
     pub fn list(&mut self, begun: Begun, listed: Vec<Entry>, revision: Revision) -> (Vec<Changed>, Revision) {
         self.settled = self.settled.max(begun.doubts);
         self.is_due = false;
-        if begun.revision.is_some_and(|before| revision < before) {
-            // A list is never older than what was known when it was asked for: the store is another one, restored from a
-            // snapshot, and what was written to the one before is no more.
+        if begun.is_undone_by(revision) {
+            // What was written to the one before is no more.
             self.expected = 0;
         } else if let Some(current) = self.revision.filter(|current| revision < *current) {
             return (Vec::new(), current);

@@ -45,6 +45,7 @@ async fn versions_b3_what_is_down_draws_a_ticket_whoever_waits() {
         let fixture = fixture().await;
         fixture.engine.state().containers = vec![container("old", "web", state)];
         let world = &fixture.world;
+        world.memory().transitions.insert("web".to_owned(), Transition { track: track(), service: "web".to_owned() });
         let taken = json!({
             "node": "b", "boot": "2", "txn": "0badcafe", "image": track(), "digest": digest('2'), "container": "api",
             "phase": "acquired", "at": 0,
