@@ -8,7 +8,7 @@ use crate::storms::run;
 use crate::weather::MILD;
 
 /// Mistakes, by the name that they have in the code, and the storms within which each must be caught.
-const MUTATIONS: &[(&str, u64)] = &[("lock_ignored", 50), ("fence_skipped", 5), ("trouble_is_a_verdict", 50)];
+const MUTATIONS: &[(&str, u64)] = &[("fence_skipped", 5), ("trouble_is_a_verdict", 50)];
 
 #[test]
 fn every_mistake_is_caught() {
