@@ -142,17 +142,26 @@ fn what_a_killed_test_left_on_the_disk_is_swept_up_by_the_next_test_process() {
     let host = Host::start();
     let left = tempfile::Builder::new().prefix("deployer-testkit-").tempdir().expect("the temporary directory");
     let path = left.path().display().to_string();
-    // The first process, which has another start time, is taken for one whose pid was reused.
-    let namespace = fs::read_link("/proc/self/ns/pid").expect("a process has namespaces").display().to_string();
-    let namespace: String = namespace.chars().filter(char::is_ascii_digit).collect();
-    let owner = format!("{path}/.owner");
-    fs::write(&owner, format!("{namespace}/1/0")).expect("an own directory can be written");
     let mut mount = Command::new("mount");
     fs::create_dir(left.path().join("mounted")).expect("an own directory can be written");
     mount.args(["-t", "tmpfs", "tmpfs", &format!("{path}/mounted")]);
     assert!(mount.status().expect("mount runs").success());
-    let mut shim = host.enter("tail").args(["-f", &owner]).spawn().expect("tail runs");
-    let mut reader = Command::new("tail").args(["-f", &owner]).spawn().expect("tail runs");
+    let log = format!("{path}/log");
+    fs::write(&log, "").expect("an own directory can be written");
+    let mut shim = host.enter("tail").args(["-f", &log]).spawn().expect("tail runs");
+    let mut reader = Command::new("tail").args(["-f", &log]).spawn().expect("tail runs");
+    let own_network = fs::read_link("/proc/self/ns/net").expect("a process has namespaces");
+    wait_until(SOON, "the shim to be on its host", || {
+        let network = fs::read_link(format!("/proc/{}/ns/net", shim.id()));
+        let files = fs::read_dir(format!("/proc/{}/fd", shim.id())).into_iter().flatten().flatten();
+        let has_log = files.filter_map(|file| fs::read_link(file.path()).ok()).any(|file| file.as_os_str() == &*log);
+        if network.is_ok_and(|network| network != own_network) && has_log { Ok(()) } else { Err("not yet".to_owned()) }
+    });
+    // From here on any test process that begins sweeps it up. The first process, which has another start time, is taken for
+    // one whose pid was reused.
+    let namespace = fs::read_link("/proc/self/ns/pid").expect("a process has namespaces").display().to_string();
+    let namespace: String = namespace.chars().filter(char::is_ascii_digit).collect();
+    fs::write(format!("{path}/.owner"), format!("{namespace}/1/0")).expect("an own directory can be written");
 
     let next = Command::new(std::env::current_exe().expect("a test has a path"))
         .args(["--exact", "hosts::etcd_keeps_its_data_and_address_over_a_kill"])
