@@ -15,7 +15,6 @@ pub mod healthcheck;
 pub mod image;
 pub mod keys;
 pub mod leftovers;
-pub mod mutation;
 pub mod node;
 pub mod ownership;
 pub mod plain;

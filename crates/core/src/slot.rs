@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 use crate::availability::Limit;
 use crate::image::{Digest, Track};
 use crate::keys::Keys;
-use crate::mutation;
 use crate::node::Identity;
 use crate::store::{Compare, Entry, LeaseId, Revision, Txn};
 
@@ -153,17 +152,17 @@ pub struct Entrant {
 }
 
 /// Takes a free slot, if the grounds still stand, the node is registered, and nobody in the scope has claimed since the
-/// availability of the service was read. The ticket stays until the
-/// slot is given back, so that the next in line hears of that.
+/// availability of the service was read. The ticket stays until the slot is given back, so that the next in line hears of
+/// that.
 pub fn acquire(keys: &Keys, entrant: &Entrant, claim: &Claim, grounds: &Grounds) -> Txn {
     let Entrant { scope, slot, seen, lease, sign } = entrant;
-    let mut txn = grounds.hold(keys, claim).when(Compare::ModRevision(keys.node(&claim.node), *sign));
-    if !mutation::is("lock_ignored") {
-        txn = txn
-            .when(Compare::ModRevision(keys.claim(scope, *slot), 0))
-            .when(Compare::NoneNewer(keys.claims(scope), *seen));
-    }
-    txn.put(keys.claim(scope, *slot), claim).put_leased(keys.hold(scope, *slot), &claim.txn, *lease)
+    grounds
+        .hold(keys, claim)
+        .when(Compare::ModRevision(keys.node(&claim.node), *sign))
+        .when(Compare::ModRevision(keys.claim(scope, *slot), 0))
+        .when(Compare::NoneNewer(keys.claims(scope), *seen))
+        .put(keys.claim(scope, *slot), claim)
+        .put_leased(keys.hold(scope, *slot), &claim.txn, *lease)
 }
 
 /// The fence. After it succeeds the holder may act; if it fails, nothing was or will be done.

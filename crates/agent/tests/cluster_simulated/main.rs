@@ -6,7 +6,6 @@ mod cost;
 mod findings;
 mod growth;
 mod mended;
-mod mutations;
 mod persons;
 mod scenarios;
 mod storms;

@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Phase, Replacement};
-use crate::mutation;
 
 /// Why a replacement goes back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,7 +87,6 @@ impl Replacement {
     /// digest was never good for this service. Anything else is this machine's trouble.
     pub fn charge(&self, is_known_good: bool) -> Option<&str> {
         match &self.failure {
-            Some(Failure::Node(reason)) if mutation::is("trouble_is_a_verdict") => Some(reason),
             Some(Failure::Candidate(reason)) if self.control == Some(true) && !is_known_good => Some(reason),
             _ => None,
         }
