@@ -19,39 +19,34 @@ use deployer_store::StoreError;
 /// # Errors
 /// [`StoreError`] if the store does not answer.
 pub async fn take(world: &World, track: &Track, ledger: &Ledger) -> Result<Option<Ledger>, StoreError> {
-    let Some((lease, _)) = world.presence.borrow().lease else { return Ok(None) };
-    let (keys, here) = (&world.keys, Resolver::here(world));
-    let mut revision = ledger.resolver_revision();
-    if !ledger.is_asking(world) {
-        let txn = Txn::new()
-            .when(Compare::ModRevision(keys.resolver(track), revision))
-            .when(Compare::ModRevision(keys.record(track), ledger.record_revision()))
-            .when(Compare::NoneNewer(keys.setbacks(track), ledger.seen))
-            .put_leased(keys.resolver(track), &here, lease);
-        // The check that another node has made since is not made again.
-        let txn = if ledger.is_checked { txn } else { txn.when(Compare::ModRevision(keys.checked(track), 0)) };
-        // Its answer may be lost, so it is noted before.
-        world.memory().asking.begin_turn(track);
-        let outcome = world.store.txn(txn).await?;
-        if !outcome.succeeded {
-            world.memory().asking.end_turn(track);
-            return Ok(None);
-        }
-        revision = outcome.revision;
-    }
-    // Only the one who has it asks for a lease: they all tried for the same one.
-    let term = world.store.grant(TERM).await?;
-    let txn = Txn::new().when(Compare::ModRevision(keys.resolver(track), revision)).put_leased(
-        keys.resolver(track),
-        &here,
-        term,
-    );
-    let outcome = world.store.txn(txn).await?;
-    let mut memory = world.memory();
-    if !outcome.succeeded {
-        memory.asking.end_turn(track);
+    if world.presence.borrow().lease.is_none() {
         return Ok(None);
     }
+    let (keys, here) = (&world.keys, Resolver::here(world));
+    let revision = ledger.resolver_revision();
+    // Before the turn and not after it: whatever is written under it is sent to everybody who follows the track.
+    let term = world.store.grant(TERM).await?;
+    let is_held = Compare::ModRevision(keys.resolver(track), revision);
+    let mut txn = Txn::new().when(is_held).put_leased(keys.resolver(track), &here, term);
+    if !ledger.is_asking(world) {
+        txn = txn
+            .when(Compare::ModRevision(keys.record(track), ledger.record_revision()))
+            .when(Compare::NoneNewer(keys.setbacks(track), ledger.seen));
+        // The check that another node has made since is not made again.
+        if !ledger.is_checked {
+            txn = txn.when(Compare::ModRevision(keys.checked(track), 0));
+        }
+        // Its answer may be lost, so it is noted before.
+        world.memory().asking.begin_turn(track);
+    }
+    let outcome = world.store.txn(txn).await?;
+    if !outcome.succeeded {
+        world.memory().asking.end_turn(track);
+        // One that is not taken back ends by itself.
+        let _ = world.store.revoke(term).await;
+        return Ok(None);
+    }
+    let mut memory = world.memory();
     memory.asking.begin_turn(track);
     if let Some(turn) = memory.asking.turn(track) {
         turn.revision = outcome.revision;

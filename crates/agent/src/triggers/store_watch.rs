@@ -12,9 +12,12 @@ use tokio::time::{Instant, sleep_until};
 use crate::look::Wake;
 use crate::world::World;
 
-/// The longest that a node waits with a notification that came in on another one, which asks the registry meanwhile. It
-/// waits some of it, by chance: else all nodes would try for the one turn to ask at the same moment.
-const AFTER_OTHERS: Duration = Duration::from_millis(200);
+/// The longest that a node waits with what any of them may ask the registry about: a notification that came in on another
+/// one, which asks meanwhile, or a check that is due. It waits some of it, by chance: else all would try for the one turn to
+/// ask at the same moment. Once another has the
+/// turn there is nothing to try for until it ends. Long enough that a thousand nodes hear of that before most of them try;
+/// what is lost by it is lost only where the node that took the notification cannot ask.
+const AFTER_OTHERS: Duration = Duration::from_secs(1);
 
 /// The trigger.
 pub struct StoreWatch {
@@ -45,10 +48,13 @@ impl StoreWatch {
                 }
                 () = self.wakes.closed() => return,
             };
+            if let Some(track) = self.turn_taken(&changed) {
+                later.remove(&track);
+            }
             let concern = self.world.registered.borrow().clone();
             for wake in concern.iter().flat_map(|concern| concern.wakes(&self.world.keys, &changed)) {
                 match wake {
-                    Wake::Track(track) if self.came_in_elsewhere(&changed, &track) => {
+                    Wake::Track(track) if self.is_for_anybody(&changed, &track) => {
                         let random = self.world.ambient.random() % AFTER_OTHERS.as_millis() as u64;
                         later.entry(track).or_insert_with(|| Instant::now() + Duration::from_millis(random));
                     }
@@ -59,11 +65,22 @@ impl StoreWatch {
         }
     }
 
-    /// Whether a change is a notification that another node has taken.
-    fn came_in_elsewhere(&self, changed: &Changed, track: &Track) -> bool {
-        let pending = self.world.keys.pending(track);
-        let is_notification = matches!(changed, Changed::Put(key) if **key == *pending);
-        is_notification && !self.world.memory().asking.has_come_in(track)
+    /// The track about which somebody asks the registry from now on. The end of that turn is a wake of its own.
+    fn turn_taken(&self, changed: &Changed) -> Option<Track> {
+        let Changed::Put(key) = changed else { return None };
+        let (track, fact) = self.world.keys.track_of(key)?;
+        (fact == "resolver").then_some(track)
+    }
+
+    /// Whether a change is one after which any node may ask the registry: a notification that another one has taken, or the
+    /// end of the mark that keeps all from a check.
+    fn is_for_anybody(&self, changed: &Changed, track: &Track) -> bool {
+        let keys = &self.world.keys;
+        match changed {
+            Changed::Put(key) => **key == *keys.pending(track) && !self.world.memory().asking.has_come_in(track),
+            Changed::Deleted(key) => **key == *keys.checked(track),
+            Changed::Anything => false,
+        }
     }
 }
 
@@ -82,34 +99,61 @@ mod tests {
     use super::*;
     use crate::stand_in::{fixture, track};
 
-    /// A thousand nodes tried for the turn at one moment, and all but one in vain.
-    #[tokio::test(start_paused = true)]
-    async fn a_notification_is_looked_at_first_where_it_came_in() {
+    /// The wakes of a node that runs the track, while something happens in the store.
+    async fn heard(happening: impl AsyncFnOnce(&World, mpsc::Receiver<Wake>)) {
         let fixture = fixture().await;
         let world = &fixture.world;
         world.follow([(track(), "web".to_owned())].into_iter().collect());
-        let (sender, mut wakes) = mpsc::channel(8);
+        let (sender, wakes) = mpsc::channel(8);
         let watch = StoreWatch { world: Arc::clone(world), wakes: sender };
-        let pending = Pending { digest: None, at: 0 };
-        let notify = async || {
-            let begun = Instant::now();
-            let txn = Txn::new().put(world.keys.pending(&track()), &pending);
-            world.store.txn(txn).await.expect("stored");
-            assert_eq!(wakes.recv().await, Some(Wake::Track(track())));
-            begun.elapsed()
-        };
-        let notifications = async {
+        let happening = async {
             world.mirror.list(&world.keys.image(&track())).await.expect("followed");
-            let mut notify = notify;
+            happening(world, wakes).await;
+        };
+        tokio::select! {
+            () = happening => {}
+            () = world.mirror.keep() => {}
+            () = watch.run() => {}
+        }
+    }
+
+    async fn store(world: &World, txn: Txn) {
+        world.store.txn(txn).await.expect("stored");
+    }
+
+    fn notified(world: &World) -> Txn {
+        Txn::new().put(world.keys.pending(&track()), &Pending { digest: None, at: 0 })
+    }
+
+    /// A thousand nodes tried for the turn at one moment, and all but one in vain.
+    #[tokio::test(start_paused = true)]
+    async fn a_notification_is_looked_at_first_where_it_came_in() {
+        heard(async |world, mut wakes| {
+            let mut notify = async || {
+                let begun = Instant::now();
+                store(world, notified(world)).await;
+                assert_eq!(wakes.recv().await, Some(Wake::Track(track())));
+                begun.elapsed()
+            };
             world.memory().asking.come_in(&track());
             assert_eq!(notify().await, Duration::ZERO, "it came in here");
             let elsewhere = notify().await;
             assert!(elsewhere > Duration::ZERO && elsewhere <= AFTER_OTHERS, "{elsewhere:?}");
-        };
-        tokio::select! {
-            () = notifications => {}
-            () = world.mirror.keep() => {}
-            () = watch.run() => {}
-        }
+        })
+        .await;
+    }
+
+    /// A thousand nodes looked, to find that another one asks.
+    #[tokio::test(start_paused = true)]
+    async fn a_notification_that_another_node_asks_about_is_not_looked_at_until_that_turn_ends() {
+        heard(async |world, mut wakes| {
+            store(world, notified(world)).await;
+            store(world, Txn::new().put(world.keys.resolver(&track()), &"another")).await;
+            let early = tokio::time::timeout(2 * AFTER_OTHERS, wakes.recv()).await;
+            assert!(early.is_err(), "{early:?}");
+            store(world, Txn::new().delete(world.keys.resolver(&track()))).await;
+            assert_eq!(wakes.recv().await, Some(Wake::Track(track())));
+        })
+        .await;
     }
 }
