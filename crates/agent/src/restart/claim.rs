@@ -163,10 +163,11 @@ async fn look(world: &World, replacement: &mut Replacement, patience: &mut Patie
             Some(_) => Ok(Look::Stays(Stay::Until(Interest::of_nothing(), TURN_AGAIN), seen)),
         };
     }
-    if let Some(gone) = lost {
+    let here = Here::look(world, &replacement.facts).await;
+    if let Some(gone) = lost.or_else(|| here.is_gone.then(|| "the container is gone, or has another name".to_owned())) {
         return Ok(Look::Ended(superseded(&gone)));
     }
-    Ok(match try_claim(world, replacement, line, slots, patience).await? {
+    Ok(match try_claim(world, replacement, line, slots, patience, here).await? {
         Ok(token) => {
             replacement.token = Some(token);
             Look::Ended(Event::Done)
@@ -188,12 +189,12 @@ async fn try_claim(
     mut line: Line,
     slots: u32,
     patience: &mut Patience,
+    here: Here,
 ) -> Result<Result<Token, Stay>, StoreError> {
     let facts = &replacement.facts;
     if claims::end_dead(world, &line.claims.entries).await? {
         return Ok(Err(Stay::Moment));
     }
-    let here = Here::look(world, facts).await;
     patience.is_next = line.is_next(slots);
     patience.came = patience.came.or(Some(line.revision));
     let near = line.near.take();
@@ -237,6 +238,8 @@ async fn try_claim(
 struct Here {
     survey: Result<Survey, EngineError>,
     is_down: bool,
+    /// Whether there is nothing left to be replaced: no instance of this name will ever be counted.
+    is_gone: bool,
     /// What on this machine keeps it from going, for people.
     in_the_way: Option<String>,
 }
@@ -246,11 +249,12 @@ impl Here {
         let survey = Survey::of(world).await;
         let own = survey.as_ref().ok().and_then(|survey| survey.named(&facts.container));
         let is_down = own.is_some_and(|seen| !seen.is_up());
+        let is_gone = survey.is_ok() && own.is_none_or(|seen| seen.summary.id != facts.predecessor);
         let in_the_way = match &survey {
             Err(_) => Some("waiting for the engine".to_owned()),
             Ok(_) => whose_turn(world).map(|other| format!("waiting for replacement {other} on this machine")),
         };
-        Self { survey, is_down, in_the_way }
+        Self { survey, is_down, is_gone, in_the_way }
     }
 }
 

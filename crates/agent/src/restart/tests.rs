@@ -182,6 +182,7 @@ async fn the_tag_goes_back_only_from_the_candidates_image() {
 #[tokio::test(start_paused = true)]
 async fn a_claim_whose_answer_was_lost_is_found_again() {
     let fixture = fixture().await;
+    fixture.engine.state().containers = vec![container("old", "web", "running")];
     let (mut replacement, shutdown) = (replacement(), CancellationToken::new());
     let mut claim = async || {
         replacement.token = None;

@@ -220,11 +220,13 @@ fn what_a_person_stopped_stays_stopped() {
     finds_in(&[stopped, "12 a engine start 1; 14 a us start 1"], &[]);
     let candidate = "20 a person stop 2; 20 a is 2 Exited; 30 a us start 1";
     finds_in(&[&begun(10, 12), candidate], &[Kind::Resurrected]);
+    // One that is being stopped anyway: nobody can tell whose wish that is.
+    finds_in(&[&begun(10, 12), "19 a us stop 2", candidate], &[]);
 }
 
 #[test]
 fn bad_is_what_failed_by_itself() {
-    let candidate = "10 a us create 2 web.new-00c0ffee 2; 10 a us start 2; 10 a is 2 Running";
+    let candidate = "9 a claims web stopping; 10 a us create 2 web.new-00c0ffee 2; 10 a us start 2; 10 a is 2 Running";
     finds_in(&[candidate, "11 a is 2 Running serves; 20 a finds 2 bad"], &[Kind::FalseBad]);
     finds_in(&[candidate, "11 a person end 2; 20 a finds 2 bad"], &[Kind::FalseBad]);
     finds_in(&[candidate, "11 a engine end 2; 20 a finds 2 bad"], &[Kind::FalseBad]);
@@ -232,14 +234,24 @@ fn bad_is_what_failed_by_itself() {
     finds_in(&[candidate, "11 a is 2 Running serves; 12 a is 2 Unhealthy; 20 a finds 2 bad"], &[]);
     finds_in(&[candidate, "20 a finds 2 bad"], &[]);
     finds_in(&[candidate, "13 a finds 2 bad"], &[Kind::FalseBad]);
-    finds_in(&[candidate, "11 a itself end 2; 20 b finds 2 bad"], &[Kind::FalseBad]);
+    finds_in(&[candidate, "11 a itself end 2; 19 b claims web stopping; 20 b finds 2 bad"], &[Kind::FalseBad]);
 }
 
 #[test]
 fn a_verdict_has_a_ground_and_stands() {
-    finds_in(&["5 - push 3 ExitsAtOnce; 10 a finds 3 good"], &[Kind::FalseGood]);
-    let candidate = "10 a us create 2 web.new-00c0ffee 2; 10 a us start 2; 11 a itself end 2";
-    finds_in(&[candidate, "12 a finds 2 bad; 13 b finds 2 good"], &[Kind::VerdictChanged]);
+    finds_in(&["5 - push 3 ExitsAtOnce; 9 a claims web stopping; 10 a finds 3 good"], &[Kind::FalseGood]);
+    let candidate = "9 a claims web stopping; 10 a us create 2 web.new-00c0ffee 2; 10 a us start 2; 11 a itself end 2";
+    finds_in(&[candidate, "12 a finds 2 bad; 13 a finds 2 good"], &[Kind::VerdictChanged]);
+}
+
+/// Else the next has begun the same before it hears of it.
+#[test]
+fn a_verdict_comes_before_the_slot_is_given_back() {
+    let failed = "9 a claims web stopping; 10 a us create 2 web.new-00c0ffee 2; 10 a us start 2; 11 a itself end 2";
+    finds_in(&[failed, "12 a finds 2 bad; 13 a releases web"], &[]);
+    finds_in(&[failed, "12 a releases web; 13 a finds 2 bad"], &[Kind::LateVerdict]);
+    finds_in(&[failed, "12 a releases web; 13 a befell LineCut; 14 a finds 2 bad"], &[]);
+    finds_in(&[failed, "12 a releases web; 13 a us start 1; 14 a finds 2 bad"], &[]);
 }
 
 #[test]

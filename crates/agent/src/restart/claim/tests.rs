@@ -14,7 +14,7 @@ use crate::ledger::{Read, decode};
 use crate::stand_in::{Fixture, container, digest, fixture, replacement, track};
 use crate::world::{Presence, Transition};
 use deployer_core::record::{Record, Source};
-use deployer_core::replacement::Act;
+use deployer_core::replacement::{Act, Failure};
 
 /// Long enough for a look after the longest pause of one whose turn it is. Twice as long ends before the node's lease does,
 /// which nobody keeps alive here.
@@ -64,6 +64,25 @@ async fn coordination_h7_a_ticket_says_how_its_container_is_now() {
     fixture.engine.state().containers = vec![container("old", "web", "restarting")];
     assert!(tokio::time::timeout(A_LOOK, &mut wait).await.is_err(), "the slot is taken");
     assert_eq!(is_down().await, [true], "it has gone down while it waits, and may go first");
+}
+
+/// It was renamed back meanwhile, and what waited under the other name did so for ever: no such instance was registered.
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_a_container_that_is_gone_or_has_another_name_ends() {
+    let fixture = fixture().await;
+    taken(&fixture).await;
+    for containers in [vec![container("old", "web-x", "running")], vec![container("remade", "web", "running")], vec![]]
+    {
+        fixture.engine.state().containers = vec![container("old", "web", "running")];
+        let (mut replacement, shutdown) = (replacement(), CancellationToken::new());
+        let site = fixture.site();
+        let mut wait = Box::pin(acts::carry_out(&site, &mut replacement, Act::Claim, &shutdown));
+        assert!(tokio::time::timeout(A_LOOK, &mut wait).await.is_err(), "the slot is taken");
+        fixture.engine.state().containers = containers;
+        let ended = tokio::time::timeout(A_LOOK, wait).await.expect("it ends").expect("the store answers");
+        assert!(matches!(ended, Event::Failed(Failure::Superseded(_))), "{ended:?}");
+        assert_eq!(tickets(&fixture).await, [], "nobody waits for it");
+    }
 }
 
 /// Sixteen that waited used to fill the machine, and the seventeenth, for which all of them waited, never drew a ticket.

@@ -14,6 +14,8 @@ use super::replay::{Container, Replay, verdict_of};
 
 /// After so long a container that never served has missed its gate: the label of all simulated containers.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long after something befell a machine a write of it may still be carried out.
+const LATE_WRITES: Duration = Duration::from_secs(60);
 
 /// Looks at what is written or made before it has any effect.
 pub fn check(replay: &Replay, entry: &Entry, report: &mut impl FnMut(Kind, String)) {
@@ -47,6 +49,14 @@ fn judge(
     let before = replay.verdicts.get(&(service.to_owned(), digest.clone()));
     if before.is_some_and(|before| *before != verdict.verdict) {
         report(Kind::VerdictChanged, text());
+    }
+    let holds_a_slot = replay.claims.values().any(|claim| claim.host == entry.host && claim.is_past_fence);
+    // What was written and not answered may be carried out long after, and a restored store knows of no claim.
+    let befell = replay.troubled(&entry.host).max(replay.restored);
+    // What is owed is started without a slot, and judged then.
+    let has_given_back = replay.hosts.get(&entry.host).is_some_and(|host| host.has_given_back);
+    if !holds_a_slot && has_given_back && befell.is_none_or(|befell| entry.at > befell + LATE_WRITES) {
+        report(Kind::LateVerdict, text());
     }
     let own = replay.containers.iter().filter(|((host, _), _)| *host == entry.host).map(|(_, container)| container);
     let mut candidates = own.filter(|c| c.made_by == By::Us && c.purpose.digest.as_ref() == Some(digest));

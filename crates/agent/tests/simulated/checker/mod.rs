@@ -49,6 +49,8 @@ pub enum Kind {
     FalseBad,
     /// A digest was found good that never served.
     FalseGood,
+    /// A verdict was written by a machine that holds no slot any more: meanwhile the next may have begun the same.
+    LateVerdict,
     /// A verdict was turned round.
     VerdictChanged,
     /// An older version took the place of a newer one that nobody had found bad.

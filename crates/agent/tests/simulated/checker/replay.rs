@@ -45,6 +45,8 @@ pub struct Host {
     pub is_left_alone: bool,
     /// The machine was taken away.
     pub is_gone: bool,
+    /// It gave a slot back, and has started nothing since.
+    pub has_given_back: bool,
 }
 
 /// A container, as long as it exists and after.
@@ -59,6 +61,8 @@ pub struct Container {
     /// Who last started it, and when.
     pub started: Option<(By, Duration)>,
     pub ended: Option<(By, Duration)>,
+    /// A stop of ours is under way.
+    pub is_being_stopped: bool,
     pub has_served: bool,
     /// It failed in a life that this system began: it exited by itself, or fell ill.
     pub has_failed: bool,

@@ -42,20 +42,25 @@ impl Replay {
             self.create(host, at, by, id, purpose);
             return;
         }
+        if by == By::Us && *deed == Deed::Start {
+            self.hosts.entry(host.to_owned()).or_default().has_given_back = false;
+        }
         let Some(container) = self.containers.get_mut(&(host.to_owned(), id)) else { return };
         let name = container.name.clone();
         match deed {
             Deed::Start => {
                 (container.started, container.ended) = (Some((by, at)), None);
-                container.has_served = false;
+                (container.has_served, container.is_being_stopped) = (false, false);
             }
+            Deed::Stop => container.is_being_stopped |= by == By::Us,
             Deed::End(_) => {
+                container.is_being_stopped = false;
                 container.ended = Some((by, at));
                 container.has_failed |= by == By::Itself;
             }
             Deed::Rename(new) => container.name.clone_from(new),
             Deed::Remove => container.is_removed = true,
-            Deed::Create(_) | Deed::Stop | Deed::Pause | Deed::Unpause => {}
+            Deed::Create(_) | Deed::Pause | Deed::Unpause => {}
         }
         let has_claim = self.claim(host, instance_of(&name)).is_some();
         let is_taken_down = *deed == Deed::Stop && by == By::Us && has_claim;
@@ -90,6 +95,7 @@ impl Replay {
             is_removed: false,
             started: None,
             ended: None,
+            is_being_stopped: false,
             has_served: false,
             has_failed: false,
         };
@@ -119,7 +125,8 @@ impl Replay {
         let has_two = self.bodies(host, instance_of(name)).any(|(other, body)| other != id && !body.is_theirs());
         // A daemon that is away hears nothing of it, ever.
         let is_unheard = self.hosts.get(host).is_some_and(|host| host.is_left_alone);
-        let is_too_late = (is_unheard && (claimed.is_some() || has_two))
+        let is_too_late = container.is_being_stopped
+            || (is_unheard && (claimed.is_some() || has_two))
             || (claimed.is_none() && has_two)
             || claimed.is_some_and(|claimed| container.made < claimed || container.started.is_none());
         match deed {
@@ -241,6 +248,7 @@ impl Replay {
                 if let Some(place) = verdict_of(key) {
                     self.verdicts.remove(&place);
                 } else if let Some(claim) = self.claims.remove(key) {
+                    self.hosts.entry(writer.to_owned()).or_default().has_given_back = claim.host == writer;
                     self.is_released(at, &claim);
                 }
             }
