@@ -116,6 +116,8 @@ fn befalls(word: &str) -> Option<Befalling> {
         Befalling::EngineGone,
         Befalling::EngineBack,
         Befalling::DaemonLeft,
+        Befalling::DaemonKilled,
+        Befalling::DaemonStarted,
         Befalling::Reboots,
         Befalling::LineCut,
         Befalling::Restored,
@@ -197,6 +199,38 @@ fn no_stop_without_a_claim_past_its_fence() {
     finds_in(&["10 a us stop 1"], &[Kind::Unfenced]);
     finds_in(&["9 a claims web acquired; 10 a us stop 1"], &[Kind::Unfenced]);
     finds_in(&["9 - befell Restored; 10 a us stop 1"], &[]);
+}
+
+/// It was down when that was decided, and down goes always.
+#[test]
+fn what_has_just_come_up_may_be_taken_for_down() {
+    let (another, up) = ("4 b is 1 Unhealthy", "12 a is 1 Running serves");
+    finds_in(&[another, "8 a is 1 Unhealthy", up, &replaced(10)], &[]);
+    finds_in(&[another, "1 a is 1 Unhealthy; 2 a is 1 Running serves", &replaced(10)], &[Kind::TwoDown]);
+}
+
+/// An engine that was slow carries out what nobody waits for any more.
+#[test]
+fn a_stop_may_come_late_after_something_befell_its_machine() {
+    finds_in(&["9 a befell LineCut; 10 a us stop 1"], &[]);
+    finds_in(&["9 a befell LineCut; 130 a us stop 1"], &[Kind::Unfenced]);
+    finds_in(&["9 b befell LineCut; 10 a us stop 1"], &[Kind::Unfenced]);
+    finds_in(&["8 a befell LineCut; 9 a claims web acquired; 10 a us stop 1"], &[Kind::Unfenced]);
+}
+
+/// A daemon that is away hears nothing of it, ever; one that lives has heard it before it acts again.
+#[test]
+fn what_a_person_does_to_a_replacement_whose_daemon_is_away_tells_nothing() {
+    let person = "20 a person stop 2; 20 a is 2 Exited; 30 a us start 1";
+    finds_in(&[&begun(10, 12), "19 a befell DaemonKilled; 21 a befell DaemonStarted", person], &[]);
+    finds_in(&[&begun(10, 12), "18 a befell DaemonKilled; 19 a befell DaemonStarted", person], &[Kind::Resurrected]);
+}
+
+/// Which of the names it ends with, the replacement may decide, and nobody can say how the instance is.
+#[test]
+fn a_container_that_a_person_renames_in_a_replacement_is_not_counted() {
+    let renamed = "13 b person rename 1 web-x; 14 b is 1 Unhealthy";
+    finds_in(&["12 b claims web stopping", renamed, &replaced(30)], &[]);
 }
 
 #[test]
