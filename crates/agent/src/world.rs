@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use deployer_core::ambient::Ambient;
 use deployer_core::backoff::Backoff;
-use deployer_core::image::{Digest, ImageName, Track};
+use deployer_core::image::{ImageName, Track};
 use deployer_core::keys::Keys;
 use deployer_core::node::Identity;
 use deployer_core::policy::Manage;
@@ -24,11 +24,14 @@ use tokio::time::Instant;
 use crate::asking::Asking;
 use crate::concern::Concern;
 use crate::fault::Fault;
+use crate::fetches::Fetches;
 use crate::happening::Account;
 use crate::journal::Journals;
+use crate::looks::Looks;
 use crate::owed::Owed;
 use crate::supervision;
 use crate::tickets::Tickets;
+use crate::verified::Verified;
 use crate::words::Words;
 
 /// Values that make no sense and are named; further ones are passed over in silence.
@@ -127,18 +130,14 @@ pub struct Memory {
     pub asking: Asking,
     /// The image that each track's tag named here when this node last saw or set it.
     pub local_tags: BTreeMap<Track, Option<String>>,
-    /// Digests that could not be brought here, and when it is tried again.
-    pub pulls: BTreeMap<(Track, Digest), Retry>,
-    /// Images under a local tag that the registry has, by its own word.
-    pub verified: BTreeSet<(ImageName, Digest)>,
-    /// Images under a local tag that the registry is not known to have, and when it is asked again.
-    pub unverified: BTreeMap<(ImageName, Digest), Retry>,
-    /// Looks and pulls that panicked, by track or for everything, and when it is tried again.
-    pub faults: BTreeMap<Option<Track>, Retry>,
+    /// Of the update stage's looks.
+    pub looks: Looks,
+    /// Of bringing digests here.
+    pub fetches: Fetches,
+    /// Of the registry's word on what a local tag names.
+    pub verified: Verified,
     /// Values in the store that make no sense, by key, with the revision at which that was seen, and the words for it.
     pub nonsense: BTreeMap<String, (Revision, String)>,
-    /// How far the pulls under way have come, for people.
-    pub pulling: BTreeMap<Track, String>,
     /// The last trouble of containers of this node, by container ID, and when a refused one is looked at again. A
     /// container that a person makes anew has a new ID, and may well be without what was in the way.
     pub failed_here: BTreeMap<String, (Met, Option<Instant>)>,
@@ -163,12 +162,8 @@ pub struct Memory {
     pub spoken: u64,
     /// Keys of words whose writing was not answered: whether it happened nobody knows, and it may yet.
     pub unanswered: BTreeSet<String>,
-    /// When this node last looked whether it is time to sweep out what is no more.
-    pub swept: Option<Instant>,
     /// Private repositories whose track no container here names, and since when.
     pub left: BTreeMap<ImageName, Instant>,
-    /// Tracks for which the bell was rung.
-    pub rung: BTreeSet<Track>,
 }
 
 /// Something that failed and is tried again.
@@ -187,11 +182,9 @@ pub struct Retry {
 }
 
 impl Memory {
-    /// When something that failed is due again. A registry that has said several times that it does not have an image is
-    /// asked again when something happens, and not before.
+    /// When something that failed is due again.
     pub fn dues(&self) -> impl Iterator<Item = Instant> {
-        let unverified = self.unverified.values().filter(|retry| !retry.is_hopeless);
-        let failed = self.pulls.values().chain(self.faults.values()).chain(unverified).map(|retry| retry.due);
+        let failed = self.looks.dues().chain(self.fetches.dues()).chain(self.verified.dues());
         let refused = self.failed_here.values().filter_map(|(_, due)| *due);
         self.asking.dues().chain(failed).chain(refused)
     }
@@ -207,9 +200,9 @@ impl Memory {
     pub fn retain(&mut self, tracks: &BTreeSet<Track>, container_ids: &BTreeSet<&str>) {
         self.asking.retain(tracks);
         self.local_tags.retain(|track, _| tracks.contains(track));
-        self.pulls.retain(|(track, _), _| tracks.contains(track));
+        self.looks.retain(tracks);
+        self.fetches.retain(tracks);
         self.halted.retain(|track, _| tracks.contains(track));
-        self.faults.retain(|track, _| track.as_ref().is_none_or(|track| tracks.contains(track)));
         self.failed_here.retain(|id, _| container_ids.contains(id.as_str()));
     }
 }
@@ -255,7 +248,7 @@ impl World {
 
     /// Rings the bell for a look at everything, and at once for one at this track.
     pub fn ring_for(&self, track: Track) {
-        self.memory().rung.insert(track);
+        self.memory().looks.ring(track);
         self.bell.notify_one();
     }
 
@@ -275,13 +268,7 @@ impl World {
     /// Notes that a look or a pull panicked: the track, or everything, rests for a while before the next.
     pub fn note_fault(&self, key: Option<Track>, fault: &Fault) {
         let random = self.ambient.random();
-        let mut memory = self.memory();
-        let failures = memory.faults.get(&key).map_or(0, |retry| retry.failures) + 1;
-        let wait = Backoff::REGISTRY.wait(failures, random);
-        let retry =
-            Retry { failures, due: Instant::now() + wait, reason: fault.to_string(), is_hopeless: false, since: 0 };
-        memory.faults.insert(key.clone(), retry);
-        drop(memory);
+        let wait = self.memory().looks.note_fault(key.clone(), fault.to_string(), random);
         let of = key.as_ref().map_or_else(|| "everything".to_owned(), ToString::to_string);
         self.account.tell("trouble", &of, format!("{fault}; looking again in {} s", wait.as_secs()));
     }

@@ -9,8 +9,9 @@ use deployer_core::store::Txn;
 use super::*;
 use crate::ledger;
 use crate::presence;
+use crate::retries::Failed;
 use crate::stand_in::{Fixture, container, digest, fixture, places_of_nonsense, track};
-use crate::world::{Retry, Transition};
+use crate::world::Transition;
 use deployer_engine::{EngineError, ImageSummary};
 
 async fn notify(world: &World, named: Option<Digest>) {
@@ -68,9 +69,7 @@ async fn a_retry_that_comes_due_beside_another_wake_is_not_forgotten() {
     fixture.engine.state().containers = vec![container("old", "web", "exited")];
     let record = Record::adopt(None, &digest('2'), Source::Hook, 0);
     world.store.txn(Txn::new().put(world.keys.record(&track()), &record)).await.expect("stored");
-    let due = Instant::now() + Duration::from_secs(1);
-    let retry = Retry { failures: 1, due, reason: String::new(), is_hopeless: false, since: 0 };
-    world.memory().pulls.insert((track(), digest('9')), retry);
+    let due = Instant::now() + world.memory().fetches.fail(&track(), &digest('9'), Failed::default(), 0);
     let update = Update { world: Arc::clone(&world), wakes, pulls, replacements };
     let other_wake = async {
         // Wakes are taken before alarms, so this one is taken when the retry is due.
@@ -181,10 +180,10 @@ async fn answers_for_images_that_are_gone_are_forgotten() {
     let world = &fixture.world;
     look(world).await;
     look_around(world).await.expect("looked");
-    assert_eq!(world.memory().unverified.len(), 1);
+    assert_eq!(world.memory().verified.dues().count(), 1);
     fixture.engine.state().images.clear();
     look_around(world).await.expect("looked");
-    assert_eq!(world.memory().unverified.len(), 0);
+    assert_eq!(world.memory().verified.dues().count(), 0);
 }
 
 /// A look that panics is looked at again later, ever more rarely, and the stage and the other tracks go on.
