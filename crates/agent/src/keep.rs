@@ -66,7 +66,7 @@ pub fn is_private(name: &ImageName) -> bool {
 /// [`LookError`] if engine or store cannot be asked; an image that the engine will not give up is left.
 pub async fn tidy(world: &World, hand: &dyn ImageHand, track: &Track) -> Result<(), LookError> {
     // Another replacement of the track tidies at its own end: until then its containers go by other names.
-    if world.memory().transitions.values().filter(|replaced| replaced.track == *track).count() > 1 {
+    if world.memory().replacing.count(track) > 1 {
         return Ok(());
     }
     if Ledger::read(world, track).await?.record.is_none() {
@@ -90,7 +90,7 @@ pub async fn tidy(world: &World, hand: &dyn ImageHand, track: &Track) -> Result<
 /// Tidies after a pull, so that what is not deployed does not gather. While a container of the repository is being replaced
 /// that is left to the replacement's end.
 pub async fn tidy_after_pull(world: &World, hand: &dyn ImageHand, track: &Track) {
-    let is_replaced = world.memory().transitions.values().any(|replaced| replaced.track.name() == track.name());
+    let is_replaced = world.memory().replacing.is_any_of(track.name());
     if !is_replaced && let Err(error) = tidy(world, hand, track).await {
         tracing::warn!(error = &error as &dyn std::error::Error, "images are tidied after the next pull");
     }
@@ -111,7 +111,7 @@ pub async fn run(world: &World, hand: &dyn ImageHand) {
 /// while: Compose takes a service down and up again.
 async fn let_go_of_left(world: &World, hand: &dyn ImageHand, survey: &Survey) {
     let mut named: BTreeSet<Track> = survey.containers.iter().filter_map(Surveyed::track).collect();
-    named.extend(world.memory().transitions.values().map(|replaced| replaced.track.clone()));
+    named.extend(world.memory().replacing.tracks());
     let private = |track: &Track| [Kind::Pulled, Kind::Kept].map(|kind| repository(track, kind));
     let wanted: BTreeSet<ImageName> = named.iter().flat_map(private).collect();
     let is_left = |tag: &&Track| is_private(tag.name()) && !wanted.contains(tag.name());
@@ -160,7 +160,8 @@ fn digests_of_left(image: &ImageSummary, named: &BTreeSet<Track>) -> Vec<String>
 async fn needed(world: &World, survey: &Survey, repository: &ImageName) -> Result<BTreeSet<Digest>, LookError> {
     let mut tracks: BTreeMap<Track, BTreeSet<String>> = survey.tracks(world);
     // A container in the middle of its replacement is not in the survey.
-    for replaced in world.memory().transitions.values().cloned() {
+    let transitions = world.memory().replacing.transitions();
+    for (_, replaced) in transitions {
         tracks.entry(replaced.track).or_default().insert(replaced.service);
     }
     let mut needed = BTreeSet::new();

@@ -21,6 +21,7 @@ mod owed;
 pub mod presence;
 pub mod publish;
 pub mod pull;
+mod replacing;
 pub mod restart;
 mod retries;
 pub mod runs;

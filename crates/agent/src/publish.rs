@@ -14,10 +14,11 @@ use serde_json::Value;
 
 use crate::claims;
 use crate::ledger::decode;
+use crate::replacing::Transition;
 use crate::situation::{Decision, TrackView, state_of};
 use crate::survey::Survey;
 use crate::words::{Said, Words};
-use crate::world::{Transition, World};
+use crate::world::World;
 
 /// What was said before this daemon knew of it.
 const UNKNOWN: Said = Said::Lasting(Value::Null);

@@ -123,7 +123,7 @@ impl Survey {
     pub fn is_tag_moved(&self, world: &World, track: &Track) -> bool {
         let id = self.image_under(track).map(|image| image.id.clone());
         let memory = world.memory();
-        let is_acting = memory.on_slot.is_some() && memory.transitions.values().any(|t| t.track == *track);
+        let is_acting = memory.replacing.is_acting_on(track);
         let is_other = |known: Option<&Option<String>>| known.is_some_and(|known| *known != id);
         !is_acting && is_other(self.known_tags.get(track)) && is_other(memory.local_tags.get(track))
     }

@@ -29,6 +29,7 @@ use crate::happening::Account;
 use crate::journal::Journals;
 use crate::looks::Looks;
 use crate::owed::Owed;
+use crate::replacing::Replacing;
 use crate::supervision;
 use crate::tickets::Tickets;
 use crate::verified::Verified;
@@ -114,15 +115,6 @@ impl Presence {
     }
 }
 
-/// A container in the middle of its replacement.
-#[derive(Clone, Debug)]
-pub struct Transition {
-    /// The track it runs.
-    pub track: Track,
-    /// The service that it is an instance of.
-    pub service: String,
-}
-
 /// What is remembered while the daemon runs, and found out again after a restart.
 #[derive(Default)]
 pub struct Memory {
@@ -146,16 +138,10 @@ pub struct Memory {
     /// Versions for whose sake this daemon halted a rollout. A halt of this node that is not in here was left by the one
     /// before.
     pub halted: BTreeMap<Track, u64>,
-    /// Containers whose replacement could not begin, and when it is tried again.
-    pub unready: BTreeMap<String, Retry>,
-    /// Containers being replaced or waiting for it, with what is going on, for people.
-    pub replacing: BTreeMap<String, String>,
-    /// Replacements under way, by container name: for a moment no container has it.
-    pub transitions: BTreeMap<String, Transition>,
+    /// Of this machine's containers in the middle of their replacement.
+    pub replacing: Replacing,
     /// Containers that have to run and did not, when their replacement ended.
     pub owed: Owed,
-    /// The replacement on this node that has a slot, or is about to take one: one at a time, whatever the scope.
-    pub on_slot: Option<String>,
     /// What this node has said in the store.
     pub said: Words,
     /// How often something was said in it that was not seen in a look around.
@@ -164,21 +150,6 @@ pub struct Memory {
     pub unanswered: BTreeSet<String>,
     /// Private repositories whose track no container here names, and since when.
     pub left: BTreeMap<ImageName, Instant>,
-}
-
-/// Something that failed and is tried again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Retry {
-    /// Failures in a row.
-    pub failures: u32,
-    /// When it is tried again.
-    pub due: Instant,
-    /// What was seen, for people.
-    pub reason: String,
-    /// Whether only a person or a new push will change the outcome.
-    pub is_hopeless: bool,
-    /// Revision of the last word of a person to go on, when it failed; see [`Met::since`].
-    pub since: Revision,
 }
 
 impl Memory {

@@ -102,7 +102,7 @@ async fn stale() -> Fixture {
 async fn replace_until_left(site: &Site<'_>) {
     loop {
         replace(site, "web", &CancellationToken::new()).await.expect("decided");
-        let due = site.memory().unready.get("web").map(|retry| retry.due);
+        let due = site.memory().replacing.dues().next();
         let Some(due) = due else { return };
         tokio::time::sleep_until(due).await;
     }

@@ -46,7 +46,7 @@ pub async fn look_around(world: &World) -> Result<Vec<Track>, LookError> {
         }
         words.tell(world, &survey, &view);
     }
-    let transitions = world.memory().transitions.clone();
+    let transitions = world.memory().replacing.transitions();
     for (container, transition) in &transitions {
         words.repeat(world, container, transition);
     }
@@ -57,7 +57,7 @@ pub async fn look_around(world: &World) -> Result<Vec<Track>, LookError> {
     let container_ids = survey.containers.iter().map(|container| container.summary.id.as_str()).collect();
     {
         let mut memory = world.memory();
-        let replaced: BTreeSet<Track> = memory.transitions.values().map(|t| t.track.clone()).collect();
+        let replaced = memory.replacing.tracks();
         memory.retain(&tracks.union(&replaced).cloned().collect(), &container_ids);
     }
     sweep_if_due(world).await?;
@@ -72,8 +72,8 @@ fn concern(world: &World, survey: &Survey) -> Concern {
         let track = container.track().filter(|track| tracks.contains_key(track))?;
         Some((track.clone(), container.service(&track)))
     });
-    let transitions = world.memory().transitions.clone();
-    let replaced = transitions.into_values().map(|transition| (transition.track, transition.service));
+    let transitions = world.memory().replacing.transitions();
+    let replaced = transitions.into_iter().map(|(_, transition)| (transition.track, transition.service));
     here.chain(replaced).collect()
 }
 

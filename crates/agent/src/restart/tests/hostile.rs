@@ -5,7 +5,6 @@ use deployer_core::replacement::Facts;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::world::Retry;
 
 /// What a pushed image says is added up: `HEALTHCHECK --interval=2562047h --timeout=2562047h --retries=2147483647
 /// --start-period=1s` once ended every daemon that ran the track.
@@ -126,7 +125,7 @@ async fn security_1_a_panic_on_the_way_back_keeps_the_journal() {
     assert_eq!(phases, [Phase::PolicyBack]);
     let calls = fixture.engine.state().calls.iter().filter(|call| *call == "start old").count();
     assert!((2..30).contains(&calls), "{calls} tries in an hour");
-    let doing = world.memory().replacing.get("web").cloned().unwrap_or_default();
+    let doing = world.memory().replacing.doing("web").unwrap_or_default();
     assert!(doing.starts_with("stuck: ") && doing.contains("a fault of our own"), "{doing}");
 }
 
@@ -155,7 +154,7 @@ async fn claim_beside(key: &str) -> Result<Event, String> {
     let claim = acts::carry_out(&site, &mut replacement, Act::Claim, &shutdown);
     match tokio::time::timeout(Duration::from_secs(60), claim).await {
         Ok(outcome) => outcome.map_err(|error| error.to_string()),
-        Err(_) => Err(world.memory().replacing.get("web").cloned().unwrap_or_default()),
+        Err(_) => Err(world.memory().replacing.doing("web").unwrap_or_default()),
     }
 }
 
@@ -308,7 +307,7 @@ async fn versions_b7_what_the_engine_takes_too_long_for_is_asked_for_ever_more_r
     let fixture = an_hour_with_failing("changes", timeout, 3600).await;
     let calls = fixture.engine.state().calls.iter().filter(|call| call.starts_with("changes")).count();
     assert!((5..30).contains(&calls), "{calls} in an hour");
-    let doing = fixture.world.memory().replacing.get("web").cloned().unwrap_or_default();
+    let doing = fixture.world.memory().replacing.doing("web").unwrap_or_default();
     assert!(doing.starts_with("waiting for the engine") && doing.contains("list changes"), "{doing}");
     assert_eq!(fixture.world.memory().failed_here.len(), 0, "nothing is known to be wrong");
 }
@@ -330,14 +329,7 @@ async fn versions_b7_what_has_to_run_is_started_while_the_next_replacement_rests
     let an_hour = Duration::from_secs(3600);
     assert!(tokio::time::timeout(an_hour, &mut stage).await.is_err(), "the stage goes on");
     let reason = prefetch::PrefetchError::Engine(refused());
-    let day = Retry {
-        failures: 3,
-        due: Instant::now() + 24 * an_hour,
-        reason: reason.to_string(),
-        is_hopeless: false,
-        since: 0,
-    };
-    fixture.world.memory().unready.insert("web".to_owned(), day);
+    fixture.world.memory().replacing.put_off("web", reason.to_string(), 3, 24 * an_hour);
     let tried = starts();
     assert!(tokio::time::timeout(an_hour, &mut stage).await.is_err(), "the stage goes on");
     assert!(starts() > tried, "it goes on trying");
