@@ -27,6 +27,7 @@ mod retries;
 pub mod runs;
 mod site;
 pub mod situation;
+mod speech;
 #[cfg(any(test, feature = "stand-in"))]
 #[doc(hidden)]
 pub mod stand_in;

@@ -30,10 +30,10 @@ use crate::journal::Journals;
 use crate::looks::Looks;
 use crate::owed::Owed;
 use crate::replacing::Replacing;
+use crate::speech::Speech;
 use crate::supervision;
 use crate::tickets::Tickets;
 use crate::verified::Verified;
-use crate::words::Words;
 
 /// Values that make no sense and are named; further ones are passed over in silence.
 const NONSENSE_MAX: usize = 100;
@@ -142,12 +142,8 @@ pub struct Memory {
     pub replacing: Replacing,
     /// Containers that have to run and did not, when their replacement ended.
     pub owed: Owed,
-    /// What this node has said in the store.
-    pub said: Words,
-    /// How often something was said in it that was not seen in a look around.
-    pub spoken: u64,
-    /// Keys of words whose writing was not answered: whether it happened nobody knows, and it may yet.
-    pub unanswered: BTreeSet<String>,
+    /// Of what this node has said in the store.
+    pub speech: Speech,
     /// Private repositories whose track no container here names, and since when.
     pub left: BTreeMap<ImageName, Instant>,
 }

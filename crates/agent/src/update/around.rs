@@ -25,7 +25,7 @@ pub async fn look_around(world: &World) -> Result<Vec<Track>, LookError> {
         // Registering rings the bell, which leads here again.
         return Ok(Vec::new());
     };
-    let spoken = world.memory().spoken;
+    let spoken = world.memory().speech.spoken();
     let survey = Survey::of(world).await?;
     verify::forget(world, &survey);
     world.follow(concern(world, &survey));
