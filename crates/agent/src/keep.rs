@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 use crate::ledger::{self, Ledger};
+use crate::left::Left;
 use crate::look::LookError;
 use crate::survey::{Survey, Surveyed};
 use crate::world::World;
@@ -98,36 +99,31 @@ pub async fn tidy_after_pull(world: &World, hand: &dyn ImageHand, track: &Track)
 
 /// Lets go for ever of the images of tracks that no container here names any more.
 pub async fn run(world: &World, hand: &dyn ImageHand) {
+    let mut left = Left::default();
     loop {
         tokio::time::sleep(LEFT_FOR).await;
         // An engine that is not heard is asked the next time.
         if let Ok(survey) = Survey::of(world).await {
-            let_go_of_left(world, hand, &survey).await;
+            let_go_of_left(world, hand, &survey, &mut left).await;
         }
     }
 }
 
 /// Lets go of the images of tracks that no container here names any more, whoever manages it, once that has been so for a
 /// while: Compose takes a service down and up again.
-async fn let_go_of_left(world: &World, hand: &dyn ImageHand, survey: &Survey) {
+async fn let_go_of_left(world: &World, hand: &dyn ImageHand, survey: &Survey, left: &mut Left) {
     let mut named: BTreeSet<Track> = survey.containers.iter().filter_map(Surveyed::track).collect();
     named.extend(world.memory().replacing.tracks());
     let private = |track: &Track| [Kind::Pulled, Kind::Kept].map(|kind| repository(track, kind));
     let wanted: BTreeSet<ImageName> = named.iter().flat_map(private).collect();
     let is_left = |tag: &&Track| is_private(tag.name()) && !wanted.contains(tag.name());
-    let left: BTreeSet<ImageName> = survey
+    let seen: BTreeSet<ImageName> = survey
         .images
         .iter()
         .flat_map(|image| image.tags.iter().filter(is_left))
         .map(|tag| tag.name().clone())
         .collect();
-    let now = Instant::now();
-    let over: BTreeSet<ImageName> = {
-        let mut memory = world.memory();
-        memory.left.retain(|name, _| left.contains(name));
-        let since = left.into_iter().map(|name| (*memory.left.entry(name.clone()).or_insert(now), name));
-        since.filter(|(since, _)| now.duration_since(*since) >= LEFT_FOR).map(|(_, name)| name).collect()
-    };
+    let over = left.see(seen, Instant::now(), LEFT_FOR);
     // A replacement that has not begun to act names its image nowhere but in its journal.
     if over.is_empty() || world.journals.all().map_or(true, |journals| !journals.is_empty()) {
         return;

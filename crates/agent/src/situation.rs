@@ -133,7 +133,7 @@ fn decision(
 
 fn trouble(world: &World, track: &Track, ledger: &Ledger, container: &Surveyed, target: &Version) -> Option<String> {
     let memory = world.memory();
-    if let Some(Trouble::Failed(reason)) = memory.trouble(&container.summary.id, target.seq, ledger.retry) {
+    if let Some(Trouble::Failed(reason)) = memory.troubles.standing(&container.summary.id, target.seq, ledger.retry) {
         return Some(reason.clone());
     }
     memory.fetches.hopeless(track, &target.digest, ledger.retry).map(ToOwned::to_owned)
@@ -245,7 +245,7 @@ fn obstacle(
         let text = format!("version {} is what another container ran before, and this one never did", target.seq);
         return (Obstacle::NeverRan, text);
     }
-    if let Some(trouble) = world.memory().trouble(&container.summary.id, target.seq, ledger.retry) {
+    if let Some(trouble) = world.memory().troubles.standing(&container.summary.id, target.seq, ledger.retry) {
         return (Obstacle::FailedHere, trouble.reason().to_owned());
     }
     if ledger.is_paused {

@@ -1,19 +1,18 @@
 //! What the stages share: the edges, the settings, and this node's short memory.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use deployer_core::ambient::Ambient;
-use deployer_core::backoff::Backoff;
-use deployer_core::image::{ImageName, Track};
+use deployer_core::image::Track;
 use deployer_core::keys::Keys;
 use deployer_core::node::Identity;
 use deployer_core::policy::Manage;
 use deployer_core::slot::Scope;
 use deployer_core::store::{LeaseId, Revision};
-use deployer_core::trouble::{Met, Trouble};
+use deployer_core::trouble::Trouble;
 use deployer_engine::Engine;
 use deployer_engine::mirror::Mirror as EngineMirror;
 use deployer_store::Store;
@@ -28,15 +27,15 @@ use crate::fetches::Fetches;
 use crate::happening::Account;
 use crate::journal::Journals;
 use crate::looks::Looks;
+use crate::nonsense::Nonsense;
 use crate::owed::Owed;
 use crate::replacing::Replacing;
 use crate::speech::Speech;
 use crate::supervision;
+use crate::tags::Tags;
 use crate::tickets::Tickets;
+use crate::troubles::Troubles;
 use crate::verified::Verified;
-
-/// Values that make no sense and are named; further ones are passed over in silence.
-const NONSENSE_MAX: usize = 100;
 
 /// The settings that the stages need.
 #[derive(Clone, Debug)]
@@ -120,57 +119,42 @@ impl Presence {
 pub struct Memory {
     /// Of asking the registry.
     pub asking: Asking,
-    /// The image that each track's tag named here when this node last saw or set it.
-    pub local_tags: BTreeMap<Track, Option<String>>,
+    /// Of what tracks' tags name here.
+    pub tags: Tags,
     /// Of the update stage's looks.
     pub looks: Looks,
     /// Of bringing digests here.
     pub fetches: Fetches,
     /// Of the registry's word on what a local tag names.
     pub verified: Verified,
-    /// Values in the store that make no sense, by key, with the revision at which that was seen, and the words for it.
-    pub nonsense: BTreeMap<String, (Revision, String)>,
-    /// The last trouble of containers of this node, by container ID, and when a refused one is looked at again. A
-    /// container that a person makes anew has a new ID, and may well be without what was in the way.
-    pub failed_here: BTreeMap<String, (Met, Option<Instant>)>,
+    /// Of values in the store that make no sense.
+    pub nonsense: Nonsense,
+    /// Of what keeps versions from this machine's containers.
+    pub troubles: Troubles,
     /// What this machine's containers have in line.
     pub tickets: Tickets,
-    /// Versions for whose sake this daemon halted a rollout. A halt of this node that is not in here was left by the one
-    /// before.
-    pub halted: BTreeMap<Track, u64>,
     /// Of this machine's containers in the middle of their replacement.
     pub replacing: Replacing,
     /// Containers that have to run and did not, when their replacement ended.
     pub owed: Owed,
     /// Of what this node has said in the store.
     pub speech: Speech,
-    /// Private repositories whose track no container here names, and since when.
-    pub left: BTreeMap<ImageName, Instant>,
 }
 
 impl Memory {
     /// When something that failed is due again.
     pub fn dues(&self) -> impl Iterator<Item = Instant> {
         let failed = self.looks.dues().chain(self.fetches.dues()).chain(self.verified.dues());
-        let refused = self.failed_here.values().filter_map(|(_, due)| *due);
-        self.asking.dues().chain(failed).chain(refused)
-    }
-
-    /// The trouble that keeps a container from the version of a place, if any does.
-    pub fn trouble(&self, container_id: &str, seq: u64, retry: Revision) -> Option<&Trouble> {
-        let (met, due) = self.failed_here.get(container_id)?;
-        let is_due = due.is_some_and(|due| due <= Instant::now());
-        met.stands(seq, retry, is_due).then_some(&met.trouble)
+        self.asking.dues().chain(failed).chain(self.troubles.dues())
     }
 
     /// Forgets everything of tracks and containers that are not here any more.
     pub fn retain(&mut self, tracks: &BTreeSet<Track>, container_ids: &BTreeSet<&str>) {
         self.asking.retain(tracks);
-        self.local_tags.retain(|track, _| tracks.contains(track));
+        self.tags.retain(tracks);
         self.looks.retain(tracks);
         self.fetches.retain(tracks);
-        self.halted.retain(|track, _| tracks.contains(track));
-        self.failed_here.retain(|id, _| container_ids.contains(id.as_str()));
+        self.troubles.retain(tracks, container_ids);
     }
 }
 
@@ -222,14 +206,7 @@ impl World {
     /// Notes that a version cannot be deployed to a container of this machine. Whether that is news.
     pub fn meet(&self, container_id: &str, trouble: Trouble, seq: u64, since: Revision) -> bool {
         let random = self.ambient.random();
-        let mut memory = self.memory();
-        let before = memory.failed_here.get(container_id).map(|(met, _)| met);
-        let met = Met::again(before, trouble, seq, since);
-        let is_refused = matches!(met.trouble, Trouble::Refused(_));
-        let due = is_refused.then(|| Instant::now() + Backoff::REFUSAL.wait(met.failures, random));
-        let is_news = met.failures == 1;
-        memory.failed_here.insert(container_id.to_owned(), (met, due));
-        is_news
+        self.memory().troubles.meet(container_id, trouble, seq, since, random)
     }
 
     /// Notes that a look or a pull panicked: the track, or everything, rests for a while before the next.
@@ -242,14 +219,9 @@ impl World {
 
     /// Names a value in the store that makes no sense: once in the log.
     pub fn name_nonsense(&self, key: String, revision: Revision, text: &str) {
-        let mut memory = self.memory();
-        let is_known = memory.nonsense.get(&key).is_some_and(|(known, _)| *known == revision);
-        if is_known || memory.nonsense.len() >= NONSENSE_MAX {
-            return;
+        if self.memory().nonsense.meet(key, revision, text) {
+            tracing::error!("passed over: {text}");
         }
-        memory.nonsense.insert(key, (revision, text.to_owned()));
-        drop(memory);
-        tracing::error!("passed over: {text}");
     }
 
     /// The memory. Never held across a wait.

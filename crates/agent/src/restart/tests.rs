@@ -113,7 +113,7 @@ async fn what_the_engine_refuses_before_the_beginning_halts_the_container() {
     let fixture = stale().await;
     fixture.engine.state().refused.insert("changes", refused());
     replace_until_left(&fixture.site()).await;
-    assert_eq!(fixture.world.memory().failed_here.len(), 1);
+    assert_eq!(fixture.world.memory().troubles.all().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]

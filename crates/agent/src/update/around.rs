@@ -98,5 +98,5 @@ async fn mind_halt(world: &World, view: &TrackView) -> Result<(), StoreError> {
 /// Takes the local tag as seen when a track is first looked at.
 pub fn remember_tag(world: &World, survey: &Survey, track: &Track) {
     let id = survey.image_under(track).map(|image| image.id.clone());
-    world.memory().local_tags.entry(track.clone()).or_insert(id);
+    world.memory().tags.meet(track, id);
 }

@@ -347,7 +347,7 @@ async fn a_tag_that_this_node_moves_is_not_taken_for_moved_by_hand() {
     world.memory().replacing.begin("web", transition);
     world.memory().replacing.resume_turn("00c0ffee");
     assert!(!look().await.is_tag_moved(world, &track()), "its own hand");
-    world.memory().local_tags.insert(track(), Some("sha256:new".to_owned()));
+    world.memory().tags.set(&track(), Some("sha256:new".to_owned()));
     world.memory().replacing.end("web");
     world.memory().replacing.leave_turn("00c0ffee");
     assert!(!before.is_tag_moved(world, &track()), "seen before it");

@@ -90,7 +90,7 @@ async fn security_1_a_panic_before_a_replacement_is_trouble_of_this_node() {
     let fixture = stale().await;
     fixture.engine.state().panics = vec!["changes"];
     an_hour_of_the_stage(&fixture, Vec::new()).await;
-    let failed = fixture.world.memory().failed_here.values().map(|(met, _)| met.trouble.clone()).collect::<Vec<_>>();
+    let failed = fixture.world.memory().troubles.all();
     assert!(matches!(&failed[..], [Trouble::Failed(reason)] if reason.contains("a fault of our own")), "{failed:?}");
 }
 
@@ -106,7 +106,7 @@ async fn security_1_a_panic_in_an_act_leads_back() {
         assert!((1..10).contains(&calls), "{panics}: {calls}");
         assert_eq!(world.journals.all().expect("read"), [], "{panics}");
         assert_eq!(world.store.list(&world.keys.locks()).await.expect("listed").0, [], "{panics}");
-        assert_eq!(world.memory().failed_here.len(), 1, "{panics}");
+        assert_eq!(world.memory().troubles.all().len(), 1, "{panics}");
     }
 }
 
@@ -280,8 +280,7 @@ async fn versions_b6_a_call_that_fails_once_halts_nothing() {
 async fn versions_b6_a_call_that_goes_on_failing_is_trouble() {
     for (method, is_refused) in [("changes", true), ("file", true), ("image", false)] {
         let fixture = an_hour_with_failing(method, refused(), 3600).await;
-        let failed: Vec<Trouble> =
-            fixture.world.memory().failed_here.values().map(|(met, _)| met.trouble.clone()).collect();
+        let failed = fixture.world.memory().troubles.all();
         let [trouble] = &failed[..] else { panic!("{method}: {failed:?}") };
         assert_eq!(matches!(trouble, Trouble::Refused(_)), is_refused, "{method}: {trouble:?}");
         assert!(!was_begun(&fixture), "{method}");
@@ -293,8 +292,7 @@ async fn versions_b6_a_call_that_goes_on_failing_is_trouble() {
 async fn security_8_a_container_with_too_many_changes_is_left_alone_and_halts_nothing() {
     let long = EngineError::TooLong { what: "list changes".into(), message: "longer than 50000".into() };
     let fixture = an_hour_with_failing("changes", long, 3600).await;
-    let failed: Vec<Trouble> =
-        fixture.world.memory().failed_here.values().map(|(met, _)| met.trouble.clone()).collect();
+    let failed = fixture.world.memory().troubles.all();
     assert!(matches!(&failed[..], [Trouble::Refused(reason)] if reason.contains("50000")), "{failed:?}");
     let calls = fixture.engine.state().calls.iter().filter(|call| call.starts_with("changes")).count();
     assert_eq!(calls, 1, "it is not tried again");
@@ -309,7 +307,7 @@ async fn versions_b7_what_the_engine_takes_too_long_for_is_asked_for_ever_more_r
     assert!((5..30).contains(&calls), "{calls} in an hour");
     let doing = fixture.world.memory().replacing.doing("web").unwrap_or_default();
     assert!(doing.starts_with("waiting for the engine") && doing.contains("list changes"), "{doing}");
-    assert_eq!(fixture.world.memory().failed_here.len(), 0, "nothing is known to be wrong");
+    assert_eq!(fixture.world.memory().troubles.all().len(), 0, "nothing is known to be wrong");
 }
 
 /// A further replacement that cannot begin says nothing of what the one before owes.
