@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 use crate::ledger::{self, Ledger};
+use crate::left::Left;
 use crate::look::LookError;
 use crate::survey::{Survey, Surveyed};
 use crate::world::World;
@@ -66,7 +67,7 @@ pub fn is_private(name: &ImageName) -> bool {
 /// [`LookError`] if engine or store cannot be asked; an image that the engine will not give up is left.
 pub async fn tidy(world: &World, hand: &dyn ImageHand, track: &Track) -> Result<(), LookError> {
     // Another replacement of the track tidies at its own end: until then its containers go by other names.
-    if world.memory().transitions.values().filter(|replaced| replaced.track == *track).count() > 1 {
+    if world.memory().replacing.count(track) > 1 {
         return Ok(());
     }
     if Ledger::read(world, track).await?.record.is_none() {
@@ -90,7 +91,7 @@ pub async fn tidy(world: &World, hand: &dyn ImageHand, track: &Track) -> Result<
 /// Tidies after a pull, so that what is not deployed does not gather. While a container of the repository is being replaced
 /// that is left to the replacement's end.
 pub async fn tidy_after_pull(world: &World, hand: &dyn ImageHand, track: &Track) {
-    let is_replaced = world.memory().transitions.values().any(|replaced| replaced.track.name() == track.name());
+    let is_replaced = world.memory().replacing.is_any_of(track.name());
     if !is_replaced && let Err(error) = tidy(world, hand, track).await {
         tracing::warn!(error = &error as &dyn std::error::Error, "images are tidied after the next pull");
     }
@@ -98,36 +99,31 @@ pub async fn tidy_after_pull(world: &World, hand: &dyn ImageHand, track: &Track)
 
 /// Lets go for ever of the images of tracks that no container here names any more.
 pub async fn run(world: &World, hand: &dyn ImageHand) {
+    let mut left = Left::default();
     loop {
         tokio::time::sleep(LEFT_FOR).await;
         // An engine that is not heard is asked the next time.
         if let Ok(survey) = Survey::of(world).await {
-            let_go_of_left(world, hand, &survey).await;
+            let_go_of_left(world, hand, &survey, &mut left).await;
         }
     }
 }
 
 /// Lets go of the images of tracks that no container here names any more, whoever manages it, once that has been so for a
 /// while: Compose takes a service down and up again.
-async fn let_go_of_left(world: &World, hand: &dyn ImageHand, survey: &Survey) {
+async fn let_go_of_left(world: &World, hand: &dyn ImageHand, survey: &Survey, left: &mut Left) {
     let mut named: BTreeSet<Track> = survey.containers.iter().filter_map(Surveyed::track).collect();
-    named.extend(world.memory().transitions.values().map(|replaced| replaced.track.clone()));
+    named.extend(world.memory().replacing.tracks());
     let private = |track: &Track| [Kind::Pulled, Kind::Kept].map(|kind| repository(track, kind));
     let wanted: BTreeSet<ImageName> = named.iter().flat_map(private).collect();
     let is_left = |tag: &&Track| is_private(tag.name()) && !wanted.contains(tag.name());
-    let left: BTreeSet<ImageName> = survey
+    let seen: BTreeSet<ImageName> = survey
         .images
         .iter()
         .flat_map(|image| image.tags.iter().filter(is_left))
         .map(|tag| tag.name().clone())
         .collect();
-    let now = Instant::now();
-    let over: BTreeSet<ImageName> = {
-        let mut memory = world.memory();
-        memory.left.retain(|name, _| left.contains(name));
-        let since = left.into_iter().map(|name| (*memory.left.entry(name.clone()).or_insert(now), name));
-        since.filter(|(since, _)| now.duration_since(*since) >= LEFT_FOR).map(|(_, name)| name).collect()
-    };
+    let over = left.see(seen, Instant::now(), LEFT_FOR);
     // A replacement that has not begun to act names its image nowhere but in its journal.
     if over.is_empty() || world.journals.all().map_or(true, |journals| !journals.is_empty()) {
         return;
@@ -160,7 +156,8 @@ fn digests_of_left(image: &ImageSummary, named: &BTreeSet<Track>) -> Vec<String>
 async fn needed(world: &World, survey: &Survey, repository: &ImageName) -> Result<BTreeSet<Digest>, LookError> {
     let mut tracks: BTreeMap<Track, BTreeSet<String>> = survey.tracks(world);
     // A container in the middle of its replacement is not in the survey.
-    for replaced in world.memory().transitions.values().cloned() {
+    let transitions = world.memory().replacing.transitions();
+    for (_, replaced) in transitions {
         tracks.entry(replaced.track).or_default().insert(replaced.service);
     }
     let mut needed = BTreeSet::new();

@@ -121,7 +121,7 @@ impl Ledger {
     /// before this one: it is lifted, since starting the daemon again is one way for a person to say "go on".
     pub fn standing_halt(&self, world: &World, track: &Track, seq: u64) -> Option<&Halt> {
         let halt = self.halt.as_ref().map(|halt| &halt.value).filter(|halt| halt.seq == seq)?;
-        let is_remembered = world.memory().halted.get(track) == Some(&seq);
+        let is_remembered = world.memory().troubles.has_halted(track, seq);
         (halt.node != world.settings.node || is_remembered).then_some(halt)
     }
 
@@ -329,14 +329,14 @@ pub async fn halt(world: &World, track: &Track, seq: u64, reason: &str) -> Resul
     if let Some(standing) = standing.as_ref().filter(|standing| standing.value.seq >= seq) {
         if standing.value.node == world.settings.node && standing.value.seq == seq {
             // Of a try whose answer was lost, or of the daemon before this one, which met the same.
-            world.memory().halted.insert(track.clone(), seq);
+            world.memory().troubles.halt(track, seq);
         }
         return Ok(());
     }
     let halt = Halt { seq, node: world.settings.node.clone(), reason: reason.to_owned(), at: world.ambient.now() };
     let txn = Txn::new().when(Compare::ModRevision(key.clone(), seen)).put(key, &halt);
     if world.store.txn(txn).await?.succeeded {
-        world.memory().halted.insert(track.clone(), seq);
+        world.memory().troubles.halt(track, seq);
         world.account.tell("halt", track, format!("version {seq} goes no further anywhere: {reason}"));
     }
     Ok(())
@@ -360,13 +360,13 @@ fn taken<T>(read: Option<T>, place: &mut Option<T>) -> bool {
 /// # Errors
 /// [`StoreError`] if the store does not answer.
 pub async fn nonsense(world: &World) -> Result<Vec<String>, StoreError> {
-    let named = world.memory().nonsense.clone();
+    let named = world.memory().nonsense.all();
     let mut texts = Vec::new();
-    for (key, (revision, text)) in named {
+    for (key, revision, text) in named {
         if world.store.get(&key).await?.is_some_and(|entry| entry.mod_revision == revision) {
             texts.push(text);
         } else {
-            world.memory().nonsense.remove(&key);
+            world.memory().nonsense.forget(&key);
         }
     }
     Ok(texts)

@@ -14,13 +14,12 @@ use serde_json::Value;
 
 use crate::claims;
 use crate::ledger::decode;
+use crate::replacing::Transition;
 use crate::situation::{Decision, TrackView, state_of};
+use crate::speech::Speech;
 use crate::survey::Survey;
 use crate::words::{Said, Words};
-use crate::world::{Transition, World};
-
-/// What was said before this daemon knew of it.
-const UNKNOWN: Said = Said::Lasting(Value::Null);
+use crate::world::World;
 
 impl Words {
     /// Adds what there is to say of a track.
@@ -47,7 +46,7 @@ impl Words {
     pub fn is_said(&self, world: &World) -> bool {
         let memory = world.memory();
         let mut said = self.0.iter().filter(|(key, _)| !key.starts_with(&world.keys.all_runs()));
-        said.all(|(key, word)| memory.said.0.get(key) == Some(word) && !memory.unanswered.contains(key))
+        said.all(|(key, word)| memory.speech.has_said(key, word))
     }
 
     /// Says again of a container in the middle of its replacement what was said last, where nothing newer is to be said: for
@@ -55,7 +54,7 @@ impl Words {
     pub fn repeat(&mut self, world: &World, container: &str, transition: &Transition) {
         let (node, service) = (&world.settings.node, &transition.service);
         let said = [world.keys.instance(service, node, container), world.keys.report(service, node, container)];
-        let said = said.map(|key| (key.clone(), world.memory().said.0.get(&key).cloned()));
+        let said = said.map(|key| (key.clone(), world.memory().speech.last(&key).cloned()));
         if matches!(said[0], (_, Some(_))) {
             self.run(world, &transition.track, service);
         }
@@ -69,9 +68,9 @@ impl Words {
     pub fn keep_unfinished(&mut self, world: &World, survey: &Survey) {
         let names: BTreeSet<&str> =
             survey.unfinished.iter().filter_map(|container| Some(transitional(&container.name)?.0)).collect();
-        let said = world.memory().said.0.clone();
+        let said = world.memory().speech.words().0;
         let is_kept = |key: &String| world.keys.container_of(key).is_some_and(|name| names.contains(name.as_str()));
-        if said.iter().any(|(key, word)| *word == UNKNOWN && is_kept(key)) {
+        if said.iter().any(|(key, word)| *word == Said::UNKNOWN && is_kept(key)) {
             // Which track it runs was written by the daemon before this one, and is not known here.
             for (key, word) in said.iter().filter(|(key, _)| key.starts_with(&world.keys.all_runs())) {
                 self.0.entry(key.clone()).or_insert_with(|| word.clone());
@@ -101,16 +100,11 @@ impl Words {
         self.add(key, Said::Lasting(json(&run)));
     }
 
-    /// The keys that outlast the node's lease.
-    fn lasting(&self) -> impl Iterator<Item = &String> {
-        self.0.iter().filter(|(_, said)| matches!(said, Said::Lasting(_))).map(|(key, _)| key)
-    }
-
     /// Adds the index of what lasts, by which the next daemon of this node finds it again without asking for everybody's.
     /// It may name too much, and never too little: it is written with or before whatever it names.
-    fn index(&mut self, world: &World, said: &Words) {
+    fn index(&mut self, world: &World, speech: &Speech) {
         let key = world.keys.index(&world.settings.node);
-        let standing = said.0.get(&key).cloned();
+        let standing = speech.last(&key).cloned();
         let named: BTreeSet<String> = match &standing {
             Some(Said::Lasting(named)) => serde_json::from_value(named.clone()).unwrap_or_default(),
             _ => BTreeSet::new(),
@@ -119,20 +113,11 @@ impl Words {
             true => standing,
             false => {
                 let all: BTreeSet<&String> =
-                    self.lasting().chain(said.lasting()).filter(|named| **named != key).collect();
+                    self.lasting().chain(speech.lasting()).filter(|named| **named != key).collect();
                 Some(Said::Lasting(json(&all)))
             }
         };
         self.0.extend(word.map(|word| (key, word)));
-    }
-
-    /// Marks the instances that are up by their reports, so that others count them instead of reading every report.
-    fn mark_ups(&mut self, world: &World) {
-        self.0.retain(|key, _| !key.starts_with(&world.keys.all_ups()));
-        let is_up = |said: &Said| matches!(said, Said::Leased(report) if report["up"] == true);
-        let up = self.0.iter().filter(|(_, said)| is_up(said));
-        let marks: Vec<String> = up.filter_map(|(key, _)| world.keys.up_of_report(key)).collect();
-        self.0.extend(marks.into_iter().map(|key| (key, Said::Leased(Value::Bool(true)))));
     }
 
     fn add(&mut self, key: String, said: Said) {
@@ -174,15 +159,14 @@ fn fetched(view: &TrackView) -> Fetched {
 pub async fn begin(world: &World) -> Result<(), StoreError> {
     let index = world.store.get(&world.keys.index(&world.settings.node)).await?;
     let named = index.and_then(|entry| Some(decode::<BTreeSet<String>>(entry).ok()?.value));
-    let mut lasting: BTreeSet<String> = world.memory().said.lasting().cloned().collect();
+    let mut lasting: BTreeSet<String> = world.memory().speech.lasting().cloned().collect();
     match named {
         Some(named) => lasting.extend(named),
         // A node that has never said anything, or whose last daemon left no index.
         None => lasting.extend(find_instances(world).await?),
     }
     // Somebody may have removed or changed it meanwhile, so it is said anew, whatever it was.
-    world.memory().unanswered.clear();
-    world.memory().said = Words(lasting.into_iter().map(|key| (key, UNKNOWN)).collect());
+    world.memory().speech.begin(lasting);
     Ok(())
 }
 
@@ -196,11 +180,11 @@ async fn find_instances(world: &World) -> Result<Vec<String>, StoreError> {
 
 /// This node's instances. Those that were not said anew yet stand in the store.
 async fn own_instances(world: &World) -> Result<Vec<(String, Instance)>, StoreError> {
-    let said = world.memory().said.clone();
+    let said = world.memory().speech.words();
     let mut own = Vec::new();
     for (key, said) in said.0.into_iter().filter(|(key, _)| key.starts_with(&world.keys.all_instances())) {
         let instance = match said {
-            UNKNOWN => world.store.get(&key).await?.and_then(|entry| serde_json::from_slice(&entry.value).ok()),
+            Said::UNKNOWN => world.store.get(&key).await?.and_then(|entry| serde_json::from_slice(&entry.value).ok()),
             Said::Lasting(value) | Said::Leased(value) => serde_json::from_value(value).ok(),
         };
         own.extend(instance.map(|instance| (key, instance)));
@@ -215,7 +199,7 @@ async fn own_instances(world: &World) -> Result<Vec<(String, Instance)>, StoreEr
 /// [`StoreError`]; what was written is remembered, the rest is written the next time.
 pub async fn publish(world: &World, words: &Words, lease: LeaseId, spoken: u64) -> Result<(), StoreError> {
     let _saying = world.saying.lock().await;
-    if world.memory().spoken != spoken {
+    if world.memory().speech.spoken() != spoken {
         world.bell.notify_one();
         return Ok(());
     }
@@ -223,16 +207,14 @@ pub async fn publish(world: &World, words: &Words, lease: LeaseId, spoken: u64) 
 }
 
 async fn say(world: &World, words: &Words, lease: LeaseId) -> Result<(), StoreError> {
-    let said = world.memory().said.clone();
+    let speech = world.memory().speech.clone();
     let mut words = words.clone();
-    words.index(world, &said);
-    words.mark_ups(world);
-    let unanswered = world.memory().unanswered.clone();
-    let spoken: BTreeSet<&String> = said.0.keys().chain(&unanswered).collect();
-    let gone = spoken.into_iter().filter(|key| !words.0.contains_key(*key));
+    words.index(world, &speech);
+    words.mark_ups(&world.keys);
+    let gone = speech.keys().into_iter().filter(|key| !words.0.contains_key(*key));
     let gone: Vec<String> = ours(world, gone.cloned().collect()).await?;
     let gone = gone.into_iter().map(|key| (key, None));
-    let new = words.0.iter().filter(|(key, word)| said.0.get(*key) != Some(word) || unanswered.contains(*key));
+    let new = words.0.iter().filter(|(key, word)| !speech.has_said(key, word));
     let mut changes: Vec<(String, Option<Said>)> =
         gone.chain(new.map(|(key, word)| (key.clone(), Some(word.clone())))).collect();
     let (index, ups) = (world.keys.index(&world.settings.node), world.keys.all_ups());
@@ -249,16 +231,9 @@ async fn say(world: &World, words: &Words, lease: LeaseId) -> Result<(), StoreEr
             Some(Said::Lasting(value)) => txn.put(key.clone(), value),
             Some(Said::Leased(value)) => txn.put_leased(key.clone(), value, lease),
         });
-        world.memory().unanswered.extend(some.iter().map(|(key, _)| key.clone()));
+        world.memory().speech.try_to_say(some);
         world.store.txn(txn).await?;
-        let mut memory = world.memory();
-        for (key, word) in some.iter().cloned() {
-            memory.unanswered.remove(&key);
-            match word {
-                Some(word) => drop(memory.said.0.insert(key, word)),
-                None => drop(memory.said.0.remove(&key)),
-            }
-        }
+        world.memory().speech.be_answered(some);
     }
     Ok(())
 }
@@ -279,7 +254,7 @@ async fn ours(world: &World, mut gone: Vec<String>) -> Result<Vec<String>, Store
 /// [`StoreError`] if the store does not answer.
 pub async fn engine_is_away(world: &World, lease: LeaseId) -> Result<(), StoreError> {
     let _saying = world.saying.lock().await;
-    let mut words = world.memory().said.clone();
+    let mut words = world.memory().speech.words();
     for (_, said) in words.0.iter_mut().filter(|(key, _)| key.starts_with(&world.keys.all_reports())) {
         if let Said::Leased(report) = said {
             report["up"] = Value::Bool(false);
@@ -302,15 +277,12 @@ pub fn say_too(world: &World, txn: Txn, key: &str, report: &Report, lease: Lease
 
 /// Notes that this was said.
 pub fn note(world: &World, key: &str, report: &Report) {
-    let mut memory = world.memory();
-    memory.spoken += 1;
-    memory.said.0.insert(key.to_owned(), Said::Leased(json(report)));
-    memory.said.mark_ups(world);
+    world.memory().speech.note(&world.keys, key, Said::Leased(json(report)));
 }
 
 /// What was said last of an instance.
 pub fn last_report(world: &World, key: &str) -> Option<Report> {
-    match world.memory().said.0.get(key) {
+    match world.memory().speech.last(key) {
         Some(Said::Leased(value)) => serde_json::from_value(value.clone()).ok(),
         _ => None,
     }

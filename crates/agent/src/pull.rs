@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use deployer_core::backoff::Backoff;
 use deployer_core::dirty::Dirty;
 use deployer_core::image::{Digest, Track};
 use deployer_core::plain;
@@ -17,15 +16,15 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use serde_json::Value;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::fault::caught;
 use crate::keep;
 use crate::look::LookError;
+use crate::retries::Failed;
 use crate::situation::TrackView;
 use crate::survey::Survey;
-use crate::world::{Retry, World};
+use crate::world::World;
 
 /// Pulls at once. The engine itself limits the layers it fetches at a time.
 const PULLS_MAX: usize = 2;
@@ -62,7 +61,7 @@ impl Pull {
                 () = shutdown.cancelled() => return,
                 Some((track, outcome)) = pulls.next() => {
                     dirty.done(&track);
-                    self.world.memory().pulling.remove(&track);
+                    self.world.memory().fetches.end(&track);
                     match outcome {
                         Ok(Ok(())) => {}
                         Ok(Err(error)) => {
@@ -101,22 +100,17 @@ async fn pull(world: &World, hand: &dyn ImageHand, track: &Track) -> Result<(), 
         }),
         Err(fault) => Err((fault.to_string(), false)),
     };
-    let key = (track.clone(), target.digest.clone());
     match outcome {
         Ok(()) => {
-            world.memory().pulls.remove(&key);
+            world.memory().fetches.succeed(track, &target.digest);
             world.account.tell("pull", track, format!("{} is here", target.digest.short()));
             keep::tidy_after_pull(world, hand, track).await;
         }
         Err((reason, is_hopeless)) => {
-            let since = view.ledger.retry;
-            let before = world.memory().pulls.get(&key).filter(|retry| retry.since == since).map(|r| r.failures);
-            let failures = before.unwrap_or_default() + 1;
-            let wait = Backoff::REGISTRY.wait(failures, world.ambient.random());
-            let text = format!("{reason}; trying again in {} s", wait.as_secs());
-            let retry = Retry { failures, due: Instant::now() + wait, reason, is_hopeless, since };
-            world.memory().pulls.insert(key, retry);
-            world.account.tell("trouble", track, text);
+            let failed = Failed { reason: reason.clone(), is_hopeless, since: view.ledger.retry };
+            let random = world.ambient.random();
+            let wait = world.memory().fetches.fail(track, &target.digest, failed, random);
+            world.account.tell("trouble", track, format!("{reason}; trying again in {} s", wait.as_secs()));
         }
     }
     Ok(())
@@ -130,11 +124,7 @@ async fn fetch(
     running_image: &str,
 ) -> Result<(), PullError> {
     let reference = track.at(digest);
-    let progress = |progress: PullProgress| {
-        let PullProgress { status, bytes, bytes_total } = progress;
-        let amount = if bytes_total > 0 { format!("{} of {} MB", bytes >> 20, bytes_total >> 20) } else { status };
-        world.memory().pulling.insert(track.clone(), amount);
-    };
+    let progress = |_: PullProgress| world.memory().fetches.come_in(track);
     hand.pull(&reference, &progress).await?;
     world.engine_mirror.look_again(&Thing::Image(reference.to_string())).await?;
     let images = world.engine_mirror.snapshot();
@@ -169,6 +159,7 @@ mod tests {
 
     use deployer_core::record::{Record, Source};
     use deployer_core::store::Txn;
+    use tokio::time::Instant;
 
     use super::*;
     use crate::stand_in::{Fixture, container, digest, fixture, track};
@@ -190,6 +181,7 @@ mod tests {
         let fixture = behind().await;
         let name = format!("registry.test/web@{}", digest('2'));
         fixture.engine.state().unlisted = vec![ImageSummary::named("sha256:new", [name.as_str()])];
+        let begun = Instant::now();
         for _ in 0..600 {
             pull(&fixture.world, fixture.engine.as_ref(), &track()).await.expect("looked");
             tokio::time::advance(Duration::from_secs(1)).await;
@@ -197,8 +189,8 @@ mod tests {
         let pulls = fixture.engine.state().calls.iter().filter(|call| call.starts_with("pull ")).count();
         assert!((3..=9).contains(&pulls), "{pulls} pulls in ten minutes");
         let memory = fixture.world.memory();
-        let retry = memory.pulls.values().next().expect("it is tried again");
-        assert!(retry.reason.contains("does not show"), "{}", retry.reason);
+        let reason = memory.fetches.resting(&track(), &digest('2'), 0, begun).expect("it is tried again");
+        assert!(reason.contains("does not show"), "{reason}");
     }
 
     /// On containerd's image store the removal of a name by digest takes every tag of that repository along.
@@ -218,8 +210,7 @@ mod tests {
             let gone = calls.iter().filter(|call| call.starts_with("untag ")).count();
             assert_eq!(gone, expected, "{tag:?}: {calls:?}");
             assert!(!calls.iter().any(|call| call.starts_with("tag ")), "it is not kept: {calls:?}");
-            let memory = fixture.world.memory();
-            assert!(memory.pulls.values().any(|retry| retry.is_hopeless), "{tag:?}");
+            assert!(fixture.world.memory().fetches.hopeless(&track(), &digest('2'), 0).is_some(), "{tag:?}");
         }
     }
 }

@@ -133,11 +133,10 @@ fn decision(
 
 fn trouble(world: &World, track: &Track, ledger: &Ledger, container: &Surveyed, target: &Version) -> Option<String> {
     let memory = world.memory();
-    if let Some(Trouble::Failed(reason)) = memory.trouble(&container.summary.id, target.seq, ledger.retry) {
+    if let Some(Trouble::Failed(reason)) = memory.troubles.standing(&container.summary.id, target.seq, ledger.retry) {
         return Some(reason.clone());
     }
-    let pull = memory.pulls.get(&(track.clone(), target.digest.clone()))?;
-    (pull.is_hopeless && pull.since == ledger.retry).then(|| pull.reason.clone())
+    memory.fetches.hopeless(track, &target.digest, ledger.retry).map(ToOwned::to_owned)
 }
 
 fn ownership(world: &World, container: &Surveyed, track: &Track, ledger: &Ledger) -> (Ownership, String) {
@@ -175,13 +174,12 @@ fn local_tag(world: &World, survey: &Survey, track: &Track, ledger: &Ledger) -> 
     }
     let memory = world.memory();
     if let Some(digest) = survey.unverified(track).filter(|digest| !ledger.knows(digest)) {
-        let key = (track.name().clone(), digest.clone());
-        match memory.unverified.get(&key) {
-            _ if memory.verified.contains(&key) => {}
-            Some(retry) if retry.due > Instant::now() && retry.since == ledger.retry => {
-                return (LocalTag::Build, retry.reason.clone());
-            }
-            _ => return (LocalTag::Unverified, String::new()),
+        let image = (track.name().clone(), digest.clone());
+        if !memory.verified.has(&image) {
+            return match memory.verified.resting(&image, ledger.retry, Instant::now()) {
+                Some(reason) => (LocalTag::Build, reason.to_owned()),
+                None => (LocalTag::Unverified, String::new()),
+            };
         }
     }
     drop(memory);
@@ -247,7 +245,7 @@ fn obstacle(
         let text = format!("version {} is what another container ran before, and this one never did", target.seq);
         return (Obstacle::NeverRan, text);
     }
-    if let Some(trouble) = world.memory().trouble(&container.summary.id, target.seq, ledger.retry) {
+    if let Some(trouble) = world.memory().troubles.standing(&container.summary.id, target.seq, ledger.retry) {
         return (Obstacle::FailedHere, trouble.reason().to_owned());
     }
     if ledger.is_paused {
@@ -271,13 +269,10 @@ fn target_state(
     match target_image {
         Some(image) if *image == container.summary.image_id => (Target::Running, String::new()),
         Some(_) => (Target::Present, String::new()),
-        None => {
-            let retry = world.memory().pulls.get(&(track.clone(), target.digest.clone())).cloned();
-            match retry.filter(|retry| retry.due > Instant::now() && retry.since == ledger.retry) {
-                Some(retry) => (Target::Unavailable, retry.reason),
-                None => (Target::Absent, String::new()),
-            }
-        }
+        None => match world.memory().fetches.resting(track, &target.digest, ledger.retry, Instant::now()) {
+            Some(reason) => (Target::Unavailable, reason.to_owned()),
+            None => (Target::Absent, String::new()),
+        },
     }
 }
 

@@ -9,6 +9,7 @@ use deployer_core::replacement::is_transitional;
 use deployer_engine::mirror::{Container, Health};
 use deployer_engine::{EngineError, ImageSummary};
 
+use crate::tags::Tags;
 use crate::world::World;
 
 /// A container, and what its labels say.
@@ -58,7 +59,7 @@ pub struct Survey {
     pub images: Vec<Arc<ImageSummary>>,
     /// What each track's tag named here when this node last saw or set it, before these images were looked at: what it set
     /// since is not in them.
-    known_tags: BTreeMap<Track, Option<String>>,
+    known_tags: Tags,
 }
 
 impl Survey {
@@ -67,7 +68,7 @@ impl Survey {
     /// # Errors
     /// [`EngineError`] if the engine is not heard.
     pub async fn of(world: &World) -> Result<Self, EngineError> {
-        let known_tags = world.memory().local_tags.clone();
+        let known_tags = world.memory().tags.clone();
         let snapshot = world.engine_mirror.current().await?;
         let (unfinished, lasting): (Vec<_>, Vec<_>) =
             snapshot.containers.values().cloned().partition(|container| is_transitional(&container.name));
@@ -123,18 +124,15 @@ impl Survey {
     pub fn is_tag_moved(&self, world: &World, track: &Track) -> bool {
         let id = self.image_under(track).map(|image| image.id.clone());
         let memory = world.memory();
-        let is_acting = memory.on_slot.is_some() && memory.transitions.values().any(|t| t.track == *track);
-        let is_other = |known: Option<&Option<String>>| known.is_some_and(|known| *known != id);
-        !is_acting && is_other(self.known_tags.get(track)) && is_other(memory.local_tags.get(track))
+        let is_acting = memory.replacing.is_acting_on(track);
+        let is_other = |tags: &Tags| tags.is_other(track, id.as_ref());
+        !is_acting && is_other(&self.known_tags) && is_other(&memory.tags)
     }
 
     /// Takes a track's tag as it is seen here, unless this node has set it since.
     pub fn accept_tag(&self, world: &World, track: &Track) {
         let id = self.image_under(track).map(|image| image.id.clone());
-        let mut memory = world.memory();
-        if memory.local_tags.get(track) == self.known_tags.get(track) {
-            memory.local_tags.insert(track.clone(), id);
-        }
+        world.memory().tags.accept(track, id, &self.known_tags);
     }
 
     /// The digests of a local image in a track's repository.

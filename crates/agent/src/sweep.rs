@@ -20,10 +20,9 @@ const LOOK: Duration = Duration::from_secs(3600);
 /// [`StoreError`] if the store does not answer; what is left goes with a later sweep.
 pub async fn sweep_if_due(world: &World) -> Result<(), StoreError> {
     let now = Instant::now();
-    if world.memory().swept.is_some_and(|swept| now.duration_since(swept) < LOOK) {
+    if !world.memory().looks.begin_sweep(now, LOOK) {
         return Ok(());
     }
-    world.memory().swept = Some(now);
     let key = world.keys.swept();
     if world.store.get(&key).await?.is_some() {
         return Ok(());

@@ -1,19 +1,18 @@
 //! What the stages share: the edges, the settings, and this node's short memory.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use deployer_core::ambient::Ambient;
-use deployer_core::backoff::Backoff;
-use deployer_core::image::{Digest, ImageName, Track};
+use deployer_core::image::Track;
 use deployer_core::keys::Keys;
 use deployer_core::node::Identity;
 use deployer_core::policy::Manage;
 use deployer_core::slot::Scope;
 use deployer_core::store::{LeaseId, Revision};
-use deployer_core::trouble::{Met, Trouble};
+use deployer_core::trouble::Trouble;
 use deployer_engine::Engine;
 use deployer_engine::mirror::Mirror as EngineMirror;
 use deployer_store::Store;
@@ -24,15 +23,19 @@ use tokio::time::Instant;
 use crate::asking::Asking;
 use crate::concern::Concern;
 use crate::fault::Fault;
+use crate::fetches::Fetches;
 use crate::happening::Account;
 use crate::journal::Journals;
+use crate::looks::Looks;
+use crate::nonsense::Nonsense;
 use crate::owed::Owed;
+use crate::replacing::Replacing;
+use crate::speech::Speech;
 use crate::supervision;
+use crate::tags::Tags;
 use crate::tickets::Tickets;
-use crate::words::Words;
-
-/// Values that make no sense and are named; further ones are passed over in silence.
-const NONSENSE_MAX: usize = 100;
+use crate::troubles::Troubles;
+use crate::verified::Verified;
 
 /// The settings that the stages need.
 #[derive(Clone, Debug)]
@@ -111,106 +114,47 @@ impl Presence {
     }
 }
 
-/// A container in the middle of its replacement.
-#[derive(Clone, Debug)]
-pub struct Transition {
-    /// The track it runs.
-    pub track: Track,
-    /// The service that it is an instance of.
-    pub service: String,
-}
-
 /// What is remembered while the daemon runs, and found out again after a restart.
 #[derive(Default)]
 pub struct Memory {
     /// Of asking the registry.
     pub asking: Asking,
-    /// The image that each track's tag named here when this node last saw or set it.
-    pub local_tags: BTreeMap<Track, Option<String>>,
-    /// Digests that could not be brought here, and when it is tried again.
-    pub pulls: BTreeMap<(Track, Digest), Retry>,
-    /// Images under a local tag that the registry has, by its own word.
-    pub verified: BTreeSet<(ImageName, Digest)>,
-    /// Images under a local tag that the registry is not known to have, and when it is asked again.
-    pub unverified: BTreeMap<(ImageName, Digest), Retry>,
-    /// Looks and pulls that panicked, by track or for everything, and when it is tried again.
-    pub faults: BTreeMap<Option<Track>, Retry>,
-    /// Values in the store that make no sense, by key, with the revision at which that was seen, and the words for it.
-    pub nonsense: BTreeMap<String, (Revision, String)>,
-    /// How far the pulls under way have come, for people.
-    pub pulling: BTreeMap<Track, String>,
-    /// The last trouble of containers of this node, by container ID, and when a refused one is looked at again. A
-    /// container that a person makes anew has a new ID, and may well be without what was in the way.
-    pub failed_here: BTreeMap<String, (Met, Option<Instant>)>,
+    /// Of what tracks' tags name here.
+    pub tags: Tags,
+    /// Of the update stage's looks.
+    pub looks: Looks,
+    /// Of bringing digests here.
+    pub fetches: Fetches,
+    /// Of the registry's word on what a local tag names.
+    pub verified: Verified,
+    /// Of values in the store that make no sense.
+    pub nonsense: Nonsense,
+    /// Of what keeps versions from this machine's containers.
+    pub troubles: Troubles,
     /// What this machine's containers have in line.
     pub tickets: Tickets,
-    /// Versions for whose sake this daemon halted a rollout. A halt of this node that is not in here was left by the one
-    /// before.
-    pub halted: BTreeMap<Track, u64>,
-    /// Containers whose replacement could not begin, and when it is tried again.
-    pub unready: BTreeMap<String, Retry>,
-    /// Containers being replaced or waiting for it, with what is going on, for people.
-    pub replacing: BTreeMap<String, String>,
-    /// Replacements under way, by container name: for a moment no container has it.
-    pub transitions: BTreeMap<String, Transition>,
+    /// Of this machine's containers in the middle of their replacement.
+    pub replacing: Replacing,
     /// Containers that have to run and did not, when their replacement ended.
     pub owed: Owed,
-    /// The replacement on this node that has a slot, or is about to take one: one at a time, whatever the scope.
-    pub on_slot: Option<String>,
-    /// What this node has said in the store.
-    pub said: Words,
-    /// How often something was said in it that was not seen in a look around.
-    pub spoken: u64,
-    /// Keys of words whose writing was not answered: whether it happened nobody knows, and it may yet.
-    pub unanswered: BTreeSet<String>,
-    /// When this node last looked whether it is time to sweep out what is no more.
-    pub swept: Option<Instant>,
-    /// Private repositories whose track no container here names, and since when.
-    pub left: BTreeMap<ImageName, Instant>,
-    /// Tracks for which the bell was rung.
-    pub rung: BTreeSet<Track>,
-}
-
-/// Something that failed and is tried again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Retry {
-    /// Failures in a row.
-    pub failures: u32,
-    /// When it is tried again.
-    pub due: Instant,
-    /// What was seen, for people.
-    pub reason: String,
-    /// Whether only a person or a new push will change the outcome.
-    pub is_hopeless: bool,
-    /// Revision of the last word of a person to go on, when it failed; see [`Met::since`].
-    pub since: Revision,
+    /// Of what this node has said in the store.
+    pub speech: Speech,
 }
 
 impl Memory {
-    /// When something that failed is due again. A registry that has said several times that it does not have an image is
-    /// asked again when something happens, and not before.
+    /// When something that failed is due again.
     pub fn dues(&self) -> impl Iterator<Item = Instant> {
-        let unverified = self.unverified.values().filter(|retry| !retry.is_hopeless);
-        let failed = self.pulls.values().chain(self.faults.values()).chain(unverified).map(|retry| retry.due);
-        let refused = self.failed_here.values().filter_map(|(_, due)| *due);
-        self.asking.dues().chain(failed).chain(refused)
-    }
-
-    /// The trouble that keeps a container from the version of a place, if any does.
-    pub fn trouble(&self, container_id: &str, seq: u64, retry: Revision) -> Option<&Trouble> {
-        let (met, due) = self.failed_here.get(container_id)?;
-        let is_due = due.is_some_and(|due| due <= Instant::now());
-        met.stands(seq, retry, is_due).then_some(&met.trouble)
+        let failed = self.looks.dues().chain(self.fetches.dues()).chain(self.verified.dues());
+        self.asking.dues().chain(failed).chain(self.troubles.dues())
     }
 
     /// Forgets everything of tracks and containers that are not here any more.
     pub fn retain(&mut self, tracks: &BTreeSet<Track>, container_ids: &BTreeSet<&str>) {
         self.asking.retain(tracks);
-        self.local_tags.retain(|track, _| tracks.contains(track));
-        self.pulls.retain(|(track, _), _| tracks.contains(track));
-        self.halted.retain(|track, _| tracks.contains(track));
-        self.faults.retain(|track, _| track.as_ref().is_none_or(|track| tracks.contains(track)));
-        self.failed_here.retain(|id, _| container_ids.contains(id.as_str()));
+        self.tags.retain(tracks);
+        self.looks.retain(tracks);
+        self.fetches.retain(tracks);
+        self.troubles.retain(tracks, container_ids);
     }
 }
 
@@ -255,47 +199,29 @@ impl World {
 
     /// Rings the bell for a look at everything, and at once for one at this track.
     pub fn ring_for(&self, track: Track) {
-        self.memory().rung.insert(track);
+        self.memory().looks.ring(track);
         self.bell.notify_one();
     }
 
     /// Notes that a version cannot be deployed to a container of this machine. Whether that is news.
     pub fn meet(&self, container_id: &str, trouble: Trouble, seq: u64, since: Revision) -> bool {
         let random = self.ambient.random();
-        let mut memory = self.memory();
-        let before = memory.failed_here.get(container_id).map(|(met, _)| met);
-        let met = Met::again(before, trouble, seq, since);
-        let is_refused = matches!(met.trouble, Trouble::Refused(_));
-        let due = is_refused.then(|| Instant::now() + Backoff::REFUSAL.wait(met.failures, random));
-        let is_news = met.failures == 1;
-        memory.failed_here.insert(container_id.to_owned(), (met, due));
-        is_news
+        self.memory().troubles.meet(container_id, trouble, seq, since, random)
     }
 
     /// Notes that a look or a pull panicked: the track, or everything, rests for a while before the next.
     pub fn note_fault(&self, key: Option<Track>, fault: &Fault) {
         let random = self.ambient.random();
-        let mut memory = self.memory();
-        let failures = memory.faults.get(&key).map_or(0, |retry| retry.failures) + 1;
-        let wait = Backoff::REGISTRY.wait(failures, random);
-        let retry =
-            Retry { failures, due: Instant::now() + wait, reason: fault.to_string(), is_hopeless: false, since: 0 };
-        memory.faults.insert(key.clone(), retry);
-        drop(memory);
+        let wait = self.memory().looks.note_fault(key.clone(), fault.to_string(), random);
         let of = key.as_ref().map_or_else(|| "everything".to_owned(), ToString::to_string);
         self.account.tell("trouble", &of, format!("{fault}; looking again in {} s", wait.as_secs()));
     }
 
     /// Names a value in the store that makes no sense: once in the log.
     pub fn name_nonsense(&self, key: String, revision: Revision, text: &str) {
-        let mut memory = self.memory();
-        let is_known = memory.nonsense.get(&key).is_some_and(|(known, _)| *known == revision);
-        if is_known || memory.nonsense.len() >= NONSENSE_MAX {
-            return;
+        if self.memory().nonsense.meet(key, revision, text) {
+            tracing::error!("passed over: {text}");
         }
-        memory.nonsense.insert(key, (revision, text.to_owned()));
-        drop(memory);
-        tracing::error!("passed over: {text}");
     }
 
     /// The memory. Never held across a wait.

@@ -17,7 +17,7 @@ async fn say(fixture: &Fixture, containers: Vec<Value>) {
     let mut words = Words::default();
     words.tell(world, &survey, &view);
     let (lease, _) = world.presence.borrow().lease.expect("registered");
-    let spoken = world.memory().spoken;
+    let spoken = world.memory().speech.spoken();
     publish(world, &words, lease, spoken).await.expect("said");
 }
 
@@ -27,7 +27,7 @@ async fn a_look_that_began_before_a_replacement_ended_says_nothing_after_it() {
     let fixture = fixture().await;
     let world = &fixture.world;
     say(&fixture, vec![container("old", "web", "running")]).await;
-    let (key, spoken) = (world.keys.report(&track().to_string(), "a", "web"), world.memory().spoken);
+    let (key, spoken) = (world.keys.report(&track().to_string(), "a", "web"), world.memory().speech.spoken());
     let report = last_report(world, &key).expect("said");
     let (lease, _) = world.presence.borrow().lease.expect("registered");
     world.store.txn(say_too(world, Txn::new(), &key, &report, lease)).await.expect("said");
@@ -55,7 +55,7 @@ async fn lasting(world: &World, node: &str) -> Vec<String> {
 
 /// A daemon that starts with nothing in memory.
 async fn start_again(world: &World) {
-    world.memory().said = Words::default();
+    world.memory().speech = Speech::default();
     begin(world).await.expect("begun");
 }
 

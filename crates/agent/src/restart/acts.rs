@@ -151,7 +151,7 @@ pub async fn move_tag(site: &Site<'_>, replacement: &Replacement, image: Option<
     };
     site.engine_mirror.acted_on(Thing::Image(track.familiar()));
     moved?;
-    site.memory().local_tags.insert(track.clone(), image.cloned());
+    site.memory().tags.set(track, image.cloned());
     Ok(())
 }
 

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::interest::Interest;
 use super::line::{Claims, Line, PLACES_MAX};
 use super::near::{Near, is_first, still_fetching};
-use super::slot::{be_certain, claim_of, leave_line, leave_turn, superseded, take_turn, whose_turn};
+use super::slot::{be_certain, claim_of, leave_line, superseded};
 use crate::claims;
 use crate::failpoint;
 use crate::ledger::{self, Ledger};
@@ -79,7 +79,7 @@ pub async fn claim(
     }
     let outcome = wait_in_line(world, replacement, shutdown).await;
     if replacement.token.is_none() {
-        leave_turn(world, &replacement.txn);
+        world.memory().replacing.leave_turn(&replacement.txn);
         leave_line(world, replacement).await?;
     }
     outcome
@@ -90,7 +90,7 @@ pub async fn leave(world: &World, replacement: &mut Replacement) -> Result<(), S
     if replacement.token.is_none() {
         let claims = Claims::read(world, &replacement.facts.scope).await?;
         replacement.token = own_claim(world, replacement, &claims);
-        leave_turn(world, &replacement.txn);
+        world.memory().replacing.leave_turn(&replacement.txn);
         leave_line(world, replacement).await?;
     }
     Ok(())
@@ -112,7 +112,7 @@ async fn wait_in_line(
             Look::Ended(event) => return Ok(event),
             Look::Stays(stay, seen) => (stay, seen),
         };
-        leave_turn(world, &replacement.txn);
+        world.memory().replacing.leave_turn(&replacement.txn);
         match stay {
             Stay::Not => {}
             Stay::Moment => tokio::time::sleep(CONTENDED).await,
@@ -157,7 +157,7 @@ async fn look(world: &World, replacement: &mut Replacement, patience: &mut Patie
     }
     if let Some(token) = own_claim(world, replacement, &line.claims) {
         replacement.token = Some(token);
-        return match take_turn(world, &replacement.txn) {
+        return match world.memory().replacing.take_turn(&replacement.txn) {
             None => Ok(Look::Ended(Event::Done)),
             // Held already, and not to be used before the other on this machine is through.
             Some(_) => Ok(Look::Stays(Stay::Until(Interest::of_nothing(), TURN_AGAIN), seen)),
@@ -250,9 +250,10 @@ impl Here {
         let own = survey.as_ref().ok().and_then(|survey| survey.named(&facts.container));
         let is_down = own.is_some_and(|seen| !seen.is_up());
         let is_gone = survey.is_ok() && own.is_none_or(|seen| seen.summary.id != facts.predecessor);
+        let turn = world.memory().replacing.whose_turn();
         let in_the_way = match &survey {
             Err(_) => Some("waiting for the engine".to_owned()),
-            Ok(_) => whose_turn(world).map(|other| format!("waiting for replacement {other} on this machine")),
+            Ok(_) => turn.map(|other| format!("waiting for replacement {other} on this machine")),
         };
         Self { survey, is_down, is_gone, in_the_way }
     }
@@ -273,7 +274,7 @@ async fn obstacle(
         (None, Ok(survey)) => survey,
         (in_the_way, _) => return Ok(in_the_way.clone()),
     };
-    if let Some(other) = take_turn(world, &replacement.txn) {
+    if let Some(other) = world.memory().replacing.take_turn(&replacement.txn) {
         return Ok(Some(format!("waiting for replacement {other} on this machine")));
     }
     if let Some(obstacle) = near.obstacle(world, facts, line, survey).await? {
@@ -378,7 +379,7 @@ fn say_for_whom(world: &World, facts: &Facts, line: &Line, slots: u32) {
 }
 
 fn say(world: &World, facts: &Facts, text: String) {
-    world.memory().replacing.insert(facts.container.clone(), text);
+    world.memory().replacing.say(&facts.container, text);
 }
 
 /// Why there is nothing to wait for any more, if so. That the digest was found good meanwhile, or a halt of another

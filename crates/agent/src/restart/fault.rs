@@ -98,7 +98,7 @@ pub async fn survive(world: &World, container: &str, fault: &Fault, faults: u32,
         false => format!("stuck: {fault}; trying again in {} s", wait.as_secs()),
     };
     tracing::error!(container, "{text}");
-    world.memory().replacing.insert(container.to_owned(), text);
+    world.memory().replacing.say(container, text);
     tokio::select! {
         biased;
         () = shutdown.cancelled() => false,

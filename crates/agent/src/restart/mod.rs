@@ -38,11 +38,12 @@ use crate::failpoint;
 use crate::fault::caught;
 use crate::keep;
 use crate::look::LookError;
+use crate::replacing::Transition;
 use crate::site::Site;
 use crate::situation::{Decision, TrackView};
 use crate::supervision::Supervisors;
 use crate::survey::Survey;
-use crate::world::{Transition, World};
+use crate::world::World;
 
 pub use recovery::recover_with_engine;
 
@@ -74,7 +75,8 @@ impl Restart {
         let mut seen = Instant::now();
         loop {
             let now = Instant::now();
-            unready::due(&self.world, seen, now).into_iter().for_each(|container| dirty.mark(container));
+            let due = self.world.memory().replacing.came_due(seen, now);
+            due.into_iter().for_each(|container| dirty.mark(container));
             seen = now;
             while !shutdown.is_cancelled()
                 && let Some(container) = dirty.take()
@@ -102,10 +104,10 @@ impl Restart {
                 biased;
                 Some(container) = jobs.next() => {
                     dirty.done(&container);
-                    unready::say(&self.world, &container);
                     let mut memory = self.world.memory();
+                    memory.replacing.fall_silent(&container);
                     if !memory.owed.has(&container) {
-                        memory.transitions.remove(&container);
+                        memory.replacing.end(&container);
                     }
                     drop(memory);
                     self.world.bell.notify_one();
@@ -168,7 +170,7 @@ async fn work(site: &Site<'_>, container: &str, left: Option<Replacement>, shutd
 
 /// Decides again, and replaces the container if that is still what should be done.
 async fn replace(site: &Site<'_>, container: &str, shutdown: &CancellationToken) -> Result<(), LookError> {
-    let failures = unready::take(site, container) + 1;
+    let failures = site.memory().replacing.try_again(container) + 1;
     // The look at the machine blocks, and comes second so that the engine works meanwhile.
     let (survey, supervisors) = tokio::join!(Survey::of(site), async { Supervisors::look(&site.settings.root) });
     let survey = survey?;
@@ -220,14 +222,14 @@ async fn carry_through(site: &Site<'_>, replacement: Replacement, shutdown: &Can
     let txn = replacement.txn.clone();
     slot::resume_turn(site, &replacement);
     take_steps(site, replacement, shutdown).await;
-    slot::leave_turn(site, &txn);
+    site.memory().replacing.leave_turn(&txn);
 }
 
 /// Writes the journal before every act.
 async fn take_steps(site: &Site<'_>, mut replacement: Replacement, shutdown: &CancellationToken) {
     let facts = &replacement.facts;
     let transition = Transition { track: facts.track.clone(), service: facts.service.clone() };
-    site.memory().transitions.insert(facts.container.clone(), transition);
+    site.memory().replacing.begin(&facts.container, transition);
     let mut failures = 0;
     while let Some((act, _)) = replacement.phase.next() {
         if let Err(error) = site.journals.write(&replacement) {
@@ -276,7 +278,7 @@ async fn take_steps(site: &Site<'_>, mut replacement: Replacement, shutdown: &Ca
                     return;
                 }
                 let stuck = format!("{} in phase {}: {error}", replacement.txn, replacement.phase.word());
-                site.memory().replacing.insert(replacement.facts.container.clone(), format!("stuck: {stuck}"));
+                site.memory().replacing.say(&replacement.facts.container, format!("stuck: {stuck}"));
                 let wait = error.wait(failures, site.ambient.random());
                 tracing::warn!(error = %error, txn = replacement.txn, "tried again in {wait:?}");
                 // A wait after faults of our own may be long: the next start goes on sooner.
@@ -369,7 +371,7 @@ fn tell(world: &World, replacement: &Replacement, act: Act, event: &Event) {
     };
     let phase = replacement.phase.next().map_or(replacement.phase, |(_, next)| next);
     let phase = if matches!(event, Event::Failed(_)) { Phase::Returning } else { phase };
-    world.memory().replacing.insert(facts.container.clone(), text.clone());
+    world.memory().replacing.say(&facts.container, text.clone());
     world.account.tell_of("replace", &facts.track, &facts.container, Some(phase.word()), text);
 }
 

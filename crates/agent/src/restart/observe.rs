@@ -90,7 +90,7 @@ pub async fn watch(world: &World, facts: &Facts, id: &str, mut gate: Gate) -> Re
                             return Ok(watched);
                         }
                     }
-                    Judgement::Wait(why) => drop(world.memory().replacing.insert(facts.container.clone(), why)),
+                    Judgement::Wait(why) => world.memory().replacing.say(&facts.container, why),
                 }
             }
         }

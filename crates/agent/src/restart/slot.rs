@@ -48,7 +48,7 @@ pub async fn release(world: &World, replacement: &Replacement) -> Result<Event, 
     let is_up = survey.is_ok_and(|survey| survey.named(&facts.container).is_some_and(Surveyed::is_up));
     be_certain(world).await?;
     // Before the others hear of it: one that waits on this machine looks as soon as the slot is free.
-    leave_turn(world, &replacement.txn);
+    world.memory().replacing.leave_turn(&replacement.txn);
     let _saying = world.saying.lock().await;
     let tickets = world.memory().tickets.all(&facts.container);
     let release = || tickets.iter().cloned().fold(slot::release_if_held(&world.keys, token), Txn::delete);
@@ -154,27 +154,10 @@ pub fn claim_of(world: &World, replacement: &Replacement, phase: ClaimPhase) -> 
     }
 }
 
-/// Reserves this machine's turn: one replacement at a time, whatever the scope. Gives back whose turn it is instead.
-pub fn take_turn(world: &World, txn: &str) -> Option<String> {
-    let mut memory = world.memory();
-    let holder = memory.on_slot.get_or_insert_with(|| txn.to_owned());
-    (holder != txn).then(|| holder.clone())
-}
-
-/// The replacement that has this machine's turn.
-pub fn whose_turn(world: &World) -> Option<String> {
-    world.memory().on_slot.clone()
-}
-
-/// Gives this machine's turn back, if it is this replacement's.
-pub fn leave_turn(world: &World, txn: &str) {
-    world.memory().on_slot.take_if(|holder| holder == txn);
-}
-
 /// Takes this machine's turn for a replacement that a daemon before this one began.
 pub fn resume_turn(world: &World, replacement: &Replacement) {
     if replacement.token.is_some() && replacement.phase.holds_slot() {
-        world.memory().on_slot = Some(replacement.txn.clone());
+        world.memory().replacing.resume_turn(&replacement.txn);
     }
 }
 

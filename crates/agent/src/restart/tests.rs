@@ -102,7 +102,7 @@ async fn stale() -> Fixture {
 async fn replace_until_left(site: &Site<'_>) {
     loop {
         replace(site, "web", &CancellationToken::new()).await.expect("decided");
-        let due = site.memory().unready.get("web").map(|retry| retry.due);
+        let due = site.memory().replacing.dues().next();
         let Some(due) = due else { return };
         tokio::time::sleep_until(due).await;
     }
@@ -113,7 +113,7 @@ async fn what_the_engine_refuses_before_the_beginning_halts_the_container() {
     let fixture = stale().await;
     fixture.engine.state().refused.insert("changes", refused());
     replace_until_left(&fixture.site()).await;
-    assert_eq!(fixture.world.memory().failed_here.len(), 1);
+    assert_eq!(fixture.world.memory().troubles.all().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -75,7 +75,7 @@ impl EngineEvents {
         };
         // The end of a pull under way rings the bell for its track.
         let tracks = registered.iter().flat_map(Concern::tracks).filter(may_differ);
-        tracks.filter(|track| !memory.pulling.contains_key(*track)).cloned().collect()
+        tracks.filter(|track| !memory.fetches.is_under_way(track)).cloned().collect()
     }
 }
 
@@ -164,7 +164,7 @@ mod tests {
             let woken = woken(&fixture, "sha256:1", |state| state.images = vec![image(&names)]).await;
             assert_eq!(woken, expected, "{case}");
         }
-        world.memory().pulling.insert(track(), String::new());
+        world.memory().fetches.come_in(&track());
         let pulled =
             woken(&fixture, "sha256:1", |state| state.images = vec![image(&["registry.test/web:1", &by_digest])]);
         assert_eq!(pulled.await, [], "the end of the pull rings the bell");

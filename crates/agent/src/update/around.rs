@@ -25,7 +25,7 @@ pub async fn look_around(world: &World) -> Result<Vec<Track>, LookError> {
         // Registering rings the bell, which leads here again.
         return Ok(Vec::new());
     };
-    let spoken = world.memory().spoken;
+    let spoken = world.memory().speech.spoken();
     let survey = Survey::of(world).await?;
     verify::forget(world, &survey);
     world.follow(concern(world, &survey));
@@ -46,7 +46,7 @@ pub async fn look_around(world: &World) -> Result<Vec<Track>, LookError> {
         }
         words.tell(world, &survey, &view);
     }
-    let transitions = world.memory().transitions.clone();
+    let transitions = world.memory().replacing.transitions();
     for (container, transition) in &transitions {
         words.repeat(world, container, transition);
     }
@@ -57,7 +57,7 @@ pub async fn look_around(world: &World) -> Result<Vec<Track>, LookError> {
     let container_ids = survey.containers.iter().map(|container| container.summary.id.as_str()).collect();
     {
         let mut memory = world.memory();
-        let replaced: BTreeSet<Track> = memory.transitions.values().map(|t| t.track.clone()).collect();
+        let replaced = memory.replacing.tracks();
         memory.retain(&tracks.union(&replaced).cloned().collect(), &container_ids);
     }
     sweep_if_due(world).await?;
@@ -72,8 +72,8 @@ fn concern(world: &World, survey: &Survey) -> Concern {
         let track = container.track().filter(|track| tracks.contains_key(track))?;
         Some((track.clone(), container.service(&track)))
     });
-    let transitions = world.memory().transitions.clone();
-    let replaced = transitions.into_values().map(|transition| (transition.track, transition.service));
+    let transitions = world.memory().replacing.transitions();
+    let replaced = transitions.into_iter().map(|(_, transition)| (transition.track, transition.service));
     here.chain(replaced).collect()
 }
 
@@ -98,5 +98,5 @@ async fn mind_halt(world: &World, view: &TrackView) -> Result<(), StoreError> {
 /// Takes the local tag as seen when a track is first looked at.
 pub fn remember_tag(world: &World, survey: &Survey, track: &Track) {
     let id = survey.image_under(track).map(|image| image.id.clone());
-    world.memory().local_tags.entry(track.clone()).or_insert(id);
+    world.memory().tags.meet(track, id);
 }

@@ -75,13 +75,13 @@ impl Update {
                 again = None;
                 dirty.mark(None);
             }
-            self.faults_due(seen, now).into_iter().for_each(|key| dirty.mark(key));
+            self.world.memory().looks.came_due(seen, now).into_iter().for_each(|key| dirty.mark(key));
             seen = now;
             while looks.len() < LOOKS_MAX
                 && let Some(key) = dirty.take()
             {
                 // What panicked a moment ago is marked again when its time has come.
-                if self.rests(&key, now) {
+                if self.world.memory().looks.rests(&key, now) {
                     dirty.done(&key);
                 } else {
                     looks.push(self.look(key));
@@ -96,7 +96,7 @@ impl Update {
                     match outcome {
                         Ok(further) => {
                             failures = 0;
-                            self.world.memory().faults.remove(&key);
+                            self.world.memory().looks.end(&key);
                             further.into_iter().for_each(|track| dirty.mark(Some(track)));
                         }
                         Err(LookError::Fault(fault)) => self.world.note_fault(key, &fault),
@@ -113,7 +113,7 @@ impl Update {
                     None => return,
                 },
                 () = self.world.bell.notified() => {
-                    let rung = std::mem::take(&mut self.world.memory().rung);
+                    let rung = self.world.memory().looks.take_rung();
                     rung.into_iter().for_each(|track| dirty.mark(Some(track)));
                     dirty.mark(None);
                 }
@@ -130,18 +130,6 @@ impl Update {
     /// Whether something that failed has come due since the last time this was asked.
     fn came_due(&self, seen: Instant, now: Instant) -> bool {
         self.world.memory().dues().any(|due| due > seen && due <= now)
-    }
-
-    /// What panicked and has come due since the last time this was asked.
-    fn faults_due(&self, seen: Instant, now: Instant) -> Vec<Option<Track>> {
-        let memory = self.world.memory();
-        let due = memory.faults.iter().filter(|(_, retry)| retry.due > seen && retry.due <= now);
-        due.map(|(key, _)| key.clone()).collect()
-    }
-
-    /// Whether a look panicked so lately that it is not repeated yet.
-    fn rests(&self, key: &Option<Track>, now: Instant) -> bool {
-        self.world.memory().faults.get(key).is_some_and(|retry| retry.due > now)
     }
 
     /// One look, at everything or at one track. Gives back the tracks that need a look of their own.

@@ -9,8 +9,9 @@ use deployer_core::store::Txn;
 use super::*;
 use crate::ledger;
 use crate::presence;
+use crate::replacing::Transition;
+use crate::retries::Failed;
 use crate::stand_in::{Fixture, container, digest, fixture, places_of_nonsense, track};
-use crate::world::{Retry, Transition};
 use deployer_engine::{EngineError, ImageSummary};
 
 async fn notify(world: &World, named: Option<Digest>) {
@@ -68,9 +69,7 @@ async fn a_retry_that_comes_due_beside_another_wake_is_not_forgotten() {
     fixture.engine.state().containers = vec![container("old", "web", "exited")];
     let record = Record::adopt(None, &digest('2'), Source::Hook, 0);
     world.store.txn(Txn::new().put(world.keys.record(&track()), &record)).await.expect("stored");
-    let due = Instant::now() + Duration::from_secs(1);
-    let retry = Retry { failures: 1, due, reason: String::new(), is_hopeless: false, since: 0 };
-    world.memory().pulls.insert((track(), digest('9')), retry);
+    let due = Instant::now() + world.memory().fetches.fail(&track(), &digest('9'), Failed::default(), 0);
     let update = Update { world: Arc::clone(&world), wakes, pulls, replacements };
     let other_wake = async {
         // Wakes are taken before alarms, so this one is taken when the retry is due.
@@ -100,7 +99,7 @@ async fn notifications_are_taken_while_a_container_stands_still_for_a_moment() {
     fixture.engine.state().containers = vec![container("old", "web", "exited")];
     assert!(is_registered().await, "stopped by somebody, or by a replacement");
     fixture.engine.state().containers = vec![container("old", "web.old-00c0ffee", "exited")];
-    world.memory().transitions.insert("web".to_owned(), Transition { track: track(), service: "web".to_owned() });
+    world.memory().replacing.begin("web", Transition { track: track(), service: "web".to_owned() });
     assert!(is_registered().await, "between two names");
 }
 
@@ -181,10 +180,10 @@ async fn answers_for_images_that_are_gone_are_forgotten() {
     let world = &fixture.world;
     look(world).await;
     look_around(world).await.expect("looked");
-    assert_eq!(world.memory().unverified.len(), 1);
+    assert_eq!(world.memory().verified.dues().count(), 1);
     fixture.engine.state().images.clear();
     look_around(world).await.expect("looked");
-    assert_eq!(world.memory().unverified.len(), 0);
+    assert_eq!(world.memory().verified.dues().count(), 0);
 }
 
 /// A look that panics is looked at again later, ever more rarely, and the stage and the other tracks go on.
@@ -250,7 +249,7 @@ async fn coordination_h1_what_waits_in_line_is_reported_as_it_is_now() {
     let fixture = fixture().await;
     let world = &fixture.world;
     let transition = Transition { track: track(), service: track().to_string() };
-    world.memory().transitions.insert("web".to_owned(), transition);
+    world.memory().replacing.begin("web", transition);
     let key = world.keys.report(&track().to_string(), "a", "web");
     for (state, expected) in [("running", true), ("restarting", false), ("running", true)] {
         fixture.engine.state().containers = vec![container("old", "web", state)];
@@ -345,12 +344,12 @@ async fn a_tag_that_this_node_moves_is_not_taken_for_moved_by_hand() {
     // As the replacement does: the engine first, then the memory.
     fixture.engine.state().images = vec![named("sha256:new", '2')];
     let transition = Transition { track: track(), service: track().to_string() };
-    world.memory().transitions.insert("web".to_owned(), transition);
-    world.memory().on_slot = Some("00c0ffee".to_owned());
+    world.memory().replacing.begin("web", transition);
+    world.memory().replacing.resume_turn("00c0ffee");
     assert!(!look().await.is_tag_moved(world, &track()), "its own hand");
-    world.memory().local_tags.insert(track(), Some("sha256:new".to_owned()));
-    world.memory().transitions.clear();
-    world.memory().on_slot = None;
+    world.memory().tags.set(&track(), Some("sha256:new".to_owned()));
+    world.memory().replacing.end("web");
+    world.memory().replacing.leave_turn("00c0ffee");
     assert!(!before.is_tag_moved(world, &track()), "seen before it");
     before.accept_tag(world, &track());
     assert!(!look().await.is_tag_moved(world, &track()), "and not taken back");

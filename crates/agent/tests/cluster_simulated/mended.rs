@@ -30,7 +30,7 @@ fn state_of(cluster: &Cluster, machine: usize, name: &str) -> Option<&'static st
 }
 
 fn is_in_trouble(cluster: &Cluster, machine: usize) -> bool {
-    !cluster.members[machine].node.world.memory().failed_here.is_empty()
+    !cluster.members[machine].node.world.memory().troubles.all().is_empty()
 }
 
 #[tokio::test(start_paused = true)]

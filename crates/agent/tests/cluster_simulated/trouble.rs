@@ -16,7 +16,7 @@ const SOON: Duration = Duration::from_secs(120);
 const AN_HOUR: Duration = Duration::from_secs(3600);
 
 fn is_in_trouble(cluster: &Cluster, machine: usize) -> bool {
-    !cluster.members[machine].node.world.memory().failed_here.is_empty()
+    !cluster.members[machine].node.world.memory().troubles.all().is_empty()
 }
 
 fn is_everywhere(cluster: &Cluster, digest: &Digest) -> bool {

@@ -334,8 +334,8 @@ impl Cluster {
         let mut text = String::new();
         for Member { node, .. } in &self.members {
             let journals: Vec<_> = node.journals().into_iter().map(|j| (j.txn, j.phase, j.failure)).collect();
-            let replacing = node.world.memory().replacing.clone();
-            text += &format!("{}: {replacing:?} {journals:?} {:?}\n", node.host, node.engine.containers());
+            let (memory, containers) = (node.world.memory(), node.engine.containers());
+            text += &format!("{}: {:?} {journals:?} {containers:?}\n", node.host, memory.replacing);
         }
         for entry in self.store.entries("") {
             text += &format!("{} {} {}\n", entry.mod_revision, entry.key, String::from_utf8_lossy(&entry.value));

@@ -59,7 +59,7 @@ pub fn pinned(world: &World, survey: &Survey) -> Vec<TrackStatus> {
 
 fn container(world: &World, survey: &Survey, view: &TrackView, decision: &Decision) -> ContainerStatus {
     let summary = &decision.container.summary;
-    let doing = world.memory().replacing.get(&summary.name).cloned();
+    let doing = world.memory().replacing.doing(&summary.name);
     let (state, reason) = match doing {
         Some(doing) if doing.starts_with("waiting for") => ("waiting", doing),
         Some(doing) => ("replacing", doing),

@@ -195,7 +195,7 @@ pub async fn status(world: &World) -> Result<Status, LookError> {
 /// What concerns more than one track: the store away, a look at everything that fails, values that make no sense.
 async fn troubles(world: &World) -> Result<Vec<String>, LookError> {
     let store = world.presence.borrow().trouble.clone();
-    let fault = world.memory().faults.get(&None).map(|fault| fault.reason.clone());
+    let fault = world.memory().looks.fault(&None);
     Ok(store.into_iter().chain(fault).chain(ledger::nonsense(world).await?).collect())
 }
 
@@ -254,7 +254,7 @@ fn trouble(world: &World, elsewhere: &Elsewhere, view: &TrackView) -> Option<Str
     let ledger = &view.ledger;
     let pending = ledger.pending_revision();
     let here = ledger.wait(world, &view.track).map(|wait| wait.reason);
-    let fault = world.memory().faults.get(&Some(view.track.clone())).map(|retry| retry.reason.clone());
+    let fault = world.memory().looks.fault(&Some(view.track.clone()));
     let is_stuck =
         ledger.resolver.is_none() && is_stuck(ledger.setbacks.iter(), elsewhere.nodes_of(&view.track), pending);
     let others = ledger.setbacks.iter().filter(|setback| is_stuck && setback.is_of(pending));

@@ -11,8 +11,9 @@ use tokio::sync::mpsc;
 use super::super::{Restart, acts};
 use super::*;
 use crate::ledger::{Read, decode};
+use crate::replacing::Transition;
 use crate::stand_in::{Fixture, container, digest, fixture, replacement, track};
-use crate::world::{Presence, Transition};
+use crate::world::Presence;
 use deployer_core::record::{Record, Source};
 use deployer_core::replacement::{Act, Failure};
 
@@ -49,11 +50,8 @@ async fn waits(fixture: &Fixture, time: Duration) -> bool {
 async fn coordination_h7_a_ticket_says_how_its_container_is_now() {
     let fixture = fixture().await;
     taken(&fixture).await;
-    fixture
-        .world
-        .memory()
-        .transitions
-        .insert("web".to_owned(), Transition { track: track(), service: "web".to_owned() });
+    let transition = Transition { track: track(), service: "web".to_owned() };
+    fixture.world.memory().replacing.begin("web", transition);
     fixture.engine.state().containers = vec![container("old", "web", "running")];
     let (mut replacement, shutdown) = (replacement(), CancellationToken::new());
     let site = fixture.site();

@@ -5,7 +5,6 @@ use deployer_core::replacement::Facts;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::world::Retry;
 
 /// What a pushed image says is added up: `HEALTHCHECK --interval=2562047h --timeout=2562047h --retries=2147483647
 /// --start-period=1s` once ended every daemon that ran the track.
@@ -91,7 +90,7 @@ async fn security_1_a_panic_before_a_replacement_is_trouble_of_this_node() {
     let fixture = stale().await;
     fixture.engine.state().panics = vec!["changes"];
     an_hour_of_the_stage(&fixture, Vec::new()).await;
-    let failed = fixture.world.memory().failed_here.values().map(|(met, _)| met.trouble.clone()).collect::<Vec<_>>();
+    let failed = fixture.world.memory().troubles.all();
     assert!(matches!(&failed[..], [Trouble::Failed(reason)] if reason.contains("a fault of our own")), "{failed:?}");
 }
 
@@ -107,7 +106,7 @@ async fn security_1_a_panic_in_an_act_leads_back() {
         assert!((1..10).contains(&calls), "{panics}: {calls}");
         assert_eq!(world.journals.all().expect("read"), [], "{panics}");
         assert_eq!(world.store.list(&world.keys.locks()).await.expect("listed").0, [], "{panics}");
-        assert_eq!(world.memory().failed_here.len(), 1, "{panics}");
+        assert_eq!(world.memory().troubles.all().len(), 1, "{panics}");
     }
 }
 
@@ -126,7 +125,7 @@ async fn security_1_a_panic_on_the_way_back_keeps_the_journal() {
     assert_eq!(phases, [Phase::PolicyBack]);
     let calls = fixture.engine.state().calls.iter().filter(|call| *call == "start old").count();
     assert!((2..30).contains(&calls), "{calls} tries in an hour");
-    let doing = world.memory().replacing.get("web").cloned().unwrap_or_default();
+    let doing = world.memory().replacing.doing("web").unwrap_or_default();
     assert!(doing.starts_with("stuck: ") && doing.contains("a fault of our own"), "{doing}");
 }
 
@@ -155,7 +154,7 @@ async fn claim_beside(key: &str) -> Result<Event, String> {
     let claim = acts::carry_out(&site, &mut replacement, Act::Claim, &shutdown);
     match tokio::time::timeout(Duration::from_secs(60), claim).await {
         Ok(outcome) => outcome.map_err(|error| error.to_string()),
-        Err(_) => Err(world.memory().replacing.get("web").cloned().unwrap_or_default()),
+        Err(_) => Err(world.memory().replacing.doing("web").unwrap_or_default()),
     }
 }
 
@@ -281,8 +280,7 @@ async fn versions_b6_a_call_that_fails_once_halts_nothing() {
 async fn versions_b6_a_call_that_goes_on_failing_is_trouble() {
     for (method, is_refused) in [("changes", true), ("file", true), ("image", false)] {
         let fixture = an_hour_with_failing(method, refused(), 3600).await;
-        let failed: Vec<Trouble> =
-            fixture.world.memory().failed_here.values().map(|(met, _)| met.trouble.clone()).collect();
+        let failed = fixture.world.memory().troubles.all();
         let [trouble] = &failed[..] else { panic!("{method}: {failed:?}") };
         assert_eq!(matches!(trouble, Trouble::Refused(_)), is_refused, "{method}: {trouble:?}");
         assert!(!was_begun(&fixture), "{method}");
@@ -294,8 +292,7 @@ async fn versions_b6_a_call_that_goes_on_failing_is_trouble() {
 async fn security_8_a_container_with_too_many_changes_is_left_alone_and_halts_nothing() {
     let long = EngineError::TooLong { what: "list changes".into(), message: "longer than 50000".into() };
     let fixture = an_hour_with_failing("changes", long, 3600).await;
-    let failed: Vec<Trouble> =
-        fixture.world.memory().failed_here.values().map(|(met, _)| met.trouble.clone()).collect();
+    let failed = fixture.world.memory().troubles.all();
     assert!(matches!(&failed[..], [Trouble::Refused(reason)] if reason.contains("50000")), "{failed:?}");
     let calls = fixture.engine.state().calls.iter().filter(|call| call.starts_with("changes")).count();
     assert_eq!(calls, 1, "it is not tried again");
@@ -308,9 +305,9 @@ async fn versions_b7_what_the_engine_takes_too_long_for_is_asked_for_ever_more_r
     let fixture = an_hour_with_failing("changes", timeout, 3600).await;
     let calls = fixture.engine.state().calls.iter().filter(|call| call.starts_with("changes")).count();
     assert!((5..30).contains(&calls), "{calls} in an hour");
-    let doing = fixture.world.memory().replacing.get("web").cloned().unwrap_or_default();
+    let doing = fixture.world.memory().replacing.doing("web").unwrap_or_default();
     assert!(doing.starts_with("waiting for the engine") && doing.contains("list changes"), "{doing}");
-    assert_eq!(fixture.world.memory().failed_here.len(), 0, "nothing is known to be wrong");
+    assert_eq!(fixture.world.memory().troubles.all().len(), 0, "nothing is known to be wrong");
 }
 
 /// A further replacement that cannot begin says nothing of what the one before owes.
@@ -330,14 +327,7 @@ async fn versions_b7_what_has_to_run_is_started_while_the_next_replacement_rests
     let an_hour = Duration::from_secs(3600);
     assert!(tokio::time::timeout(an_hour, &mut stage).await.is_err(), "the stage goes on");
     let reason = prefetch::PrefetchError::Engine(refused());
-    let day = Retry {
-        failures: 3,
-        due: Instant::now() + 24 * an_hour,
-        reason: reason.to_string(),
-        is_hopeless: false,
-        since: 0,
-    };
-    fixture.world.memory().unready.insert("web".to_owned(), day);
+    fixture.world.memory().replacing.put_off("web", reason.to_string(), 3, 24 * an_hour);
     let tried = starts();
     assert!(tokio::time::timeout(an_hour, &mut stage).await.is_err(), "the stage goes on");
     assert!(starts() > tried, "it goes on trying");

@@ -29,11 +29,11 @@ async fn coordination_l3_a_slot_that_is_found_again_waits_for_the_other_replacem
     let claim = slot::claim_of(world, &replacement, ClaimPhase::Acquired);
     let txn = Txn::new().put(keys.claim("cluster", 0), &claim).put(keys.hold("cluster", 0), &replacement.txn);
     world.store.txn(txn).await.expect("stored");
-    world.memory().on_slot = Some("0badcafe".to_owned());
+    world.memory().replacing.resume_turn("0badcafe");
     assert!(!claims_within(&fixture, &mut replacement, A_WHILE / 4).await, "another one acts here");
-    slot::leave_turn(world, "0badcafe");
+    world.memory().replacing.leave_turn("0badcafe");
     assert!(claims_within(&fixture, &mut replacement, A_WHILE / 4).await);
-    assert_eq!(world.memory().on_slot.as_ref(), Some(&replacement.txn));
+    assert_eq!(world.memory().replacing.whose_turn(), Some(replacement.txn));
 }
 
 /// The line once had 512 places, and when it was full the one at its head could not go before one without a ticket, which
@@ -45,7 +45,7 @@ async fn versions_b3_what_is_down_draws_a_ticket_whoever_waits() {
         let fixture = fixture().await;
         fixture.engine.state().containers = vec![container("old", "web", state)];
         let world = &fixture.world;
-        world.memory().transitions.insert("web".to_owned(), Transition { track: track(), service: "web".to_owned() });
+        world.memory().replacing.begin("web", Transition { track: track(), service: "web".to_owned() });
         let taken = json!({
             "node": "b", "boot": "2", "txn": "0badcafe", "image": track(), "digest": digest('2'), "container": "api",
             "phase": "acquired", "at": 0,
