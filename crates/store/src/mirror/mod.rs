@@ -28,8 +28,8 @@ use region::{Begun, Region};
 pub use through::Through;
 
 /// How long a reader waits for what this process has written, and for a first list. After that it asks the store itself:
-/// a watch that is so late may be as good as broken.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// a watch that is so late may be as good as broken, or be one of a thousand that the store serves one after the other.
+const PATIENCE: Duration = Duration::from_millis(200);
 
 /// Changes that wait for a slow listener; beyond it that one takes everything for changed.
 const CHANGES_MAX: usize = 1024;
