@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use deployer_core::queue::Ticket;
 use deployer_core::record::Verdicts;
 use deployer_core::replacement::{Event, Facts, Replacement};
 use deployer_core::slot::{self, Claim, ClaimPhase, Entrant, Token};
-use deployer_core::store::{Compare, Revision, Txn};
-use deployer_engine::EngineError;
+use deployer_core::store::{Revision, Txn};
 use deployer_store::StoreError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -15,40 +13,21 @@ use tokio_util::sync::CancellationToken;
 use super::interest::Interest;
 use super::line::{Claims, Line, PLACES_MAX};
 use super::near::{Near, is_first, still_fetching};
-use super::slot::{be_certain, claim_of, leave_line, superseded};
+use super::slot::{claim_of, leave_line, superseded};
+use super::waiter::{Here, Patience, Stay, take_ticket};
 use crate::claims;
 use crate::failpoint;
 use crate::ledger::{self, Ledger};
-use crate::survey::Survey;
 use crate::world::World;
 
 /// How long the first slot of a rollout waits for every node to have the image; late ones join when they are ready.
 const BARRIER: Duration = Duration::from_secs(300);
 /// How long a rollout that cannot go on keeps others waiting.
 const HEAD: Duration = Duration::from_secs(60);
-/// The longest pause between two looks of one whose turn it is, should a change have been missed.
-const LOOK_AGAIN: Duration = Duration::from_secs(10);
-/// The same for one with others before it, lengthened by chance up to twice as long: hundreds may wait in a line.
-const LOOK_BEHIND: Duration = Duration::from_secs(120);
 /// The pause before one that holds a slot looks whether the other replacement of this machine is through.
 const TURN_AGAIN: Duration = Duration::from_secs(1);
 /// The pause after a transaction that found the world changed, so that many who try do not do so in step.
 const CONTENDED: Duration = Duration::from_millis(20);
-
-/// What a waiter remembers from look to look.
-#[derive(Default)]
-struct Patience {
-    /// Since when other nodes are waited for to have the image.
-    fetching: Option<Instant>,
-    /// The one of them that is waited for now.
-    late: Option<String>,
-    /// Since when it would be this one's turn, and something else is in the way.
-    blocked: Option<Instant>,
-    /// The line's revision at which it came, which is its place among equals.
-    came: Option<Revision>,
-    /// Whether the next slot may be this one's.
-    is_next: bool,
-}
 
 /// How a look at the line ended.
 enum Look {
@@ -56,16 +35,6 @@ enum Look {
     Ended(Event),
     /// Without; and the revision that was looked at.
     Stays(Stay, Revision),
-}
-
-/// How a look at the line ended without a slot.
-enum Stay {
-    /// Look again after a change of these keys, or after this time.
-    Until(Interest, Duration),
-    /// Look again in a moment.
-    Moment,
-    /// Look again at once: what has changed is the own ticket.
-    Not,
 }
 
 /// Waits for a slot and takes it, unless the grounds go away meanwhile.
@@ -208,7 +177,7 @@ async fn try_claim(
     let (Some(mut near), Some(slot)) = (near, line.free_slot(slots)) else {
         patience.blocked = None;
         say_for_whom(world, facts, &line, slots);
-        return take_ticket(world, facts, &line, slots, patience, &here, false).await;
+        return take_ticket(world, facts, &line, slots, patience, &here, false).await.map(Err);
     };
     if let Ok(survey) = &here.survey {
         near.correct(world, survey, &line.claims);
@@ -216,12 +185,12 @@ async fn try_claim(
     // Of many who come at once one reads everybody's words, and that has a ticket.
     let reads_all = facts.is_first || !near.lets_go(world, facts);
     if line.own.is_none() && reads_all && !near.is_alone {
-        return take_ticket(world, facts, &line, slots, patience, &here, false).await;
+        return take_ticket(world, facts, &line, slots, patience, &here, false).await.map(Err);
     }
     if let Some(obstacle) = obstacle(world, replacement, &line, &near, &here, patience).await? {
         say(world, facts, obstacle);
         give_way(world, facts, near.others_wait, patience).await?;
-        return take_ticket(world, facts, &line, slots, patience, &here, true).await;
+        return take_ticket(world, facts, &line, slots, patience, &here, true).await.map(Err);
     }
     let Some((lease, sign)) = world.presence.borrow().lease else { return Ok(Err(Stay::Moment)) };
     let entrant = Entrant { scope: facts.scope.clone(), slot, seen: line.revision, lease, sign };
@@ -231,31 +200,6 @@ async fn try_claim(
         Ok(outcome) if outcome.succeeded => Ok(Ok(Token { scope: entrant.scope, slot, fence: outcome.revision })),
         Ok(_) | Err(StoreError::LeaseGone) => Ok(Err(Stay::Moment)),
         Err(error) => Err(error),
-    }
-}
-
-/// What this machine's own engine says of the container that waits: nobody else knows it better or sooner.
-struct Here {
-    survey: Result<Survey, EngineError>,
-    is_down: bool,
-    /// Whether there is nothing left to be replaced: no instance of this name will ever be counted.
-    is_gone: bool,
-    /// What on this machine keeps it from going, for people.
-    in_the_way: Option<String>,
-}
-
-impl Here {
-    async fn look(world: &World, facts: &Facts) -> Self {
-        let survey = Survey::of(world).await;
-        let own = survey.as_ref().ok().and_then(|survey| survey.named(&facts.container));
-        let is_down = own.is_some_and(|seen| !seen.is_up());
-        let is_gone = survey.is_ok() && own.is_none_or(|seen| seen.summary.id != facts.predecessor);
-        let turn = world.memory().replacing.whose_turn();
-        let in_the_way = match &survey {
-            Err(_) => Some("waiting for the engine".to_owned()),
-            Ok(_) => turn.map(|other| format!("waiting for replacement {other} on this machine")),
-        };
-        Self { survey, is_down, is_gone, in_the_way }
     }
 }
 
@@ -287,71 +231,6 @@ async fn obstacle(
     let since = *patience.fetching.get_or_insert_with(Instant::now);
     patience.late = still_fetching(world, facts).await?.filter(|_| since.elapsed() < BARRIER);
     Ok(patience.late.as_ref().map(|node| format!("waiting for {node} to have the image")))
-}
-
-/// Draws a ticket if there is none yet, or another one if it does not say any more how the container is, and says what to
-/// wait for.
-async fn take_ticket(
-    world: &World,
-    facts: &Facts,
-    line: &Line,
-    slots: u32,
-    patience: &Patience,
-    here: &Here,
-    is_its_turn: bool,
-) -> Result<Result<Token, Stay>, StoreError> {
-    let keys = &world.keys;
-    // One that has gone behind the others for its machine's sake stays there until the machine is free.
-    let was_blocked = line.own.as_ref().is_some_and(|(_, ticket)| ticket.is_blocked);
-    let is_blocked = here.in_the_way.is_some() && (is_its_turn || was_blocked || here.survey.is_err());
-    let ticket = Ticket {
-        node: world.settings.node.clone(),
-        container: facts.container.clone(),
-        image: facts.track.clone(),
-        record: facts.grounds.record,
-        is_down: here.is_down,
-        is_blocked,
-        runs: facts.runs,
-    };
-    let turn = ticket.turn(line.deferred, patience.came.unwrap_or(line.revision));
-    let key = keys.ticket(&facts.scope, &turn, &ticket.node, &ticket.container);
-    if line.own.as_ref().is_none_or(|(own, drawn)| *own != key || *drawn != ticket) {
-        let Some((lease, sign)) = be_certain(world).await? else { return Ok(Err(Stay::Moment)) };
-        let before = world.memory().tickets.draw(&facts.container, &key);
-        let txn = Txn::new().when(Compare::ModRevision(keys.node(&ticket.node), sign));
-        let txn = before.into_iter().fold(txn, Txn::delete).put_leased(key, &ticket, lease);
-        return match world.store.txn(txn).await {
-            Ok(outcome) if !outcome.succeeded => Ok(Err(Stay::Moment)),
-            // The line has changed by this ticket: look where it stands.
-            Ok(_) => {
-                world.memory().tickets.drawn(&facts.container);
-                Ok(Err(Stay::Not))
-            }
-            Err(StoreError::LeaseGone) => Ok(Err(Stay::Moment)),
-            Err(error) => {
-                world.memory().tickets.doubt();
-                Err(error)
-            }
-        };
-    }
-    let node = &ticket.node;
-    if let Some(late) = &patience.late {
-        return Ok(Err(Stay::Until(Interest::of_one_late(keys, facts, node, late), LOOK_AGAIN)));
-    }
-    if is_its_turn || is_blocked {
-        return Ok(Err(Stay::Until(Interest::of_the_first(keys, facts, node), LOOK_AGAIN)));
-    }
-    // As many are woken by a slot as there are slots, the only one's next by the ticket that goes with it; each of the
-    // others by the one before.
-    let is_next = line.is_next(slots);
-    Ok(Err(match line.nearest() {
-        Some((before, _)) if !is_next || slots == 1 => {
-            let behind = LOOK_BEHIND.mul_f64(1.0 + (world.ambient.random() % 1000) as f64 / 1000.0);
-            let limit = if is_next { LOOK_AGAIN } else { behind };
-            Stay::Until(Interest::of_one_behind(keys, facts, node, before), limit)
-        }
-        _ => Stay::Until(Interest::of_the_next(keys, facts, node), LOOK_AGAIN),
-    }))
 }
 
 /// Lets other rollouts go first if this one has not been able to go on for long.

@@ -1,8 +1,8 @@
 //! The restart stage: replaces one container at a time, under a slot, and puts the old one back if need be.
 //!
 //! It is the only place that stops a container. `prefetch` writes down everything that a replacement needs;
-//! `acts` carries out one act; `observe` is the gate's eye; `claim` waits in `line` for the leave to act until it may go
-//! (`near`), `slot` fences it and gives it back.
+//! `acts` carries out one act; `observe` is the gate's eye; `claim` waits in `line` (as `waiter`) for the leave to act
+//! until it may go (`near`), `slot` fences it and gives it back.
 
 mod acts;
 mod claim;
@@ -16,6 +16,7 @@ mod prefetch;
 mod recovery;
 mod slot;
 mod unready;
+mod waiter;
 mod way_back;
 
 use std::sync::Arc;
