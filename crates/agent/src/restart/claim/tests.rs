@@ -8,6 +8,7 @@ use serde_json::json;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
+use super::super::waiter::LOOK_AGAIN;
 use super::super::{Restart, acts};
 use super::*;
 use crate::ledger::{Read, decode};
