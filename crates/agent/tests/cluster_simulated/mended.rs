@@ -84,9 +84,10 @@ async fn coordination_m5_a_missing_network_is_trouble_and_what_was_stopped_is_ow
 /// The journal cannot be written, and the claim cannot be given back for the moment, whichever call it is that fails.
 #[tokio::test(start_paused = true)]
 async fn coordination_m9_a_claim_that_could_not_be_given_back_keeps_nobody_for_ever() {
-    for call in 1..=8 {
+    for call in 1..=16 {
         let case = format!("call {call}");
-        let mut cluster = Cluster::start(2, &["web"], call).await;
+        // The same calls each time, so that each of them fails once.
+        let mut cluster = Cluster::start(2, &["web"], 1).await;
         cluster.members[0].node.hold_at(Phase::Prefetched);
         let digest = cluster.push(Behaviour::Serves);
         cluster.notify(1).await;
