@@ -1,6 +1,6 @@
 //! What the pull stage remembers of digests that it brings here: which are on their way, and which could not be had.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use deployer_core::image::{Digest, Track};
@@ -13,18 +13,23 @@ use crate::retries::{Failed, Retries};
 #[derive(Debug, Default)]
 pub struct Fetches {
     failed: Retries<(Track, Digest)>,
-    under_way: BTreeSet<Track>,
+    under_way: BTreeMap<Track, String>,
 }
 
 impl Fetches {
-    /// Notes that an image of a track is coming in.
-    pub fn come_in(&mut self, track: &Track) {
-        self.under_way.insert(track.clone());
+    /// Notes how far an image of a track has come in, for people.
+    pub fn come_in(&mut self, track: &Track, progress: String) {
+        self.under_way.insert(track.clone(), progress);
+    }
+
+    /// How far an image of a track has come in, if one does.
+    pub fn progress(&self, track: &Track) -> Option<&str> {
+        self.under_way.get(track).map(String::as_str)
     }
 
     /// Whether an image of a track is coming in.
     pub fn is_under_way(&self, track: &Track) -> bool {
-        self.under_way.contains(track)
+        self.under_way.contains_key(track)
     }
 
     /// Notes that nothing comes in for a track any more.

@@ -124,7 +124,11 @@ async fn fetch(
     running_image: &str,
 ) -> Result<(), PullError> {
     let reference = track.at(digest);
-    let progress = |_: PullProgress| world.memory().fetches.come_in(track);
+    let progress = |progress: PullProgress| {
+        let PullProgress { status, bytes, bytes_total } = progress;
+        let amount = if bytes_total > 0 { format!("{} of {} MB", bytes >> 20, bytes_total >> 20) } else { status };
+        world.memory().fetches.come_in(track, amount);
+    };
     hand.pull(&reference, &progress).await?;
     world.engine_mirror.look_again(&Thing::Image(reference.to_string())).await?;
     let images = world.engine_mirror.snapshot();

@@ -164,7 +164,7 @@ mod tests {
             let woken = woken(&fixture, "sha256:1", |state| state.images = vec![image(&names)]).await;
             assert_eq!(woken, expected, "{case}");
         }
-        world.memory().fetches.come_in(&track());
+        world.memory().fetches.come_in(&track(), String::new());
         let pulled =
             woken(&fixture, "sha256:1", |state| state.images = vec![image(&["registry.test/web:1", &by_digest])]);
         assert_eq!(pulled.await, [], "the end of the pull rings the bell");

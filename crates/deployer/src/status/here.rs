@@ -63,7 +63,7 @@ fn container(world: &World, survey: &Survey, view: &TrackView, decision: &Decisi
     let (state, reason) = match doing {
         Some(doing) if doing.starts_with("waiting for") => ("waiting", doing),
         Some(doing) => ("replacing", doing),
-        None => state_of(decision),
+        None => how_it_is(world, view, decision),
     };
     ContainerStatus {
         node: world.settings.node.clone(),
@@ -75,5 +75,14 @@ fn container(world: &World, survey: &Survey, view: &TrackView, decision: &Decisi
         reason,
         row: format!("{}: {}", decision.row.name, decision.row.consequence),
         service: decision.service.clone(),
+    }
+}
+
+/// A container that nothing is being done to. What is on its way to it may take minutes, and shows how far it has come.
+fn how_it_is(world: &World, view: &TrackView, decision: &Decision) -> (&'static str, String) {
+    let (state, reason) = state_of(decision);
+    match world.memory().fetches.progress(&view.track) {
+        Some(progress) if state == "pulling" => (state, progress.to_owned()),
+        _ => (state, reason),
     }
 }

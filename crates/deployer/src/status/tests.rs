@@ -1,6 +1,7 @@
 //! What is shown of a store in which others write.
 
-use deployer_agent::stand_in::{container, fixture, places_of_nonsense, track};
+use deployer_agent::stand_in::{container, digest, fixture, places_of_nonsense, track};
+use deployer_core::record::{Record, Source};
 use deployer_core::store::Txn;
 
 use super::*;
@@ -30,4 +31,24 @@ async fn security_11_no_value_in_the_store_keeps_status_from_showing() {
         world.store.txn(Txn::new().delete(key.clone())).await.expect("removed");
         assert_eq!(status(world).await.expect("shown").troubles, [""; 0], "{key}: nothing is named that is gone");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pull_shows_how_far_it_has_come() {
+    let fixture = fixture().await;
+    let world = &fixture.world;
+    fixture.engine.state().containers = vec![container("old", "web", "running")];
+    let record = Record::adopt(Some(&digest('1')), &digest('2'), Source::Hook, 0);
+    world.store.txn(Txn::new().put(world.keys.record(&track()), &record)).await.expect("stored");
+    let shown = async || {
+        let seen = status(world).await.expect("shown");
+        let container = &seen.tracks[0].containers[0];
+        (container.state.clone(), container.reason.clone())
+    };
+    let (state, before) = shown().await;
+    assert_eq!(state, "pulling", "{before}");
+    world.memory().fetches.come_in(&track(), "3 of 40 MB".to_owned());
+    assert_eq!(shown().await, ("pulling".to_owned(), "3 of 40 MB".to_owned()));
+    world.memory().fetches.end(&track());
+    assert_eq!(shown().await, ("pulling".to_owned(), before));
 }
