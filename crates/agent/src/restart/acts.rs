@@ -310,8 +310,27 @@ async fn observe_candidate(world: &World, replacement: &Replacement) -> Result<E
     })
 }
 
+/// Whether the candidate ended after it had passed its gate: the store may have been away since, and until the verdict is
+/// written there is an old one to go back to.
+async fn ended_meanwhile(world: &World, replacement: &Replacement) -> Result<Option<Failure>, EngineError> {
+    let Some(candidate) = replacement.candidate.as_ref().filter(|_| replacement.failure.is_none()) else {
+        return Ok(None);
+    };
+    Ok(match way_back::runs(world, candidate).await? {
+        Some(true) => None,
+        None => Some(Failure::ByHand("the new container was removed by somebody".to_owned())),
+        Some(false) if observe::was_ended_by_hand(world, candidate).await? => {
+            Some(Failure::ByHand("the new container was stopped by somebody".to_owned()))
+        }
+        Some(false) => Some(Failure::Candidate("ended after it had passed the gate".to_owned())),
+    })
+}
+
 async fn approve(world: &World, replacement: &Replacement) -> Result<Event, ActError> {
     let facts = &replacement.facts;
+    if let Some(failure) = ended_meanwhile(world, replacement).await? {
+        return Ok(Event::Failed(failure));
+    }
     if replacement.failure.is_some() {
         // It stays because there is nothing else, which is no reason to call it good.
         way_back::halt(world, replacement, false).await?;

@@ -49,6 +49,18 @@ async fn is_remade(world: &World, replacement: &Replacement) -> Result<bool, Eng
     Ok(holder.is_some_and(|holder| holder != facts.predecessor && Some(&holder) != replacement.candidate.as_ref()))
 }
 
+/// Where somebody made another container in the candidate's place while nobody looked, putting the old one back beside it
+/// would be one too many.
+async fn mind_remade(world: &World, replacement: &mut Replacement) -> Result<(), EngineError> {
+    if let Some(candidate) = &replacement.candidate
+        && is_gone(world, candidate).await?
+        && is_remade(world, replacement).await?
+    {
+        replacement.failure = Some(Failure::ByHand("somebody made another container of this name".to_owned()));
+    }
+    Ok(())
+}
+
 /// A crash may have come between the creation and the note of its ID.
 async fn find_candidate(world: &World, replacement: &mut Replacement) -> Result<(), EngineError> {
     if replacement.candidate.is_none() {
@@ -63,10 +75,7 @@ async fn find_candidate(world: &World, replacement: &mut Replacement) -> Result<
 pub async fn stop_candidate(site: &Site<'_>, replacement: &mut Replacement) -> Result<(), EngineError> {
     find_candidate(site, replacement).await?;
     let Some(candidate) = replacement.candidate.clone() else { return Ok(()) };
-    if is_gone(site, &candidate).await? && is_remade(site, replacement).await? {
-        // While nobody looked. Putting the old one back beside it would be one too many.
-        replacement.failure = Some(Failure::ByHand("somebody made another container of this name".to_owned()));
-    }
+    mind_remade(site, replacement).await?;
     if matches!(replacement.failure, Some(Failure::Candidate(_))) && replacement.last_words.is_empty() {
         let words = site.engine.log_tail(&candidate, LAST_WORDS_LINES).await.unwrap_or_default();
         for line in words.lines() {
@@ -112,7 +121,9 @@ pub async fn rearm(site: &Site<'_>, replacement: &Replacement) -> Result<(), Eng
 }
 
 /// What a person stopped before the replacement did, or instead of its successor, stays stopped.
-pub async fn start_predecessor(site: &Site<'_>, replacement: &Replacement) -> Result<(), EngineError> {
+pub async fn start_predecessor(site: &Site<'_>, replacement: &mut Replacement) -> Result<(), EngineError> {
+    // A stop may take long, and whoever could not wait for it has made another meanwhile.
+    mind_remade(site, replacement).await?;
     if replacement.owes_a_start() { site.hand.start(&replacement.facts.predecessor).await } else { Ok(()) }
 }
 

@@ -175,3 +175,44 @@ async fn coordination_m7_a_creation_that_the_engine_still_works_on_is_waited_for
     }
     assert_eq!(replacement.candidate.as_deref(), Some("new"));
 }
+
+/// Its stop took long, and whoever could not wait for it removed the candidate and made another: both ran in the end.
+#[tokio::test(start_paused = true)]
+async fn a_container_made_anew_while_the_candidate_was_being_stopped_keeps_the_old_one_down() {
+    for (candidate, expected) in [(None, 0), (Some(container("new", "web.new-00c0ffee", "exited")), 1)] {
+        let fixture = fixture().await;
+        let others = [container("old", "web.old-00c0ffee", "exited"), container("remade", "web", "running")];
+        fixture.engine.state().containers = others.into_iter().chain(candidate).collect();
+        let mut replacement = Replacement {
+            candidate: Some("new".into()),
+            failure: Some(Failure::Candidate("unhealthy".into())),
+            reached: Phase::Started,
+            phase: Phase::PolicyBack,
+            ..returning()
+        };
+        let shutdown = CancellationToken::new();
+        acts::carry_out(&fixture.site(), &mut replacement, Act::StartPredecessor, &shutdown).await.expect("done");
+        let starts = fixture.engine.state().calls.iter().filter(|call| call.starts_with("start ")).count();
+        assert_eq!((starts, replacement.was_ended_by_hand()), (expected, expected == 0));
+    }
+}
+
+/// The store was away when it passed, and for so long that it had ended when the verdict could be written.
+#[tokio::test(start_paused = true)]
+async fn a_candidate_that_ended_before_its_verdict_was_written_is_put_back() {
+    for (state, expected) in
+        [("running", Event::Done), ("exited", failed_candidate()), ("restarting", failed_candidate())]
+    {
+        let fixture = fixture().await;
+        fixture.engine.state().containers =
+            vec![container("old", "web.old-00c0ffee", "exited"), container("new", "web", state)];
+        let mut replacement = Replacement { candidate: Some("new".into()), phase: Phase::Observed, ..replacement() };
+        let shutdown = CancellationToken::new();
+        let event = acts::carry_out(&fixture.site(), &mut replacement, Act::Approve, &shutdown).await.expect("done");
+        assert_eq!(event, expected, "{state}");
+    }
+}
+
+fn failed_candidate() -> Event {
+    Event::Failed(Failure::Candidate("ended after it had passed the gate".to_owned()))
+}

@@ -84,6 +84,8 @@ impl State {
     fn come(&mut self, id: &str, what: Coming) {
         let Some(container) = self.containers.get_mut(id) else { return };
         match (what, container.process) {
+            // What is paused does nothing; what it was about to do is left out.
+            (Coming::Ends(By::Itself, _), Process::Lives { ending: None, .. }) if container.is_paused => {}
             (Coming::Serves, Process::Lives { ending: None, .. }) => {
                 container.process = Process::Lives { serves: true, ending: None };
             }

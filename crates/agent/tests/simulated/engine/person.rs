@@ -176,9 +176,12 @@ impl SimulatedEngine {
     pub fn dies(&self, name: &str) -> bool {
         self.shared.with(|state| {
             let Ok(id) = state.find(name) else { return false };
-            let lives = state.containers[&id].lives();
-            state.end(By::Itself, &id, 1);
-            lives
+            // What is paused does nothing.
+            let can = state.containers[&id].lives() && !state.containers[&id].is_paused;
+            if can {
+                state.end(By::Itself, &id, 1);
+            }
+            can
         })
     }
 
@@ -188,7 +191,7 @@ impl SimulatedEngine {
             let Ok(id) = state.find(name) else { return false };
             let container = &state.containers[&id];
             let life = container.life;
-            if !container.lives() || container.health != Some("healthy") {
+            if !container.lives() || container.is_paused || container.health != Some("healthy") {
                 return false;
             }
             state.check(&id, "unhealthy");
