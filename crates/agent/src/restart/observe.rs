@@ -142,8 +142,13 @@ impl End {
         let is_all_heard = matches!(heard, Hearing::Heard { since } if since <= ended.begun);
         let deeds = mirror.deeds(ended.id, nanos(ended.process));
         let whose = doing(&deeds, is_all_heard, ended.is);
-        // An engine that goes down ends its containers first, and a stop is told of after the end.
-        let is_early = ended.is == Process::Ended && is_doubtful(&deeds);
+        // An engine that goes down ends its containers first, and a stop is told of after the end. One that is ending does not
+        // answer any more, and seems to live.
+        let is_early = match ended.is {
+            Process::Lives => whose == Doing::Own,
+            Process::Ended => is_doubtful(&deeds),
+            Process::Replaced => false,
+        };
         if is_early && !std::mem::replace(&mut self.is_second_look, true) {
             tokio::time::sleep(SECOND_LOOK).await;
             return None;

@@ -236,6 +236,8 @@ pub async fn halt(world: &World, replacement: &Replacement, is_good: bool) -> Re
 
 pub async fn remove_candidate(site: &Site<'_>, replacement: &Replacement) -> Result<(), EngineError> {
     let Some(candidate) = &replacement.candidate else { return Ok(()) };
+    // An engine may have got to a renaming of the way forward long after it was given up.
+    swap_names_back(site, replacement).await?;
     // An engine that was restarted meanwhile may have started it again.
     stop(site, replacement, candidate).await?;
     site.hand.remove(candidate).await?;

@@ -25,6 +25,8 @@ pub fn recover(replacement: &mut Replacement, seen: Seen) {
     let phase = match was {
         phase if phase.is_final() => owing(replacement, seen),
         phase if phase.is_return() => back(replacement, seen),
+        // Until the slot is given back, what was stopped for it is owed.
+        Phase::Judged if seen.candidate_exists && !seen.candidate_runs && !seen.predecessor_runs => Phase::Swapped,
         Phase::Judged | Phase::Released => was,
         _ => forward(replacement, seen),
     };

@@ -216,3 +216,31 @@ async fn a_candidate_that_ended_before_its_verdict_was_written_is_put_back() {
 fn failed_candidate() -> Event {
     Event::Failed(Failure::Candidate("ended after it had passed the gate".to_owned()))
 }
+
+/// An engine that goes down has asked its containers to end first: one that does not pass at that moment is looked at again.
+#[tokio::test(start_paused = true)]
+async fn a_candidate_that_seems_to_live_and_does_not_pass_gets_a_second_look() {
+    for (later, expected) in [("healthy", true), ("unhealthy", false)] {
+        let fixture = fixture().await;
+        let of_health = |status: &str| {
+            let mut candidate = container("new", "web", "running");
+            candidate["State"]["Health"] = json!({"Status": status});
+            candidate
+        };
+        fixture.engine.state().containers = vec![of_health("unhealthy")];
+        let mut replacement = Replacement { candidate: Some("new".into()), phase: Phase::Started, ..replacement() };
+        let (site, shutdown) = (fixture.site(), CancellationToken::new());
+        let changes = async {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            fixture.engine.state().containers = vec![of_health(later)];
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            biased;
+            event = acts::carry_out(&site, &mut replacement, Act::ObserveCandidate, &shutdown) => {
+                assert_eq!(event.expect("decided") == Event::Done, expected, "{later}");
+            }
+            () = changes => {}
+        }
+    }
+}

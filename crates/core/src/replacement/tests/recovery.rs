@@ -74,6 +74,9 @@ fn recovery_goes_back_while_the_predecessor_serves_and_forward_where_it_does_not
     check_recovery(Phase::Started, "p", Phase::Returning, false);
     check_recovery(Phase::Observed, "P C", Phase::Swapped, false);
     check_recovery(Phase::Judged, "p C", Phase::Judged, false);
+    check_recovery(Phase::Judged, "p c", Phase::Swapped, false);
+    check_recovery(Phase::Judged, "P c", Phase::Judged, false);
+    check_recovery(Phase::Released, "p c", Phase::Released, false);
 }
 
 #[test]
