@@ -28,7 +28,9 @@ impl Words {
         for decision in &view.decisions {
             let container = &decision.container;
             let is_managed = world.settings.manage.includes(&container.summary.labels);
-            if is_managed && container.is_meant_to_run() {
+            // What is owed is down and meant to run: unregistered, it would wait for its next replacement for ever.
+            let is_owed = world.memory().owed.includes(&container.summary.id);
+            if is_managed && (is_owed || container.is_meant_to_run()) {
                 let name = &container.summary.name;
                 let instance =
                     Instance { node: node.clone(), image: view.track.clone(), container: name.clone(), off: false };

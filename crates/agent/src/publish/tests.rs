@@ -1,12 +1,13 @@
 //! What is said, and what is not, on a stand-in for the engine.
 
 use deployer_core::plan::Answer;
+use deployer_core::replacement::{Failure, Phase};
 use serde_json::json;
 
 use futures_util::FutureExt as _;
 
 use super::*;
-use crate::stand_in::{Fixture, container, fixture, track};
+use crate::stand_in::{Fixture, container, fixture, replacement, track};
 
 /// Says what the engine shows of the track, as a look around does.
 async fn say(fixture: &Fixture, containers: Vec<Value>) {
@@ -40,6 +41,26 @@ async fn a_look_that_began_before_a_replacement_ended_says_nothing_after_it() {
     assert_eq!(ups.len(), 1, "it is counted as up");
     publish(world, &Words::default(), lease, spoken + 1).await.expect("said");
     assert!(world.store.list(&world.keys.all_ups()).await.expect("listed").0.is_empty());
+}
+
+/// It waited for its next replacement, which waited for it to be registered, for ever.
+#[tokio::test]
+async fn what_is_owed_is_an_instance_though_it_is_down() {
+    let fixture = fixture().await;
+    let world = &fixture.world;
+    let mut owing = replacement();
+    owing.phase = Phase::Returned;
+    owing.reached = Phase::Started;
+    owing.control = Some(true);
+    owing.failure = Some(Failure::Candidate("exited".into()));
+    for (is_owed, expected) in [(false, None), (true, Some(false))] {
+        if is_owed {
+            world.memory().owed.note(owing.clone(), 0);
+        }
+        say(&fixture, vec![container("old", "web", "exited")]).await;
+        let report = last_report(world, &world.keys.report(&track().to_string(), "a", "web"));
+        assert_eq!(report.map(|report| report.up), expected);
+    }
 }
 
 /// The keys of a node that outlast it.

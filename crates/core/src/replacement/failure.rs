@@ -34,10 +34,11 @@ impl Failure {
 }
 
 impl Replacement {
-    /// The container that has to run once the replacement is over, and is not known to: the put-back predecessor that did
-    /// not pass, or the candidate that stays because there is nothing else. Whoever ends a replacement looks there first.
+    /// The container that has to run once the replacement is over, and may not: the put-back predecessor, which may not have
+    /// passed, or have been ended by an engine while the store was waited for; or the candidate that stays because there is
+    /// nothing else. Whoever ends a replacement looks there first.
     pub fn owed(&self) -> Option<&str> {
-        let is_back = self.phase == Phase::Returned && self.control == Some(false) && self.owes_a_start();
+        let is_back = self.phase == Phase::Returned && self.control.is_some() && self.owes_a_start();
         let stays =
             self.phase == Phase::Done && self.has_no_way_back && self.failure.is_some() && !self.was_ended_by_hand();
         match (is_back, stays) {

@@ -172,7 +172,7 @@ fn the_predecessor_is_started_only_if_we_stopped_it_and_no_person_ended_what_too
 }
 
 #[test]
-fn a_container_is_owed_only_at_the_end_and_only_if_it_was_not_seen_to_pass() {
+fn a_container_is_owed_only_at_the_end_and_only_if_it_was_stopped_or_has_nothing_to_go_back_to() {
     let check = |replacement: Replacement, expected: Option<&str>| {
         let replacement = Replacement { candidate: Some("new".into()), ..replacement };
         assert_eq!(replacement.owed(), expected, "{replacement:?}");
@@ -181,7 +181,9 @@ fn a_container_is_owed_only_at_the_end_and_only_if_it_was_not_seen_to_pass() {
     for phase in Phase::ALL {
         let is_back = phase == Phase::Returned;
         check(Replacement { control: Some(false), failure: failure(), ..at(phase) }, is_back.then_some("old"));
-        check(Replacement { control: Some(true), failure: failure(), ..at(phase) }, None);
+        check(Replacement { control: Some(true), failure: failure(), ..at(phase) }, is_back.then_some("old"));
+        let early = Replacement { reached: Phase::Created, control: Some(true), failure: failure(), ..at(phase) };
+        check(early, None);
         let stays = phase == Phase::Done;
         check(Replacement { has_no_way_back: true, failure: failure(), ..at(phase) }, stays.then_some("new"));
         check(Replacement { has_no_way_back: true, ..at(phase) }, None);

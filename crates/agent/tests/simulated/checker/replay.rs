@@ -61,7 +61,7 @@ pub struct Container {
     /// Who last started it, and when.
     pub started: Option<(By, Duration)>,
     pub ended: Option<(By, Duration)>,
-    /// A stop of ours is under way.
+    /// A stop of ours is under way, or was the last of it.
     pub is_being_stopped: bool,
     pub has_served: bool,
     /// It failed in a life that this system began: it exited by itself, or fell ill.
@@ -79,9 +79,9 @@ impl Container {
         self.made_by == By::Person && transition_of(&self.name).is_none()
     }
 
-    /// Whether a life that this system began came to nothing, by now or by its end.
+    /// Whether a life that this system began, or its engine went on with, came to nothing, by now or by its end.
     pub fn never_served(&self, now: Duration, patience: Duration) -> bool {
-        let begun = self.started.filter(|(by, _)| *by == By::Us);
+        let begun = self.started.filter(|(by, _)| *by != By::Person);
         let until = self.ended.map_or(now, |(_, at)| at);
         begun.is_some_and(|(_, at)| !self.has_served && until >= at + patience)
     }

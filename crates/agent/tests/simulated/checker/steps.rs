@@ -54,7 +54,6 @@ impl Replay {
             }
             Deed::Stop => container.is_being_stopped |= by == By::Us,
             Deed::End(_) => {
-                container.is_being_stopped = false;
                 container.ended = Some((by, at));
                 container.has_failed |= by == By::Itself;
             }
