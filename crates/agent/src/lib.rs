@@ -27,6 +27,7 @@ mod replacing;
 pub mod restart;
 mod retries;
 pub mod runs;
+mod settled;
 mod site;
 pub mod situation;
 mod speech;

@@ -52,6 +52,8 @@ pub struct State {
     pub image_configs: BTreeMap<&'static str, Value>,
     /// Calls that are refused, by their method's name.
     pub refused: BTreeMap<&'static str, EngineError>,
+    /// Whether no port of any container answers.
+    pub is_silent: bool,
     /// Beginnings of calls that make the caller panic, as a fault of our own would.
     pub panics: Vec<&'static str>,
     /// Method and object of every call that could change something, and `containers` of every listing.
@@ -311,7 +313,7 @@ impl Engine for StandIn {
     }
 
     async fn connects(&self, _: SocketAddr, _: Duration) -> bool {
-        true
+        !self.state().is_silent
     }
 
     async fn http_get(&self, _: SocketAddr, _: &str, _: Duration) -> HttpProbe {

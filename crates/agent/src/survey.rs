@@ -19,6 +19,8 @@ pub struct Surveyed {
     pub summary: Arc<Container>,
     /// What its labels say.
     pub policy: Result<Policy, LabelError>,
+    /// Whether its process has been seen to answer, or has had its time to.
+    is_settled: bool,
 }
 
 impl Surveyed {
@@ -38,9 +40,15 @@ impl Surveyed {
         Digest::parse(self.summary.labels.get(ADOPTED)?).ok()
     }
 
-    /// Whether it runs and is not unhealthy.
+    /// Whether others may count on it: it runs, its process has settled, and its HEALTHCHECK has passed, if it has one.
     pub fn is_up(&self) -> bool {
-        self.summary.state == "running" && self.summary.health != Some(Health::Unhealthy)
+        !self.is_down() && self.is_settled && self.summary.health != Some(Health::Starting)
+    }
+
+    /// Whether nothing is lost with it: it does not run, or is unhealthy. One that has just been started is neither up nor
+    /// down: nobody counts on it, and nobody may take it for one that does not serve.
+    pub fn is_down(&self) -> bool {
+        self.summary.state != "running" || self.summary.health == Some(Health::Unhealthy)
     }
 
     /// Whether it is meant to run: exited, created and paused containers are left as they are.
@@ -72,9 +80,14 @@ impl Survey {
         let snapshot = world.engine_mirror.current().await?;
         let (unfinished, lasting): (Vec<_>, Vec<_>) =
             snapshot.containers.values().cloned().partition(|container| is_transitional(&container.name));
-        let containers = lasting.into_iter();
-        let containers = containers.map(|summary| Surveyed { policy: Policy::of_labels(&summary.labels), summary });
+        let memory = world.memory();
+        let containers = lasting.into_iter().map(|summary| Surveyed {
+            policy: Policy::of_labels(&summary.labels),
+            is_settled: memory.settled.has(&summary),
+            summary,
+        });
         let mut containers: Vec<Surveyed> = containers.collect();
+        drop(memory);
         containers.sort_by(|a, b| a.summary.name.cmp(&b.summary.name));
         Ok(Self { containers, unfinished, images: snapshot.images.values().cloned().collect(), known_tags })
     }

@@ -30,6 +30,7 @@ use crate::looks::Looks;
 use crate::nonsense::Nonsense;
 use crate::owed::Owed;
 use crate::replacing::Replacing;
+use crate::settled::Settled;
 use crate::speech::Speech;
 use crate::supervision;
 use crate::tags::Tags;
@@ -135,6 +136,8 @@ pub struct Memory {
     pub tickets: Tickets,
     /// Of this machine's containers in the middle of their replacement.
     pub replacing: Replacing,
+    /// Processes that answer, or have had their time to.
+    pub settled: Settled,
     /// Containers that have to run and did not, when their replacement ended.
     pub owed: Owed,
     /// Of what this node has said in the store.

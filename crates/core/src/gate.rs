@@ -5,10 +5,15 @@
 //! has a HEALTHCHECK, and answers on every required port, twice in a row. The first instance of a digest is then
 //! watched for the monitor window too.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
 use serde_json::Value;
 
 use crate::policy::GateSettings;
 
+/// How long a port may take to accept, and a path to answer.
+pub const PROBE_LIMIT: Duration = Duration::from_secs(2);
 /// Failed looks in a row that end the monitor window badly. One alone may be a slow moment of the machine.
 const MONITOR_MISSES_MAX: u32 = 3;
 
@@ -188,6 +193,28 @@ impl Ports {
         known.dedup();
         Self { published, known }
     }
+}
+
+/// Where a container is asked, by its raw inspection: its own address with each TCP port that it publishes or exposes. Its
+/// published ports are never asked: Docker's userland proxy accepts there with nothing behind it.
+pub fn endpoints(inspection: &Value) -> Vec<SocketAddr> {
+    let Some(address) = address(inspection) else { return Vec::new() };
+    let mut ports = tcp_ports(inspection.pointer("/HostConfig/PortBindings"));
+    ports.extend(tcp_ports(inspection.pointer("/Config/ExposedPorts")));
+    ports.sort_unstable();
+    ports.dedup();
+    ports.into_iter().map(|port| SocketAddr::new(address, port)).collect()
+}
+
+/// A container's own address, by its raw inspection: the first of its networks that has one; this machine's for host
+/// networking.
+pub fn address(inspection: &Value) -> Option<IpAddr> {
+    if inspection.pointer("/HostConfig/NetworkMode").and_then(Value::as_str) == Some("host") {
+        return Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    }
+    let networks = inspection.pointer("/NetworkSettings/Networks").and_then(Value::as_object)?;
+    let addresses = networks.values().flat_map(|network| ["IPAddress", "GlobalIPv6Address"].map(|f| network.get(f)));
+    addresses.flatten().filter_map(Value::as_str).find_map(|address| address.parse().ok())
 }
 
 fn tcp_ports(ports: Option<&Value>) -> Vec<u16> {

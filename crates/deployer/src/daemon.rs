@@ -152,6 +152,7 @@ fn wire(
     let here = Arc::clone(world);
     tasks.spawn("presence", async move { presence::run(&here).await });
     tasks.spawn("engine events", EngineEvents { world: Arc::clone(world), wakes: wake.clone() }.run());
+    tasks.spawn("settling", triggers::settling::run(Arc::clone(world)));
     let mirror = Arc::clone(&world.mirror);
     tasks.spawn("store mirror", async move { mirror.keep().await });
     tasks.spawn("store watch", StoreWatch { world: Arc::clone(world), wakes: wake.clone() }.run());

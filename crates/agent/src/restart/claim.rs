@@ -180,7 +180,7 @@ async fn try_claim(
         return take_ticket(world, facts, &line, slots, patience, &here, false).await.map(Err);
     };
     if let Ok(survey) = &here.survey {
-        near.correct(world, survey, &line.claims);
+        near.correct(world, facts, survey, &line.claims);
     }
     // Of many who come at once one reads everybody's words, and that has a ticket.
     let reads_all = facts.is_first || !near.lets_go(world, facts);

@@ -12,7 +12,7 @@ use deployer_store::StoreError;
 
 use super::line::{Claims, Line};
 use crate::ledger::{Read, readable};
-use crate::survey::{Survey, Surveyed};
+use crate::survey::Survey;
 use crate::world::World;
 
 /// What is counted for one whose turn it is, at one revision.
@@ -78,8 +78,8 @@ impl Near {
     }
 
     /// Puts in what this node's engine shows now.
-    pub fn correct(&mut self, world: &World, survey: &Survey, claims: &Claims) {
-        correct(&mut self.tally.own, world, survey, claims);
+    pub fn correct(&mut self, world: &World, facts: &Facts, survey: &Survey, claims: &Claims) {
+        correct(&mut self.tally.own, world, facts, survey, claims);
     }
 
     /// Whether the numbers alone let the instance go.
@@ -109,7 +109,7 @@ impl Near {
             return Ok(None);
         }
         let mut service = Service::read(world, facts, &line.claims).await?;
-        correct(&mut service.standings, world, survey, &line.claims);
+        correct(&mut service.standings, world, facts, survey, &line.claims);
         Ok(service.obstacle(world, facts))
     }
 }
@@ -125,11 +125,13 @@ fn registered(world: &World, entry: Entry) -> Option<(String, String)> {
 }
 
 /// Puts in what this node's engine shows now: of its own instances a node believes nothing else, since its reports may be
-/// older, or gone with a lease.
-fn correct(standings: &mut [Standing], world: &World, survey: &Survey, claims: &Claims) {
+/// older, or gone with a lease. The one that is to go down must be down to go before its turn; on the others somebody counts.
+fn correct(standings: &mut [Standing], world: &World, facts: &Facts, survey: &Survey, claims: &Claims) {
     let node = &world.settings.node;
     for standing in standings.iter_mut().filter(|standing| standing.node == *node) {
-        let is_up = survey.named(&standing.container).is_some_and(Surveyed::is_up);
+        let is_it = standing.container == facts.container;
+        let is_up =
+            survey.named(&standing.container).is_some_and(|seen| if is_it { !seen.is_down() } else { seen.is_up() });
         standing.is_up = is_up && !claims.is_claimed(node, &standing.container);
     }
 }

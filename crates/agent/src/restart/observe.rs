@@ -1,10 +1,10 @@
 //! The gate's eye: looks at a container until the gate has judged it.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use deployer_core::deed::{Doing, Process, doing, is_doubtful};
-use deployer_core::gate::{Gate, Health, Judgement, Sample};
+use deployer_core::gate::{Gate, Health, Judgement, PROBE_LIMIT, Sample, address};
 use deployer_core::replacement::Facts;
 use deployer_engine::mirror::{Hearing, nanos};
 use deployer_engine::{EngineError, HttpProbe, if_found};
@@ -13,8 +13,6 @@ use tokio::time::Instant;
 
 use crate::world::World;
 
-/// How long a port may take to accept, and a path to answer.
-pub const PROBE_LIMIT: Duration = Duration::from_secs(2);
 /// The first pause between two looks; it grows to the longest, so that a fast start is seen at once.
 const PAUSE_FIRST: Duration = Duration::from_millis(25);
 /// Refusals in a row to show a container after which watching it ends: about half a minute.
@@ -83,7 +81,10 @@ pub async fn watch(world: &World, facts: &Facts, id: &str, mut gate: Gate) -> Re
                 }
                 let now_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
                 match gate.judge(now_ms, &sample) {
-                    Judgement::Passed => return Ok(Watched::Passed),
+                    Judgement::Passed => {
+                        world.memory().settled.note(id, &sample.started_at);
+                        return Ok(Watched::Passed);
+                    }
                     Judgement::Failed(reason) => {
                         let ended = Ended { id, process: before, is: now, begun };
                         if let Some(watched) = end.judge(world, facts, &ended, reason).await {
@@ -221,14 +222,4 @@ async fn silent(world: &World, facts: &Facts, container: &Value) -> Vec<String> 
         }
     }
     silent
-}
-
-/// A container's own address: the first of its networks that has one; this machine's for host networking.
-pub fn address(container: &Value) -> Option<IpAddr> {
-    if container.pointer("/HostConfig/NetworkMode").and_then(Value::as_str) == Some("host") {
-        return Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
-    }
-    let networks = container.pointer("/NetworkSettings/Networks").and_then(Value::as_object)?;
-    let addresses = networks.values().flat_map(|network| ["IPAddress", "GlobalIPv6Address"].map(|f| network.get(f)));
-    addresses.flatten().filter_map(Value::as_str).find_map(|address| address.parse().ok())
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use deployer_core::gate::{Ports, required_ports};
+use deployer_core::gate::{PROBE_LIMIT, Ports, address, required_ports};
 use deployer_core::healthcheck;
 use deployer_core::image::{Digest, Track};
 use deployer_core::ownership::owner;
@@ -21,7 +21,6 @@ use deployer_engine::{EngineError, if_found};
 use serde_json::Value;
 use thiserror::Error;
 
-use super::observe;
 use crate::keep;
 use crate::pull::platform_mismatch;
 use crate::site::Site;
@@ -271,9 +270,9 @@ async fn keep_predecessors_image(
 /// The ports that the candidate must answer on.
 async fn baseline(world: &World, container: &Value, ports: &Ports, labelled: &[u16], runs: bool) -> Vec<u16> {
     let mut answered = Vec::new();
-    if let (true, Some(address)) = (runs, observe::address(container)) {
+    if let (true, Some(address)) = (runs, address(container)) {
         for port in &ports.known {
-            if world.engine.connects((address, *port).into(), observe::PROBE_LIMIT).await {
+            if world.engine.connects((address, *port).into(), PROBE_LIMIT).await {
                 answered.push(*port);
             }
         }

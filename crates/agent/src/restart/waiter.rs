@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::interest::Interest;
 use super::line::Line;
 use super::slot::be_certain;
-use crate::survey::Survey;
+use crate::survey::{Survey, Surveyed};
 use crate::world::World;
 
 /// The longest pause between two looks of one whose turn it is, should a change have been missed.
@@ -61,7 +61,7 @@ impl Here {
     pub async fn look(world: &World, facts: &Facts) -> Self {
         let survey = Survey::of(world).await;
         let own = survey.as_ref().ok().and_then(|survey| survey.named(&facts.container));
-        let is_down = own.is_some_and(|seen| !seen.is_up());
+        let is_down = own.is_some_and(Surveyed::is_down);
         let is_gone = survey.is_ok() && own.is_none_or(|seen| seen.summary.id != facts.predecessor);
         let turn = world.memory().replacing.whose_turn();
         let in_the_way = match &survey {

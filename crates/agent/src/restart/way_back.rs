@@ -140,7 +140,7 @@ pub async fn move_tag_back(site: &Site<'_>, replacement: &Replacement) -> Result
     let survey = Survey::of(site).await?;
     let is_other = |seen: &&Surveyed| Some(&seen.summary.id) != replacement.candidate.as_ref();
     let mut others = survey.running(site, &replacement.facts.track).filter(is_other);
-    if others.any(|seen| seen.is_up() && seen.summary.image_id == replacement.facts.new_image) {
+    if others.any(|seen| !seen.is_down() && seen.summary.image_id == replacement.facts.new_image) {
         return Ok(());
     }
     absent_is_done(move_tag(site, replacement, replacement.facts.tag_before.as_ref()).await)

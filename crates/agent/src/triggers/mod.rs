@@ -1,6 +1,7 @@
 //! Outside events turned into wakes. A wake says "look", never "do".
 
 mod engine_events;
+pub mod settling;
 mod store_watch;
 
 use std::time::Duration;

@@ -60,6 +60,10 @@ fn entry(line: &str) -> Option<Entry> {
         ["is", id, shown, ..] => What::Is(number(id), shows(shown)?, words.last() == Some(&"serves")),
         ["befell", what] => What::Befell(befalls(what)?),
         ["claims", name, phase] => What::Stored(Change::Put(stored(claim_key(&host, name), claim(&host, name, phase)))),
+        ["counts", name] => {
+            let value = json!({"node": host, "image": track(1), "container": name});
+            What::Stored(Change::Put(stored(format!("/t/instances/x/{host}/{name}"), value)))
+        }
         ["releases", name] => What::Stored(Change::Delete(claim_key(&host, name), 1)),
         ["releases", name, "of", other] => What::Stored(Change::Delete(claim_key(other, name), 1)),
         ["finds", version, opinion] => {
@@ -179,6 +183,17 @@ fn what_is_stopped_or_left_to_itself_is_not_counted() {
     finds_in(&["4 b person stop 1; 4 b is 1 Exited", &replaced(10)], &[]);
     finds_in(&["4 b itself end 1; 4 b is 1 Exited", &replaced(10)], &[]);
     finds_in(&["3 b befell DaemonLeft; 4 b is 1 Unhealthy", &replaced(10)], &[]);
+    // One that is back and has not heard its engine counts nothing yet.
+    let back = "3 b befell DaemonLeft; 3 b is 1 Unhealthy; 4 b befell DaemonStarted";
+    finds_in(&[back, &replaced(90)], &[]);
+    finds_in(&[back, "5 b counts web", &replaced(90)], &[Kind::TwoDown]);
+}
+
+#[test]
+fn what_has_served_is_down_until_it_serves_again() {
+    let restarted = "4 b itself end 1; 4 b is 1 Restarting; 5 b engine start 1; 5 b is 1 Running";
+    finds_in(&[restarted, &replaced(20)], &[Kind::TwoDown]);
+    finds_in(&[restarted, "6 b is 1 Running serves", &replaced(20)], &[]);
 }
 
 #[test]
@@ -256,6 +271,9 @@ fn what_a_person_stopped_stays_stopped() {
     finds_in(&[&begun(10, 12), candidate], &[Kind::Resurrected]);
     // One that is being stopped anyway: nobody can tell whose wish that is.
     finds_in(&[&begun(10, 12), "19 a us stop 2", candidate], &[]);
+    // One that has failed is on its way back.
+    finds_in(&[&begun(10, 12), "19 a is 2 Unhealthy", candidate], &[]);
+    finds_in(&[&begun(10, 12), "19 b is 1 Unhealthy", candidate], &[Kind::Resurrected]);
 }
 
 #[test]

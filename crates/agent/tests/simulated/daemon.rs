@@ -169,6 +169,7 @@ impl Stages {
         let here = own();
         running.spawn(freezer.hold(async move { presence::run(&here).await }));
         running.spawn(freezer.hold(EngineEvents { world: own(), wakes: wake.clone() }.run()));
+        running.spawn(freezer.hold(triggers::settling::run(own())));
         let mirror = Arc::clone(&world.mirror);
         running.spawn(freezer.hold(async move { mirror.keep().await }));
         running.spawn(freezer.hold(StoreWatch { world: own(), wakes: wake.clone() }.run()));

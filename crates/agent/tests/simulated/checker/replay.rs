@@ -38,7 +38,7 @@ pub struct Host {
     pub twin_of: Option<String>,
     pub troubled: Option<Duration>,
     pub is_engine_gone: bool,
-    /// Its daemon was stopped by a person, and nobody looks after its containers.
+    /// Its daemon was stopped by a person, and nobody has looked after its containers since.
     pub has_left: bool,
     pub is_rebooting: bool,
     /// Its daemon does not run.
@@ -63,7 +63,10 @@ pub struct Container {
     pub ended: Option<(By, Duration)>,
     /// A stop of ours is under way, or was the last of it.
     pub is_being_stopped: bool,
+    /// Its process of now has served.
     pub has_served: bool,
+    /// One of its processes has.
+    pub can_serve: bool,
     /// It failed in a life that this system began: it exited by itself, or fell ill.
     pub has_failed: bool,
 }

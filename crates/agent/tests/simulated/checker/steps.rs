@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use deployer_core::availability;
 use deployer_core::record::Verdict;
 use deployer_core::slot::{Claim, ClaimPhase};
 use deployer_core::store::Change;
@@ -22,6 +23,7 @@ impl Replay {
                 if let Some(container) = self.containers.get_mut(&(host.to_owned(), *id)) {
                     (container.shown, container.serves) = (*shown, *serves);
                     container.has_served |= *serves;
+                    container.can_serve |= *serves;
                     container.has_failed |= *shown == Shown::Unhealthy;
                     let name = container.name.clone();
                     self.look(host, at, &name);
@@ -96,6 +98,7 @@ impl Replay {
             ended: None,
             is_being_stopped: false,
             has_served: false,
+            can_serve: false,
             has_failed: false,
         };
         self.containers.insert((host.to_owned(), id), container);
@@ -124,7 +127,10 @@ impl Replay {
         let has_two = self.bodies(host, instance_of(name)).any(|(other, body)| other != id && !body.is_theirs());
         // A daemon that is away hears nothing of it, ever.
         let is_unheard = self.hosts.get(host).is_some_and(|host| host.is_left_alone);
+        // A candidate that has failed is on its way back, and what comes back is another.
+        let is_on_the_way_back = claimed.is_some_and(|claimed| container.made >= claimed) && container.has_failed;
         let is_too_late = container.is_being_stopped
+            || is_on_the_way_back
             || (is_unheard && (claimed.is_some() || has_two))
             || (claimed.is_none() && has_two)
             || claimed.is_some_and(|claimed| container.made < claimed || container.started.is_none());
@@ -165,7 +171,10 @@ impl Replay {
         let key = key(host, name);
         let has_claim = self.claim(host, instance_of(name)).is_some();
         let in_transition = has_claim && self.instances.get(&key).is_some_and(|instance| instance.in_transition);
-        let is_up = |c: &Container| c.shown == Shown::Running && (c.serves || !in_transition);
+        // What never listens may have passed a gate that asks for no port. What has served once has not come up before it
+        // does again.
+        let is_ready = |c: &Container| c.serves || !(in_transition || c.can_serve);
+        let is_up = |c: &Container| c.shown == Shown::Running && is_ready(c);
         let is_up = self.bodies(host, instance_of(name)).any(|(_, container)| is_up(container));
         let Some(instance) = self.instances.get_mut(&key) else { return };
         if is_up {
@@ -205,7 +214,7 @@ impl Replay {
             Befalling::DaemonThawed => host.is_left_alone = false,
             Befalling::Reboots => host.is_rebooting = true,
             Befalling::DaemonStarted => {
-                (host.has_left, host.is_rebooting, host.is_left_alone) = (false, false, false);
+                (host.is_rebooting, host.is_left_alone) = (false, false);
             }
             Befalling::TwinGone => host.is_gone = true,
             Befalling::TwinOf(original) => host.twin_of = Some(original.clone()),
@@ -229,6 +238,11 @@ impl Replay {
                     && let Ok(verdict) = serde_json::from_slice::<Verdict>(&entry.value)
                 {
                     self.verdicts.insert(place, verdict.verdict);
+                } else if entry.key.contains("/instances/") {
+                    let instance = serde_json::from_slice::<availability::Instance>(&entry.value);
+                    // A daemon that has come back counts its containers as soon as it has heard its engine.
+                    let is_counted = instance.is_ok_and(|instance| !instance.off);
+                    self.hosts.entry(writer.to_owned()).or_default().has_left &= !is_counted;
                 } else if let Ok(claim) = serde_json::from_slice::<Claim>(&entry.value) {
                     let (host, container) = (writer.to_owned(), claim.container);
                     let fresh = Claimed { host, container, at, is_past_fence: false };

@@ -89,6 +89,11 @@ impl State {
             (Coming::Serves, Process::Lives { ending: None, .. }) => {
                 container.process = Process::Lives { serves: true, ending: None };
             }
+            // Nor is it checked before it goes on.
+            (Coming::Checked(_), Process::Lives { .. }) if container.is_paused => {
+                let life = container.life;
+                self.plan(CHECK_LONGEST, Due::Of { id: id.to_owned(), life, what });
+            }
             (Coming::Checked(health), Process::Lives { .. }) => self.check(id, health),
             (Coming::Ends(by, code), Process::Lives { ending, .. }) => self.end(ending.unwrap_or(by), id, code),
             (Coming::Restarts, Process::Restarting) => self.restart(id),
