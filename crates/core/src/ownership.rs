@@ -144,7 +144,14 @@ impl Owner {
     }
 }
 
-/// Decides whose a container is, from its raw inspection and what the machine shows.
+/// Whether a container has a label or a variable from which anything is decided, so that it has to be known whose that is.
+pub fn has_marks(container: &Value) -> bool {
+    let is_own = |(name, _): (&String, &Value)| name.starts_with("deployer.");
+    labels(container).any(is_own) || by_label(container).is_some() || by_environment(container).is_some()
+}
+
+/// Decides whose a container is, from its raw inspection without what the image
+/// brought ([`crate::successor::UserFields::alone`]) and what the machine shows.
 pub fn owner(container: &Value, supervision: &Supervision) -> Owner {
     by_label(container)
         .or_else(|| by_name_and_cgroup(container, supervision))

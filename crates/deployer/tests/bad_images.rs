@@ -5,7 +5,7 @@ mod common;
 use std::time::Duration;
 
 use common::{REPOSITORY, Stage, bad_verdict};
-use deployer_testkit::{AppImage, Behaviour, Sampler};
+use deployer_testkit::{AppImage, Behaviour, Container, Sampler};
 
 /// Pushes a version that behaves badly in a way that is its own fault.
 #[track_caller]
@@ -111,4 +111,27 @@ fn an_image_for_another_platform_is_not_started_and_gets_no_verdict() {
 #[test]
 fn an_image_whose_start_is_refused_is_put_back_without_a_verdict() {
     check_trouble(Behaviour::StartRefused, "start container");
+}
+
+/// An engine shows the labels and variables of an image as the container's own. They opted a stranger's container in, and kept
+/// the mended version from taking the place of one that named a supervisor.
+#[test]
+fn security_2_what_an_image_says_opts_nobody_in_and_keeps_no_later_version_out() {
+    let stage = Stage::new();
+    stage.push("v1");
+    let web = stage.run(&stage.container("web"));
+    let odd = AppImage::new("v2")
+        .label("deployer.enable", stage.scene.id())
+        .label("deployer.supervisor", "systemd:other.service")
+        .label("deployer.monitor", "soon")
+        .label("com.docker.swarm.task", "1")
+        .env("NOMAD_ALLOC_ID", "1");
+    let second = odd.push(&stage.scene, &stage.registry, REPOSITORY, "latest");
+    stage.wait_for_digest(web.name(), &second);
+    let stranger = Container::new(&stage.scene, "stranger").image(&stage.image()).run();
+    let third = stage.push("v3");
+    stage.wait_for_digest(web.name(), &third);
+    stage.assert_settled(&web, "v3");
+    assert_eq!(stranger.id(), stranger.first_id());
+    assert_eq!(stranger.digest(), Ok(second));
 }

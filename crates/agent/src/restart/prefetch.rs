@@ -133,7 +133,8 @@ pub async fn prefetch(
     if let Some(mismatch) = platform_mismatch(&new_image, old_image.as_ref()) {
         return Err(PrefetchError::Platform(mismatch));
     }
-    let owner = owner(&container, &supervisors.of(&container));
+    let own = old_image.as_ref().map(|image| UserFields::alone(&container, image).0);
+    let owner = owner(own.as_ref().unwrap_or(&container), &supervisors.of(&container));
     if let Some(reason) = owner.reason() {
         site.engine_mirror.found_owner(&summary.id, owner);
         return Err(PrefetchError::Foreign(reason));

@@ -86,6 +86,33 @@ impl UserFields {
         serde_json::from_str::<Self>(label.as_str()?).ok().filter(|user| user.version == LABEL_VERSION)
     }
 
+    /// The inspection of a container without the labels and variables that its image brought, of which an engine shows no
+    /// difference: whoever makes an image has no say in whose a container is and how it is deployed. Whatever the image is gone
+    /// of counts as the user's. Also gives the names of `deployer.*` labels that were left out.
+    pub fn alone(container: &Value, image: &Value) -> (Value, Vec<String>) {
+        let user = Self::remembered(container, Some(image))
+            .unwrap_or_else(|| Self::told_apart(container, image.get("Config").unwrap_or(&Value::Null)));
+        let mut own = container.clone();
+        let mut left_out = Vec::new();
+        if let Some(labels) = own.pointer_mut("/Config/Labels").and_then(Value::as_object_mut) {
+            let defaults = image.pointer("/Config/Labels");
+            labels.retain(|name, value| {
+                let is_bookkeeping = BOOKKEEPING.contains(&name.as_str());
+                let is_images = defaults.and_then(|defaults| defaults.get(name)) == Some(value);
+                let is_users = user.labels.contains(name) || (is_bookkeeping && !is_images);
+                if !is_users && name.starts_with("deployer.") {
+                    left_out.push(name.clone());
+                }
+                is_users
+            });
+        }
+        if let Some(entries) = own.pointer_mut("/Config/Env").and_then(Value::as_array_mut) {
+            entries
+                .retain(|entry| entry.as_str().is_some_and(|entry| user.environment.contains(environment_key(entry))));
+        }
+        (own, left_out)
+    }
+
     /// The label's text: compact JSON.
     pub fn to_label(&self) -> String {
         serde_json::to_string(self).expect("a struct of names has a JSON form")
@@ -192,6 +219,41 @@ mod tests {
         let image = image.map(labelled);
         let remembered = UserFields::remembered(&labelled(container), image.as_ref());
         assert_eq!(remembered.is_some(), expected, "{container:?} {image:?}");
+    }
+
+    /// What is left of a container's labels and variables, and which of deployer's are the image's.
+    #[track_caller]
+    fn check_alone(container: &Value, image: &Value, labels: &Value, env: &Value, left_out: &[&str]) {
+        let (own, found) = UserFields::alone(&json!({ "Config": container }), &json!({ "Config": image }));
+        assert_eq!((&own["Config"]["Labels"], &own["Config"]["Env"]), (labels, env));
+        assert_eq!(found, left_out);
+    }
+
+    #[test]
+    fn security_2_labels_and_variables_of_the_image_are_not_the_users() {
+        let image =
+            json!({"Labels": {"deployer.enable": "true", "vendor": "x"}, "Env": ["PATH=/bin", "NOMAD_ALLOC_ID=1"]});
+        let merged = json!({"Labels": {"deployer.enable": "true", "vendor": "x", "team": "a"},
+            "Env": ["TZ=UTC", "PATH=/bin", "NOMAD_ALLOC_ID=1"]});
+        check_alone(&merged, &image, &json!({"team": "a"}), &json!(["TZ=UTC"]), &["deployer.enable"]);
+        let changed = json!({"Labels": {"deployer.enable": "web", "vendor": "x"}, "Env": null});
+        check_alone(&changed, &image, &json!({"deployer.enable": "web"}), &json!(null), &[]);
+        check_alone(&json!({"Labels": null}), &json!(null), &json!(null), &json!(null), &[]);
+    }
+
+    #[test]
+    fn security_2_what_a_replacement_remembers_as_the_users_stays_so_whatever_the_image_says() {
+        let record = r#"{"v":1,"l":["deployer.enable"]}"#;
+        let merged =
+            json!({"Labels": {"deployer.enable": "true", "deployer.supervisor": "systemd:x", USER: record, TXN: "c0"}});
+        let image = json!({"Labels": {"deployer.enable": "true", "deployer.supervisor": "systemd:x"}});
+        let own = json!({"deployer.enable": "true", USER: record, TXN: "c0"});
+        check_alone(&merged, &image, &own, &json!(null), &["deployer.supervisor"]);
+        // The marks of a replacement may be an image's, too.
+        let image = json!({"Labels": {TXN: "c0", USER: record}});
+        let merged = json!({"Labels": {TXN: "c0", USER: record, "deployer.enable": "true"}});
+        let left_out = [TXN, USER];
+        check_alone(&merged, &image, &json!({"deployer.enable": "true"}), &json!(null), &left_out);
     }
 
     /// An image may bring such a label, and say that nothing is the user's: a `--user` would be dropped.

@@ -16,9 +16,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use deployer_core::deed::Deed;
-use deployer_core::ownership::Owner;
+use deployer_core::ownership::{Owner, has_marks};
+use deployer_core::successor::UserFields;
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -208,6 +209,8 @@ impl Mirror {
             let known = before.containers.get(&line.id).filter(|known| known.agrees_with(line));
             known.is_none_or(|known| depth == Depth::All || matches!(known.owner, Owner::Supervisor { .. }))
         });
+        let is_of_one = |image: &String| before.containers.values().any(|known| known.image_id == *image);
+        self.notes().defaults.retain(|image, _| is_of_one(image));
         drop(before);
         let judge = (self.judge)();
         let inspections = due.into_iter().map(|line| self.inspect_listed(line, ticket, &judge).boxed());
@@ -234,6 +237,7 @@ impl Mirror {
         let ticket = self.notes().ticket();
         match if_found(self.engine.container(id).await)? {
             Some(raw) => {
+                let raw = self.without_images_words(id, raw).await?;
                 // Whose it is changes only when a supervisor ends; one that comes later is found before a replacement.
                 let known = self.snapshot().containers.get(id).map(|known| known.owner.clone());
                 let known = known.filter(|known| !matches!(known, Owner::Supervisor { .. }));
@@ -245,6 +249,38 @@ impl Mirror {
             None => self.remove(id, ticket),
         }
         Ok(())
+    }
+
+    /// An inspection without the labels and variables of the container's image, which is asked for once.
+    async fn without_images_words(&self, id: &str, raw: Value) -> Result<Value, EngineError> {
+        let image = raw.get("Image").and_then(Value::as_str).unwrap_or_default();
+        if !has_marks(&raw) || image.is_empty() {
+            return Ok(raw);
+        }
+        let known = self.notes().defaults.get(image).cloned();
+        let defaults = match known {
+            Some(defaults) => defaults,
+            None => match if_found(self.engine.image(image).await) {
+                Ok(None) => return Ok(raw),
+                Ok(Some(inspection)) => {
+                    let of = |field| inspection.pointer(field).cloned().unwrap_or_default();
+                    let kept = json!({"Config": {"Labels": of("/Config/Labels"), "Env": of("/Config/Env")}});
+                    let defaults = Arc::new(kept);
+                    self.notes().defaults.insert(image.to_owned(), Arc::clone(&defaults));
+                    defaults
+                }
+                Err(error) if error.is_ambiguous() => return Err(error),
+                Err(error) => {
+                    tracing::warn!(container = id, image, error = %error, "an image that cannot be inspected");
+                    return Ok(raw);
+                }
+            },
+        };
+        let (own, left_out) = UserFields::alone(&raw, &defaults);
+        if !left_out.is_empty() && !self.snapshot().containers.contains_key(id) {
+            tracing::info!(container = id, labels = left_out.join(", "), "labels of the image count for nothing");
+        }
+        Ok(own)
     }
 
     async fn inspect_image(&self, reference: &str) -> Result<(), EngineError> {

@@ -1,8 +1,10 @@
 //! What the mirror remembers beside what it shows: in which order things were looked at, and what was done to them.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::Thing;
@@ -19,6 +21,9 @@ const GONE_MAX: usize = 1024;
 pub(super) struct Notes {
     /// What somebody did to containers.
     pub deeds: Deeds,
+    /// Labels and variables of images, by ID, as their inspection shows them: of those whose containers had to be told apart
+    /// from them.
+    pub defaults: BTreeMap<String, Arc<Value>>,
     /// The number of the last look.
     last: u64,
     containers: BTreeMap<String, Note>,

@@ -57,6 +57,41 @@ async fn a_burst_of_events_costs_two_inspections() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn security_2_what_an_image_brings_counts_for_nothing_and_is_asked_for_once() {
+    let engine = Scripted::with(&[("a", "web"), ("b", "strange")]);
+    let labels = json!({"deployer.enable": "true", "deployer.supervisor": "systemd:x"});
+    let config = json!({"Labels": labels, "Env": ["NOMAD_ALLOC_ID=1"]});
+    engine.state().defaults.insert("sha256:2".to_owned(), json!({"Config": config}));
+    let mut strange = container("b", "strange");
+    (strange["Image"], strange["Config"]) = (json!("sha256:2"), config);
+    engine.state().containers.insert("b".to_owned(), strange);
+    let following = Following::heard(&engine).await;
+    let snapshot = following.mirror.snapshot();
+    assert_eq!(snapshot.containers["a"].labels["deployer.enable"], "true", "its user said so");
+    let strange = &snapshot.containers["b"];
+    assert!(strange.labels.is_empty(), "{:?}", strange.labels);
+    assert_eq!(strange.owner, Owner::User, "neither a unit's nor Nomad's");
+    engine.asked();
+    for _ in 0..2 {
+        engine.tell("die", "", "b");
+        settled().await;
+        assert_eq!(engine.asked(), ["container b"]);
+    }
+    engine.state().failing.insert("defaults".to_owned(), refused());
+    engine.state().defaults.clear();
+    let mut other = container("c", "other");
+    other["Image"] = json!("sha256:3");
+    engine.state().containers.insert("c".to_owned(), other);
+    engine.tell("start", "", "c");
+    settled().await;
+    assert_eq!(
+        following.mirror.snapshot().containers["c"].labels["deployer.enable"],
+        "true",
+        "its image cannot be had"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_repeated_event_is_nothing_new() {
     let engine = Scripted::with(&[("a", "web")]);
     let following = Following::heard(&engine).await;

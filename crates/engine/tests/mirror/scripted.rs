@@ -21,6 +21,8 @@ pub struct State {
     /// Inspections, by ID.
     pub containers: BTreeMap<String, Value>,
     pub images: Vec<ImageSummary>,
+    /// Inspections of images, by ID.
+    pub defaults: BTreeMap<String, Value>,
     /// Calls that fail, by their beginnings.
     pub failing: BTreeMap<String, EngineError>,
     /// Calls whose answer is kept back, by their beginnings.
@@ -59,6 +61,7 @@ impl Scripted {
         let engine = Self { state: Arc::default(), news: Arc::new(watch::Sender::new(())) };
         let containers = containers.iter().map(|(id, name)| ((*id).to_owned(), container(id, name)));
         engine.state().containers = containers.collect();
+        engine.state().defaults.insert("sha256:1".to_owned(), json!({"Config": {}}));
         engine.state().images = vec![ImageSummary::named("sha256:1", ["registry.test/web:1"])];
         engine
     }
@@ -191,8 +194,8 @@ impl Engine for Scripted {
         unreachable!("a mirror looks at containers and images alone")
     }
 
-    async fn image(&self, _: &str) -> Result<Value, EngineError> {
-        unreachable!("a mirror keeps no inspection of an image")
+    async fn image(&self, id: &str) -> Result<Value, EngineError> {
+        self.call(format!("defaults {id}"), |state| state.defaults.get(id).cloned()).await
     }
 
     async fn resolve(&self, _: &Track) -> Result<Resolved, ResolveError> {
