@@ -93,7 +93,7 @@ fn deed_of(word: &str, more: &[&str]) -> Option<Deed> {
             name: (*name).to_owned(),
             track: track(1).familiar(),
             service: track(1).familiar(),
-            limit: String::new(),
+            limit: flags.iter().find_map(|flag| flag.strip_prefix("limit=")).unwrap_or_default().to_owned(),
             is_managed: !flags.contains(&"unmanaged"),
             digest: Some(digest(number(version))),
         }),
@@ -194,6 +194,14 @@ fn what_has_served_is_down_until_it_serves_again() {
     let restarted = "4 b itself end 1; 4 b is 1 Restarting; 5 b engine start 1; 5 b is 1 Running";
     finds_in(&[restarted, &replaced(20)], &[Kind::TwoDown]);
     finds_in(&[restarted, "6 b is 1 Running serves", &replaced(20)], &[]);
+}
+
+#[test]
+fn a_percentage_is_of_those_who_were_there_a_moment_ago() {
+    let beginning = BEGINNING.replace("create 1 web 1", "create 1 web 1 limit=67%");
+    let down = "1 b is 1 Unhealthy; 11 c person remove 1";
+    finds(&[&beginning, down, &replaced(12)], &End::default(), &[]);
+    finds(&[&beginning, down, &replaced(17)], &End::default(), &[Kind::TwoDown]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::history::{By, Deed, Entry, Purpose, Shown, What, instance_of};
-use super::replay::{Claimed, Host, Instance, Replay};
+use super::replay::{Claimed, Host, Instance, Replay, Will};
 use super::{Kind, NEWS, NEWS_FROM_TROUBLE};
 
 /// How long after its caller was told that there is no answer a call may still be carried out.
@@ -69,7 +69,10 @@ fn cannot_be_spared(replay: &Replay, host: &str, name: &str, claim: &Claimed) ->
         .filter(|(place, instance)| is_other(place) && !instance.is_up && is_known(replay, &place.0, instance))
         .filter(|(place, instance)| instance.in_transition || could_be_known(replay, &place.0, instance, claim.at))
         .collect();
-    if down.len() < Replay::limit(purpose, all.len()) {
+    // Of a percentage, what a person has just taken away may still have been counted.
+    let is_news = |instance: &&Instance| instance.will != Will::Runs && claim.at < instance.willed + NEWS;
+    let just_left = replay.instances.values().filter(|instance| is_of_service(instance)).filter(is_news).count();
+    if down.len() < Replay::limit(purpose, all.len() + just_left) {
         return None;
     }
     let at_reboot = down.iter().any(|((host, _), _)| replay.hosts[host].is_rebooting);
