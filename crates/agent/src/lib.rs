@@ -21,6 +21,7 @@ mod looks;
 mod nonsense;
 mod owed;
 pub mod presence;
+mod probe;
 pub mod publish;
 pub mod pull;
 mod replacing;

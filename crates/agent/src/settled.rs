@@ -13,7 +13,9 @@ pub struct Settled(BTreeMap<String, String>);
 impl Settled {
     /// Whether a container's process of now has settled. One with no port to be asked at has.
     pub fn has(&self, container: &Container) -> bool {
-        container.endpoints.is_empty() || self.0.get(&container.id) == Some(&container.started_at)
+        container.addresses.is_empty()
+            || container.ports.is_empty()
+            || self.0.get(&container.id) == Some(&container.started_at)
     }
 
     /// Notes that a container's process has settled.

@@ -3,7 +3,7 @@
 //! It keeps just enough state for one act or one look to be tested alone; it is no simulation of an engine.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -54,6 +54,10 @@ pub struct State {
     pub refused: BTreeMap<&'static str, EngineError>,
     /// Whether no port of any container answers.
     pub is_silent: bool,
+    /// The addresses at which nothing answers.
+    pub unreachable: BTreeSet<IpAddr>,
+    /// What every path answers with; `None`: 200.
+    pub http_status: Option<u16>,
     /// Beginnings of calls that make the caller panic, as a fault of our own would.
     pub panics: Vec<&'static str>,
     /// Method and object of every call that could change something, and `containers` of every listing.
@@ -178,7 +182,7 @@ pub fn replacement() -> Replacement {
         body: json!({}),
         connect: Vec::new(),
         grace_ms: 0,
-        gate: GateSettings { timeout_ms: 0, stable_ms: 0, monitor_ms: 0 },
+        gate: GateSettings { timeout_ms: 0, stable_ms: 0, monitor_ms: 0, waits_for_health: false, restarts_max: 0 },
         ports: Vec::new(),
         http: None,
         is_first: true,
@@ -312,12 +316,17 @@ impl Engine for StandIn {
         Ok(futures_util::stream::pending().boxed())
     }
 
-    async fn connects(&self, _: SocketAddr, _: Duration) -> bool {
-        !self.state().is_silent
+    async fn connects(&self, address: SocketAddr, _: Duration) -> bool {
+        let state = self.state();
+        !state.is_silent && !state.unreachable.contains(&address.ip())
     }
 
-    async fn http_get(&self, _: SocketAddr, _: &str, _: Duration) -> HttpProbe {
-        HttpProbe::Status(200)
+    async fn http_get(&self, address: SocketAddr, _: &str, _: Duration) -> HttpProbe {
+        let state = self.state();
+        match state.unreachable.contains(&address.ip()) {
+            true => HttpProbe::NoAnswer("nobody there".to_owned()),
+            false => HttpProbe::Status(state.http_status.unwrap_or(200)),
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 //! has a HEALTHCHECK, and answers on every required port, twice in a row. The first instance of a digest is then
 //! watched for the monitor window too.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -35,6 +35,8 @@ pub enum Health {
 pub struct Sample {
     /// Whether its process runs, and not on its way to a restart.
     pub is_running: bool,
+    /// Whether it has ended, and the engine is about to start it again.
+    pub is_restarting: bool,
     /// Whether somebody froze its process: it neither serves nor has failed.
     pub is_paused: bool,
     /// The exit code if it does not run.
@@ -60,12 +62,25 @@ pub enum Judgement {
     Failed(String),
 }
 
+const UNHEALTHY: &str = "its HEALTHCHECK reports unhealthy";
+
+/// One life of a container, from a start to an end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Life {
+    started_at: String,
+    restart_count: u64,
+}
+
 /// The judge of one container's gate.
 #[derive(Clone, Debug)]
 pub struct Gate {
     settings: GateSettings,
     monitors: bool,
-    first: Option<(String, u64)>,
+    first: Option<Life>,
+    /// How often the engine has started it again, as it may.
+    restarts: u64,
+    /// When its process of now was first seen.
+    begun_ms: u64,
     passes: u32,
     passed_at_ms: Option<u64>,
     misses: u32,
@@ -81,6 +96,8 @@ impl Gate {
             settings,
             monitors: false,
             first: None,
+            restarts: 0,
+            begun_ms: 0,
             passes: 0,
             passed_at_ms: None,
             misses: 0,
@@ -96,8 +113,8 @@ impl Gate {
 
     /// Takes in one look, `now_ms` milliseconds after the start was asked for.
     pub fn judge(&mut self, now_ms: u64, sample: &Sample) -> Judgement {
-        if let Some(reason) = self.death(sample) {
-            return Judgement::Failed(reason);
+        if let Some(end) = self.end(now_ms, sample) {
+            return end;
         }
         let since_seen_ms = now_ms.saturating_sub(self.seen_ms);
         self.seen_ms = now_ms;
@@ -114,27 +131,42 @@ impl Gate {
         }
     }
 
-    /// Why the container is beyond waiting for, if it is.
-    fn death(&mut self, sample: &Sample) -> Option<String> {
-        let (started_at, restart_count) =
-            self.first.get_or_insert_with(|| (sample.started_at.clone(), sample.restart_count));
+    /// What is to be said of a container whose process has ended or fallen ill, if it has.
+    fn end(&mut self, now_ms: u64, sample: &Sample) -> Option<Judgement> {
+        let failed = |reason: String| Some(Judgement::Failed(reason));
+        let life = Life { started_at: sample.started_at.clone(), restart_count: sample.restart_count };
+        let first = self.first.get_or_insert_with(|| life.clone());
         if !sample.is_running {
-            return Some(format!("exited with code {}", sample.exit_code));
+            let may_go_on = self.restarts < self.settings.restarts_max && self.passed_at_ms.is_none();
+            if may_go_on && sample.is_restarting {
+                return Some(Judgement::Wait("it has ended, and is started again, as it may be".to_owned()));
+            }
+            return failed(format!("exited with code {}", sample.exit_code));
         }
-        if sample.restart_count > *restart_count || sample.started_at != *started_at {
-            return Some("exited and was started again by the engine".to_owned());
+        if *first != life {
+            self.restarts += life.restart_count.saturating_sub(first.restart_count).max(1);
+            if self.restarts > self.settings.restarts_max || self.passed_at_ms.is_some() {
+                return failed("exited and was started again by the engine (see deployer.health.restarts)".to_owned());
+            }
+            (*first, self.begun_ms, self.passes) = (life, now_ms.saturating_sub(self.paused_ms), 0);
         }
-        (sample.health == Health::Unhealthy).then(|| "its HEALTHCHECK reports unhealthy".to_owned())
+        let is_waited_for = self.settings.waits_for_health && self.passed_at_ms.is_none();
+        if sample.health == Health::Unhealthy && !is_waited_for {
+            return failed(format!("{UNHEALTHY}; deployer.health.timeout may give it longer"));
+        }
+        None
     }
 
     fn missing(&self, now_ms: u64, sample: &Sample) -> Option<String> {
         if let Some(silent) = sample.silent.first() {
             return Some(format!("no answer on {silent}"));
         }
-        if sample.health == Health::Starting {
-            return Some("its HEALTHCHECK has not passed yet".to_owned());
+        match sample.health {
+            Health::Starting => return Some("its HEALTHCHECK has not passed yet".to_owned()),
+            Health::Unhealthy => return Some(UNHEALTHY.to_owned()),
+            Health::Healthy | Health::NoCheck => {}
         }
-        let left_ms = self.settings.stable_ms.saturating_sub(now_ms);
+        let left_ms = self.settings.stable_ms.saturating_sub(now_ms.saturating_sub(self.begun_ms));
         (left_ms > 0).then(|| format!("up, {:.1} s left of its stable window", left_ms as f64 / 1000.0))
     }
 
@@ -195,26 +227,23 @@ impl Ports {
     }
 }
 
-/// Where a container is asked, by its raw inspection: its own address with each TCP port that it publishes or exposes. Its
-/// published ports are never asked: Docker's userland proxy accepts there with nothing behind it.
-pub fn endpoints(inspection: &Value) -> Vec<SocketAddr> {
-    let Some(address) = address(inspection) else { return Vec::new() };
+/// The TCP ports that a container publishes or exposes, by its raw inspection.
+pub fn known_ports(inspection: &Value) -> Vec<u16> {
     let mut ports = tcp_ports(inspection.pointer("/HostConfig/PortBindings"));
     ports.extend(tcp_ports(inspection.pointer("/Config/ExposedPorts")));
     ports.sort_unstable();
     ports.dedup();
-    ports.into_iter().map(|port| SocketAddr::new(address, port)).collect()
+    ports
 }
 
-/// A container's own address, by its raw inspection: the first of its networks that has one; this machine's for host
-/// networking.
-pub fn address(inspection: &Value) -> Option<IpAddr> {
+/// A container's own addresses, in its networks' order, by its raw inspection; this machine's for host networking.
+pub fn addresses(inspection: &Value) -> Vec<IpAddr> {
     if inspection.pointer("/HostConfig/NetworkMode").and_then(Value::as_str) == Some("host") {
-        return Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        return vec![IpAddr::V4(Ipv4Addr::LOCALHOST)];
     }
-    let networks = inspection.pointer("/NetworkSettings/Networks").and_then(Value::as_object)?;
-    let addresses = networks.values().flat_map(|network| ["IPAddress", "GlobalIPv6Address"].map(|f| network.get(f)));
-    addresses.flatten().filter_map(Value::as_str).find_map(|address| address.parse().ok())
+    let networks = inspection.pointer("/NetworkSettings/Networks").and_then(Value::as_object).into_iter().flatten();
+    let addresses = networks.flat_map(|(_, network)| ["IPAddress", "GlobalIPv6Address"].map(|f| network.get(f)));
+    addresses.flatten().filter_map(Value::as_str).filter_map(|address| address.parse().ok()).collect()
 }
 
 fn tcp_ports(ports: Option<&Value>) -> Vec<u16> {
@@ -224,11 +253,11 @@ fn tcp_ports(ports: Option<&Value>) -> Vec<u16> {
 
 /// The TCP ports that a candidate must answer on.
 ///
-/// A known port that the predecessor answered on from here is required, or one that a label names; when the
-/// predecessor is not running, the published ones are. UDP is never probed.
+/// Those that a label names, and no others; without one, each known port that the predecessor answered on from here, or
+/// the published ones when the predecessor is not running. UDP is never probed.
 pub fn required_ports(labelled: &[u16], answered: &[u16], published: &[u16], predecessor_runs: bool) -> Vec<u16> {
     let measured = if predecessor_runs { answered } else { published };
-    let mut ports: Vec<u16> = labelled.iter().chain(measured).copied().collect();
+    let mut ports = if labelled.is_empty() { measured } else { labelled }.to_vec();
     ports.sort_unstable();
     ports.dedup();
     ports

@@ -50,7 +50,7 @@ pub enum LabelError {
     },
 }
 
-const KNOWN: [&str; 11] = [
+const KNOWN: [&str; 12] = [
     ENABLE,
     LABEL_SUPERVISOR,
     "deployer.service",
@@ -60,6 +60,7 @@ const KNOWN: [&str; 11] = [
     "deployer.health.http",
     "deployer.health.timeout",
     "deployer.health.stable",
+    "deployer.health.restarts",
     "deployer.monitor",
     "deployer.stop.timeout",
 ];
@@ -97,7 +98,7 @@ impl Manage {
 /// A path to ask over HTTP, and the container's port to ask it on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HttpCheck {
-    /// Port inside the container; the first required TCP port if not given.
+    /// Port inside the container; if not given, the first TCP port that is required, or else the only one that is known.
     pub port: Option<u16>,
     /// Path with its leading slash.
     pub path: String,
@@ -112,6 +113,12 @@ pub struct GateSettings {
     pub stable_ms: u64,
     /// How long the first instance of a digest is watched further, in milliseconds.
     pub monitor_ms: u64,
+    /// Whether a HEALTHCHECK that says unhealthy is waited for until the gate's time is up: its user said how long that is.
+    #[serde(default)]
+    pub waits_for_health: bool,
+    /// How often the engine may start it again before it has passed.
+    #[serde(default)]
+    pub restarts_max: u64,
 }
 
 /// What the labels of one container come to.
@@ -121,7 +128,7 @@ pub struct Policy {
     pub service: Option<String>,
     /// How many instances of the service may be down together.
     pub max_unavailable: Limit,
-    /// TCP ports inside the container that must answer, whatever the predecessor did.
+    /// TCP ports inside the container that must answer, and no others; empty: as the predecessor does.
     pub tcp: Vec<u16>,
     /// A path that must answer with 2xx.
     pub http: Option<HttpCheck>,
@@ -129,6 +136,8 @@ pub struct Policy {
     pub timeout: Option<Duration>,
     /// How long the candidate must have run; `None`: 5 s, or 2 s with a HEALTHCHECK or HTTP check.
     pub stable: Option<Duration>,
+    /// How often the engine may start it again before it has passed its gate.
+    pub restarts: u64,
     /// How long the first instance of a digest is watched further.
     pub monitor: Duration,
     /// Grace of the stop; `None`: the container's own, else the engine's 10 s.
@@ -141,6 +150,9 @@ pub const LONGEST: Duration = Duration::from_secs(3600);
 
 /// The longest name of a service, which is part of many keys. A longer one is refused.
 const SERVICE_CHARS_MAX: usize = 256;
+
+/// The most restarts that a label can allow: what needs more does not come up.
+const RESTARTS_MAX: u64 = 10;
 
 /// The default of `deployer.monitor`.
 const MONITOR: Duration = Duration::from_secs(30);
@@ -164,6 +176,7 @@ impl Policy {
             http: None,
             timeout: None,
             stable: None,
+            restarts: 0,
             monitor: MONITOR,
             stop_timeout: None,
         };
@@ -200,6 +213,10 @@ impl Policy {
             }
             "deployer.health.timeout" => self.timeout = Some(duration()?),
             "deployer.health.stable" => self.stable = Some(duration()?),
+            "deployer.health.restarts" => {
+                let restarts = value.parse().ok().filter(|restarts| *restarts <= RESTARTS_MAX);
+                self.restarts = restarts.ok_or_else(|| refused("a number of restarts, 10 at most"))?;
+            }
             "deployer.monitor" => self.monitor = duration()?,
             "deployer.stop.timeout" => self.stop_timeout = Some(duration()?),
             _ => return Err(LabelError::Unknown { label: plain::words(label) }),
@@ -219,7 +236,13 @@ impl Policy {
             self.timeout.unwrap_or_else(|| healthcheck.map_or(TIMEOUT, |needs| needs.clamp(TIMEOUT, LONGEST)));
         let stable = self.stable.unwrap_or(if has_check { STABLE_WITH_CHECK } else { STABLE });
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        GateSettings { timeout_ms: millis(timeout), stable_ms: millis(stable), monitor_ms: millis(self.monitor) }
+        GateSettings {
+            timeout_ms: millis(timeout),
+            stable_ms: millis(stable),
+            monitor_ms: millis(self.monitor),
+            waits_for_health: self.timeout.is_some(),
+            restarts_max: self.restarts,
+        }
     }
 }
 

@@ -133,7 +133,7 @@ impl Samples {
     ///
     /// A container is down from the moment its first failure was noticed to the beginning of its last failed request
     /// before it answered again: as little as was certainly seen, so that the check never blames a container for the
-    /// moment between an answer and the next question.
+    /// moment between an answer and the next question, nor for one request that a busy machine left waiting.
     ///
     /// # Errors
     ///
@@ -151,7 +151,7 @@ impl Samples {
                 for (down, up) in self.downtimes(one) {
                     for (other_down, other_up) in self.downtimes(other) {
                         let (from, to) = (down.max(other_down), up.min(other_up));
-                        if from <= to {
+                        if from < to {
                             let since = began.map(|began| from - began).unwrap_or_default();
                             return Err(format!("{one} and {other} were both down {since:?} in, for {:?}", to - from));
                         }

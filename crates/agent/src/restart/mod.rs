@@ -5,6 +5,7 @@
 //! until it may go (`near`), `slot` fences it and gives it back.
 
 mod acts;
+mod baseline;
 mod claim;
 mod fault;
 mod interest;

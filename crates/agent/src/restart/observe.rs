@@ -1,16 +1,16 @@
 //! The gate's eye: looks at a container until the gate has judged it.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use deployer_core::deed::{Doing, Process, doing, is_doubtful};
-use deployer_core::gate::{Gate, Health, Judgement, PROBE_LIMIT, Sample, address};
+use deployer_core::gate::{Gate, Health, Judgement, Sample, addresses};
 use deployer_core::replacement::Facts;
 use deployer_engine::mirror::{Hearing, nanos};
 use deployer_engine::{EngineError, HttpProbe, if_found};
 use serde_json::Value;
 use tokio::time::Instant;
 
+use crate::probe;
 use crate::world::World;
 
 /// The first pause between two looks; it grows to the longest, so that a fast start is seen at once.
@@ -91,7 +91,11 @@ pub async fn watch(world: &World, facts: &Facts, id: &str, mut gate: Gate) -> Re
                             return Ok(watched);
                         }
                     }
-                    Judgement::Wait(why) => world.memory().replacing.say(&facts.container, why),
+                    Judgement::Wait(why) => {
+                        // Another process is one that it may have.
+                        process = Some(sample.started_at);
+                        world.memory().replacing.say(&facts.container, why);
+                    }
                 }
             }
         }
@@ -192,6 +196,7 @@ async fn sample(world: &World, facts: &Facts, container: &Value) -> Sample {
     };
     Sample {
         is_running,
+        is_restarting: is("Restarting"),
         is_paused: is("Paused"),
         exit_code: state.get("ExitCode").and_then(Value::as_i64).unwrap_or_default(),
         started_at: state.get("StartedAt").and_then(Value::as_str).unwrap_or_default().to_owned(),
@@ -201,21 +206,21 @@ async fn sample(world: &World, facts: &Facts, container: &Value) -> Sample {
     }
 }
 
-/// Required ports and paths that do not answer at the container's own address. The published port is never
-/// asked: Docker's userland proxy accepts there with nothing behind it.
+/// Required ports and paths that do not answer at any of the container's own addresses.
 async fn silent(world: &World, facts: &Facts, container: &Value) -> Vec<String> {
-    let Some(address) = address(container) else {
+    let addresses = addresses(container);
+    if addresses.is_empty() {
         return facts.ports.iter().map(|port| format!("TCP port {port}: the container has no address")).collect();
-    };
+    }
     let mut silent = Vec::new();
     for port in &facts.ports {
-        if !world.engine.connects(SocketAddr::new(address, *port), PROBE_LIMIT).await {
+        if !probe::connects(world, &addresses, *port).await {
             silent.push(format!("TCP port {port}"));
         }
     }
     let http_port = facts.http.as_ref().and_then(|http| http.port.or(facts.ports.first().copied()));
     if let (Some(http), Some(port)) = (&facts.http, http_port) {
-        match world.engine.http_get(SocketAddr::new(address, port), &http.path, PROBE_LIMIT).await {
+        match probe::asks(world, &addresses, port, &http.path).await {
             HttpProbe::Status(200..=299) => {}
             HttpProbe::Status(status) => silent.push(format!("{} (status {status})", http.path)),
             HttpProbe::NoAnswer(reason) => silent.push(format!("{} ({reason})", http.path)),

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use deployer_core::gate::{PROBE_LIMIT, Ports, address, required_ports};
+use deployer_core::gate::Ports;
 use deployer_core::healthcheck;
 use deployer_core::image::{Digest, Track};
 use deployer_core::ownership::owner;
@@ -21,6 +21,7 @@ use deployer_engine::{EngineError, if_found};
 use serde_json::Value;
 use thiserror::Error;
 
+use super::baseline;
 use crate::keep;
 use crate::pull::platform_mismatch;
 use crate::site::Site;
@@ -72,6 +73,22 @@ pub enum PrefetchError {
     LongStop {
         /// What the container was made with; a negative number stands for ever.
         seconds: i64,
+    },
+    /// A path is to be asked, and nobody knows on which port: a check that is not made would pass whatever comes.
+    #[error(
+        "deployer.health.http={0} names no port, and the container has none that answers: write the port in front, as in 8080{0}"
+    )]
+    NoHttpPort(String),
+    /// The path answers with a redirection, which no candidate would be better at.
+    #[error(
+        "deployer.health.http: the running container answers {path} with status {status}, too, and 2xx is asked for: name a path \
+         that answers itself"
+    )]
+    LeadsElsewhere {
+        /// The path.
+        path: String,
+        /// What it answers.
+        status: u16,
     },
     /// The decision has no target: it was not one to replace.
     #[error("there is nothing to deploy")]
@@ -168,7 +185,8 @@ pub async fn prefetch(
         site.account.tell_of("replace", &view.track, &summary.name, None, text);
     }
     let ports = Ports::of_candidate(&successor.body, &new_image);
-    let ports = baseline(site, &container, &ports, &policy.tcp, ran).await;
+    let required = baseline::ports(site, &container, &ports, &policy.tcp, ran).await;
+    let http = baseline::http_check(site, &container, policy.http.clone(), &required, &ports.known).await?;
     Ok(Facts {
         track: view.track.clone(),
         service: decision.service.clone(),
@@ -185,8 +203,8 @@ pub async fn prefetch(
         connect: successor.connect,
         grace_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX),
         gate: policy.gate(healthcheck),
-        ports,
-        http: policy.http,
+        ports: required,
+        http,
         is_first: !decision.verdicts.is_good(&target.digest),
         scope: site.settings.scope.name(&decision.service),
         limit: policy.max_unavailable,
@@ -266,19 +284,6 @@ async fn keep_predecessors_image(
         Some(digest) if !is_kept => keep::keep(site, site.hand, &view.track, digest, id, keep::Kind::Kept).await,
         _ => Ok(()),
     }
-}
-
-/// The ports that the candidate must answer on.
-async fn baseline(world: &World, container: &Value, ports: &Ports, labelled: &[u16], runs: bool) -> Vec<u16> {
-    let mut answered = Vec::new();
-    if let (true, Some(address)) = (runs, address(container)) {
-        for port in &ports.known {
-            if world.engine.connects((address, *port).into(), PROBE_LIMIT).await {
-                answered.push(*port);
-            }
-        }
-    }
-    required_ports(labelled, &answered, &ports.published, runs)
 }
 
 /// The grace of the container's stop, if it ends within an hour.

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deployer_core::gate::PROBE_LIMIT;
 use deployer_engine::mirror::Container;
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::Instant;
 
+use crate::probe;
 use crate::world::World;
 
 /// How long a process is not counted that does not answer at every port it is known for. What it exposes it need not open, so
@@ -36,6 +36,7 @@ pub async fn run(world: Arc<World>) {
             }
         }
         tokio::select! {
+            biased;
             // The mirror lives as long as the world.
             _ = shown.changed() => {}
             Some(process) = asking.next() => {
@@ -74,7 +75,7 @@ async fn settle(world: &World, container: Arc<Container>) -> (String, String) {
 }
 
 async fn answers(world: &World, container: &Container) -> bool {
-    let asked = container.endpoints.iter().map(|endpoint| world.engine.connects(*endpoint, PROBE_LIMIT));
+    let asked = container.ports.iter().map(|port| probe::connects(world, &container.addresses, *port));
     join_all(asked).await.into_iter().all(|answers| answers)
 }
 

@@ -4,11 +4,13 @@ use serde_json::json;
 
 use super::*;
 
-const SETTINGS: GateSettings = GateSettings { timeout_ms: 10_000, stable_ms: 2_000, monitor_ms: 5_000 };
+const SETTINGS: GateSettings =
+    GateSettings { timeout_ms: 10_000, stable_ms: 2_000, monitor_ms: 5_000, waits_for_health: false, restarts_max: 0 };
 
 fn up() -> Sample {
     Sample {
         is_running: true,
+        is_restarting: false,
         is_paused: false,
         exit_code: 0,
         started_at: "t0".into(),
@@ -44,7 +46,7 @@ fn passes_after_the_stable_window_and_two_looks() {
 
 #[test]
 fn with_zero_windows_one_good_look_is_enough() {
-    let zero = GateSettings { timeout_ms: 0, stable_ms: 0, monitor_ms: 0 };
+    let zero = GateSettings { timeout_ms: 0, stable_ms: 0, monitor_ms: 0, ..SETTINGS };
     check(Gate::with_monitor(zero), &[(3, up())], Some((3, "passed")));
 }
 
@@ -62,7 +64,7 @@ fn dying_in_the_monitor_window_fails() {
 #[test]
 fn a_restart_by_the_engine_fails_even_if_it_runs_now() {
     let looped = |now| Sample { restart_count: u64::from(now > 500), ..up() };
-    let reason = "exited and was started again by the engine";
+    let reason = "exited and was started again by the engine (see deployer.health.restarts)";
     check(Gate::new(SETTINGS), &every(500, 9_000, looped), Some((1_000, reason)));
 }
 
@@ -84,7 +86,43 @@ fn health_must_be_healthy_and_unhealthy_ends_it_at_once() {
     let healthy_late = |now| Sample { health: if now < 4_000 { Health::Starting } else { Health::Healthy }, ..up() };
     check(Gate::new(SETTINGS), &every(500, 9_000, healthy_late), Some((4_500, "passed")));
     let unhealthy = |_| Sample { health: Health::Unhealthy, ..up() };
-    check(Gate::new(SETTINGS), &every(500, 9_000, unhealthy), Some((0, "its HEALTHCHECK reports unhealthy")));
+    check(Gate::new(SETTINGS), &every(500, 9_000, unhealthy), Some((0, UNHEALTHY_ENDS)));
+}
+
+const UNHEALTHY_ENDS: &str = "its HEALTHCHECK reports unhealthy; deployer.health.timeout may give it longer";
+
+/// Case PB03: it migrates for longer than its retries last, and its user knows.
+#[test]
+fn unhealthy_is_waited_for_where_the_user_says_how_long() {
+    let patient = GateSettings { waits_for_health: true, ..SETTINGS };
+    let well_at = |at| move |now| Sample { health: if now < at { Health::Unhealthy } else { Health::Healthy }, ..up() };
+    check(Gate::new(patient.clone()), &every(500, 20_000, well_at(6_000)), Some((6_500, "passed")));
+    let reason = "not ready within 10 s: its HEALTHCHECK reports unhealthy";
+    check(Gate::new(patient.clone()), &every(500, 20_000, well_at(60_000)), Some((10_000, reason)));
+    // One that has been well is not waited for.
+    let ill_again = |now| Sample { health: if now < 4_000 { Health::Healthy } else { Health::Unhealthy }, ..up() };
+    check(Gate::with_monitor(patient), &every(500, 20_000, ill_again), Some((4_000, UNHEALTHY_ENDS)));
+}
+
+/// Case PB16: an image that updates itself at its first start, ends, and relies on its restart policy.
+#[test]
+fn a_restart_that_the_user_allows_begins_the_stable_window_anew() {
+    let allowed = |restarts_max| GateSettings { restarts_max, ..SETTINGS };
+    let restarts = |now: u64| match now {
+        0..1_000 => up(),
+        1_000..2_000 => Sample { is_running: false, is_restarting: true, ..up() },
+        _ => Sample { started_at: "t1".into(), restart_count: 1, ..up() },
+    };
+    check(Gate::new(allowed(1)), &every(500, 9_000, restarts), Some((4_500, "passed")));
+    check(Gate::new(allowed(0)), &every(500, 9_000, restarts), Some((1_000, "exited with code 0")));
+    let again = |now| if now < 3_000 { restarts(now) } else { Sample { restart_count: 2, ..restarts(now) } };
+    let reason = "exited and was started again by the engine (see deployer.health.restarts)";
+    check(Gate::new(allowed(1)), &every(500, 9_000, again), Some((3_000, reason)));
+    check(Gate::new(allowed(2)), &every(500, 9_000, again), Some((5_500, "passed")));
+    let stays_down = |now| Sample { is_restarting: false, ..restarts(now) };
+    check(Gate::new(allowed(1)), &every(500, 9_000, stays_down), Some((1_000, "exited with code 0")));
+    let after_the_gate = |now: u64| restarts(now.saturating_sub(3_000));
+    check(Gate::with_monitor(allowed(1)), &every(500, 9_000, after_the_gate), Some((4_000, "exited with code 0")));
 }
 
 #[test]
@@ -138,7 +176,7 @@ fn ports_are_known_from_the_request_and_the_new_image() {
 
 #[test]
 fn ports_are_required_as_the_predecessor_answered() {
-    assert_eq!(required_ports(&[90], &[80], &[80, 443], true), [80, 90]);
+    assert_eq!(required_ports(&[90], &[80], &[80, 443], true), [90], "case PB01: the label has the last word");
     assert_eq!(required_ports(&[], &[], &[443], false), [443]);
     assert_eq!(required_ports(&[], &[], &[443], true), [0u16; 0], "a port that nobody listened on is not asked for");
 }

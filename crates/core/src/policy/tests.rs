@@ -27,6 +27,14 @@ fn labels_set_the_gate() {
 }
 
 #[test]
+fn a_timeout_of_the_users_own_is_patience_with_the_healthcheck() {
+    let gate = |text| Policy::of_labels(&labels(text)).expect("right").gate(Some(Duration::from_secs(3)));
+    assert!(!gate("health.stable=1s").waits_for_health);
+    assert!(gate("health.timeout=40s").waits_for_health);
+    assert_eq!(gate("health.restarts=2").restarts_max, 2);
+}
+
+#[test]
 fn each_label_sets_its_own_part_of_the_policy() {
     let check = |text: &str, expected: fn(&mut Policy)| {
         let mut policy = Policy::of_labels(&BTreeMap::new()).expect("no label is no error");
@@ -41,6 +49,7 @@ fn each_label_sets_its_own_part_of_the_policy() {
     check("health.http=:8080/up", |policy| policy.http = Some(HttpCheck { port: Some(8080), path: "/up".into() }));
     check("health.timeout=90s", |policy| policy.timeout = Some(Duration::from_secs(90)));
     check("health.stable=1s", |policy| policy.stable = Some(Duration::from_secs(1)));
+    check("health.restarts=1", |policy| policy.restarts = 1);
     check("monitor=2m", |policy| policy.monitor = Duration::from_secs(120));
     check("stop.timeout=1s", |policy| policy.stop_timeout = Some(Duration::from_secs(1)));
     for text in ["", "strategy=auto", "strategy=recreate", "supervisor=none", "supervisor=systemd:web.service"] {
@@ -62,6 +71,8 @@ fn a_value_of_another_kind_is_refused() {
         "health.http=x/up",
         "health.http=/größe",
         "health.timeout=5",
+        "health.restarts=-1",
+        "health.restarts=11",
         "stop.timeout=5min",
     ] {
         let error = Policy::of_labels(&labels(text)).expect_err(text).to_string();

@@ -26,7 +26,7 @@ fn at(phase: Phase) -> Replacement {
         body: json!({}),
         connect: Vec::new(),
         grace_ms: 10_000,
-        gate: GateSettings { timeout_ms: 0, stable_ms: 0, monitor_ms: 0 },
+        gate: GateSettings { timeout_ms: 0, stable_ms: 0, monitor_ms: 0, waits_for_health: false, restarts_max: 0 },
         ports: vec![80],
         http: None,
         is_first: true,

@@ -1,9 +1,9 @@
 //! What is kept of a container: small typed facts, never its inspection.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 
-use deployer_core::gate::endpoints;
+use deployer_core::gate::{addresses, known_ports};
 use deployer_core::ownership::Owner;
 use deployer_core::successor::{Dependence, depends_on};
 use serde_json::Value;
@@ -65,8 +65,10 @@ pub struct Container {
     pub health: Option<Health>,
     /// When it was last started, as the engine writes it; the engine's year 1 if never.
     pub started_at: String,
-    /// Where it is asked whether it answers, while it runs: its own address with each TCP port that it publishes or exposes.
-    pub endpoints: Vec<SocketAddr>,
+    /// Its own addresses, while it runs.
+    pub addresses: Vec<IpAddr>,
+    /// The TCP ports that it publishes or exposes.
+    pub ports: Vec<u16>,
     /// With what its process last ended.
     pub exit_code: i64,
     /// What it uses of other containers.
@@ -93,7 +95,8 @@ impl Container {
             state,
             health,
             started_at: text("/State/StartedAt"),
-            endpoints: endpoints(raw),
+            addresses: addresses(raw),
+            ports: known_ports(raw),
             exit_code: raw.pointer("/State/ExitCode").and_then(Value::as_i64).unwrap_or_default(),
             leans_on: depends_on(raw),
             owner,
