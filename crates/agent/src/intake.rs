@@ -21,6 +21,9 @@ use crate::world::World;
 /// Requests that wait for the next write. Beyond it a sender waits for a place.
 const WAITING_MAX: usize = 4096;
 
+/// Images of hooks that nobody runs and that are named in the log; further ones are passed over in silence.
+const STRANGE_MAX: usize = 100;
+
 /// Tracks of which it is asked at once whether some node runs them. The others of a batch wait.
 const QUESTIONS_MAX: usize = 8;
 
@@ -32,13 +35,15 @@ pub type Waiting = (Vec<(Track, Pending)>, oneshot::Sender<BTreeSet<Track>>);
 pub struct Intake {
     world: Arc<World>,
     queue: mpsc::Receiver<Waiting>,
+    /// What was named that no node runs, and stands in the log.
+    strange: BTreeSet<Track>,
 }
 
 impl Intake {
     /// It, and the way to it.
     pub fn new(world: Arc<World>) -> (mpsc::Sender<Waiting>, Self) {
         let (sender, queue) = mpsc::channel(WAITING_MAX);
-        (sender, Self { world, queue })
+        (sender, Self { world, queue, strange: BTreeSet::new() })
     }
 
     /// Works until shutdown.
@@ -58,7 +63,7 @@ impl Intake {
         }
     }
 
-    async fn take(&self, batch: Vec<Waiting>) {
+    async fn take(&mut self, batch: Vec<Waiting>) {
         let written = async {
             let ours = self.ours(&batch).await?;
             self.write(&batch, &ours).await?;
@@ -66,6 +71,7 @@ impl Intake {
         };
         match written.await {
             Ok(ours) => batch.into_iter().for_each(|(named, answer)| {
+                named.iter().filter(|(track, _)| !ours.contains(track)).for_each(|(track, _)| self.name_strange(track));
                 let of_request = named.into_iter().map(|(track, _)| track).filter(|track| ours.contains(track));
                 // A sender that has gone away gets no answer.
                 let _ = answer.send(of_request.collect());
@@ -73,6 +79,14 @@ impl Intake {
             Err(error) => {
                 tracing::warn!(error = %error, hooks = batch.len(), "hooks were refused; their senders should come back");
             }
+        }
+    }
+
+    /// Says once that nobody runs what a hook named: a registry may go by another name in hooks than in containers.
+    fn name_strange(&mut self, track: &Track) {
+        if self.strange.len() < STRANGE_MAX && self.strange.insert(track.clone()) {
+            let image = track.to_string();
+            tracing::info!(image, "a hook names it, and no container runs it under this name (see registry_host)");
         }
     }
 
@@ -120,7 +134,7 @@ mod tests {
 
     /// What becomes of a request that names tracks.
     async fn take(world: &Arc<World>, named: impl Iterator<Item = Track>) -> Option<usize> {
-        let (_, intake) = Intake::new(Arc::clone(world));
+        let (_, mut intake) = Intake::new(Arc::clone(world));
         let (answer, answered) = oneshot::channel();
         let named = named.map(|track| (track, Pending { digest: None, at: 0 })).collect();
         intake.take(vec![(named, answer)]).await;
@@ -151,5 +165,20 @@ mod tests {
         let all = 0..2 * TXN_OPERATIONS_MAX + 1;
         fixture.world.follow(all.clone().map(|number| (numbered(number), "web".to_owned())).collect());
         assert_eq!(take(&fixture.world, all.clone().map(numbered)).await, Some(all.len()));
+    }
+
+    /// Case PB22: the registry went by another name in its notifications, and nothing said so.
+    #[tokio::test]
+    async fn case_pb22_what_nobody_runs_is_named_once_and_no_more_than_so_many() {
+        let fixture = fixture().await;
+        let (_, mut intake) = Intake::new(Arc::clone(&fixture.world));
+        for _ in 0..2 {
+            for number in 0..2 * STRANGE_MAX {
+                let named = vec![(numbered(number), Pending { digest: None, at: 0 })];
+                intake.take(vec![(named, oneshot::channel().0)]).await;
+            }
+        }
+        assert_eq!(intake.strange.len(), STRANGE_MAX);
+        assert!(intake.strange.contains(&numbered(0)));
     }
 }

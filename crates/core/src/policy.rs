@@ -50,12 +50,13 @@ pub enum LabelError {
     },
 }
 
-const KNOWN: [&str; 12] = [
+const KNOWN: [&str; 13] = [
     ENABLE,
     LABEL_SUPERVISOR,
     "deployer.service",
     "deployer.max_unavailable",
     "deployer.strategy",
+    "deployer.discard",
     "deployer.health.tcp",
     "deployer.health.http",
     "deployer.health.timeout",
@@ -138,6 +139,8 @@ pub struct Policy {
     pub stable: Option<Duration>,
     /// How often the engine may start it again before it has passed its gate.
     pub restarts: u64,
+    /// Whether files that somebody put into the container may go with it.
+    pub discards_files: bool,
     /// How long the first instance of a digest is watched further.
     pub monitor: Duration,
     /// Grace of the stop; `None`: the container's own, else the engine's 10 s.
@@ -177,6 +180,7 @@ impl Policy {
             timeout: None,
             stable: None,
             restarts: 0,
+            discards_files: false,
             monitor: MONITOR,
             stop_timeout: None,
         };
@@ -217,6 +221,8 @@ impl Policy {
                 let restarts = value.parse().ok().filter(|restarts| *restarts <= RESTARTS_MAX);
                 self.restarts = restarts.ok_or_else(|| refused("a number of restarts, 10 at most"))?;
             }
+            "deployer.discard" if value == "files" => self.discards_files = true,
+            "deployer.discard" => return Err(refused("what may go: files")),
             "deployer.monitor" => self.monitor = duration()?,
             "deployer.stop.timeout" => self.stop_timeout = Some(duration()?),
             _ => return Err(LabelError::Unknown { label: plain::words(label) }),

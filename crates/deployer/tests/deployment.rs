@@ -160,6 +160,24 @@ fn what_is_the_users_survives_and_what_is_the_images_follows_the_image() {
     }
 }
 
+/// An entry point that fetches a file at each start could never be deployed, and nothing said how.
+#[test]
+fn case_pb07_files_that_their_user_lets_go_keep_no_version_out() {
+    let stage = Stage::new();
+    stage.push("v1");
+    let lets_go = stage.run(&stage.container("web").label("deployer.discard", "files"));
+    let keeps = stage.run(&stage.container("other"));
+    for container in [&lets_go, &keeps] {
+        let fetch = "echo fetched >/etc/fetched && touch -d \"@$(($(date +%s) + 2))\" /etc/fetched";
+        docker(["exec", container.name(), "/bin/sh", "-c", fetch]);
+    }
+    let second = stage.push("v2");
+    stage.wait_for_digest(lets_go.name(), &second);
+    let refused = stage.wait_for_state(keeps.name(), "failed_here");
+    assert!(refused["reason"].to_string().contains("deployer.discard=files"), "{refused}");
+    assert_eq!(keeps.id(), keeps.first_id());
+}
+
 #[test]
 fn what_is_not_ours_is_left_alone_with_the_reason() {
     let stage = Stage::new();

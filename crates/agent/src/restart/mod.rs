@@ -9,6 +9,7 @@ mod baseline;
 mod claim;
 mod fault;
 mod interest;
+mod lacking;
 mod line;
 mod near;
 mod observe;

@@ -10,25 +10,21 @@ use deployer_core::gate::Ports;
 use deployer_core::healthcheck;
 use deployer_core::image::{Digest, Track};
 use deployer_core::ownership::owner;
-use deployer_core::plain;
 use deployer_core::policy::{ADOPTED, DIGEST, LONGEST, LabelError};
 use deployer_core::replacement::Facts;
-use deployer_core::successor::{
-    Input, Refusal, Successor, UserFields, changeable, files_to_look_at, injected_files, refuse_if_provider, successor,
-};
+use deployer_core::successor::{Input, Refusal, UserFields, changeable, refuse_if_provider, successor};
 use deployer_core::trouble::Trouble;
 use deployer_engine::{EngineError, if_found};
 use serde_json::Value;
 use thiserror::Error;
 
-use super::baseline;
+use super::{baseline, lacking};
 use crate::keep;
 use crate::pull::platform_mismatch;
 use crate::site::Site;
 use crate::situation::{Decision, TrackView};
 use crate::supervision::Supervisors;
 use crate::survey::Survey;
-use crate::world::World;
 
 /// The engine's grace where neither the container nor a label gives one.
 const GRACE: Duration = Duration::from_secs(10);
@@ -60,7 +56,7 @@ pub enum PrefetchError {
     /// A network or volume that the container uses is gone.
     #[error("{kind} {name} does not exist any more; make it again, or recreate the container without it")]
     Missing {
-        /// `network` or `volume`.
+        /// `network`, `volume` or `device`.
         kind: &'static str,
         /// Its name.
         name: String,
@@ -160,7 +156,9 @@ pub async fn prefetch(
     let grace = policy.stop_timeout.map_or_else(|| grace_of(&container), Ok)?;
     let others = survey.containers.iter().map(|other| (other.summary.name.as_str(), &*other.summary.leans_on));
     refuse_if_provider(&container, others)?;
-    refuse_injected_files(site, &container, old_image.as_ref(), &changes).await?;
+    if !policy.discards_files {
+        lacking::refuse_injected_files(site, &container, old_image.as_ref(), &changes).await?;
+    }
     let mut labels = BTreeMap::from([(DIGEST.to_owned(), target.digest.to_string())]);
     labels.extend(adopted(survey, view, decision).map(|adopted| (ADOPTED.to_owned(), adopted.to_string())));
     let image = decision.container.summary.config_image.as_str();
@@ -174,7 +172,7 @@ pub async fn prefetch(
         api,
         labels: &labels,
     })?;
-    everything_exists(site, &successor).await?;
+    lacking::everything_exists(site, &container, &successor).await?;
     keep_predecessors_image(site, survey, view, decision).await?;
     let ran = decision.container.is_meant_to_run();
     let is_owed = site.memory().owed.includes(&summary.id);
@@ -235,40 +233,6 @@ fn runs(survey: &Survey, view: &TrackView, image: &str) -> u64 {
 fn tag_to_go_back_to(survey: &Survey, track: &Track, new_image: &str, old_image: &str) -> Option<String> {
     let image = survey.image_under(track)?;
     Some(if image.id == new_image { old_image.to_owned() } else { image.id.clone() })
-}
-
-/// Refuses a container into which files were put, since its successor would silently lack them.
-async fn refuse_injected_files(
-    world: &World,
-    container: &Value,
-    image: Option<&Value>,
-    changes: &[String],
-) -> Result<(), PrefetchError> {
-    let id = container.get("Id").and_then(Value::as_str).unwrap_or_default();
-    let mut files = Vec::new();
-    for path in files_to_look_at(container, changes) {
-        files.extend(world.engine.file(id, &path).await.map_err(PrefetchError::Files)?);
-    }
-    let paths = injected_files(container, image, changes, &files);
-    if paths.is_empty() {
-        return Ok(());
-    }
-    let paths = paths.iter().map(|path| plain::words(path)).collect();
-    Err(Refusal::FilesInjected { paths }.into())
-}
-
-async fn everything_exists(world: &World, successor: &Successor) -> Result<(), PrefetchError> {
-    for name in &successor.networks {
-        if !world.engine.network_exists(name).await? {
-            return Err(PrefetchError::Missing { kind: "network", name: name.clone() });
-        }
-    }
-    for name in &successor.volumes {
-        if !world.engine.volume_exists(name).await? {
-            return Err(PrefetchError::Missing { kind: "volume", name: name.clone() });
-        }
-    }
-    Ok(())
 }
 
 /// Without a tag of its own, the image to go back to would be open to a pruner once the repository's tag moves.

@@ -49,6 +49,7 @@ fn each_label_sets_its_own_part_of_the_policy() {
     check("health.http=:8080/up", |policy| policy.http = Some(HttpCheck { port: Some(8080), path: "/up".into() }));
     check("health.timeout=90s", |policy| policy.timeout = Some(Duration::from_secs(90)));
     check("health.stable=1s", |policy| policy.stable = Some(Duration::from_secs(1)));
+    check("discard=files", |policy| policy.discards_files = true);
     check("health.restarts=1", |policy| policy.restarts = 1);
     check("monitor=2m", |policy| policy.monitor = Duration::from_secs(120));
     check("stop.timeout=1s", |policy| policy.stop_timeout = Some(Duration::from_secs(1)));
@@ -71,6 +72,7 @@ fn a_value_of_another_kind_is_refused() {
         "health.http=x/up",
         "health.http=/größe",
         "health.timeout=5",
+        "discard=everything",
         "health.restarts=-1",
         "health.restarts=11",
         "stop.timeout=5min",

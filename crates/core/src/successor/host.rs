@@ -62,6 +62,12 @@ pub(super) fn host_config(container: &Value, host: &Map<String, Value>) -> Resul
     Ok(host)
 }
 
+/// Paths on the host of the devices that the container was given one by one.
+pub(super) fn device_paths(container: &Value) -> Vec<String> {
+    let devices = container.pointer("/HostConfig/Devices").and_then(Value::as_array).into_iter().flatten();
+    devices.map(|device| text(device, "/PathOnHost").to_owned()).filter(|path| !path.is_empty()).collect()
+}
+
 /// Names of all volumes that the container has mounted, anonymous ones included, sorted.
 pub(super) fn volume_names(container: &Value) -> Vec<String> {
     let names: BTreeSet<String> =

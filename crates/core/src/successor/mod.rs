@@ -74,6 +74,8 @@ pub struct Successor {
     pub networks: Vec<String>,
     /// Volumes that must exist, by name. To be checked before anything is stopped.
     pub volumes: Vec<String>,
+    /// Devices that must exist, by their paths on the engine's machine. To be checked before anything is stopped.
+    pub devices: Vec<String>,
 }
 
 /// Makes the create request for the container that takes the place of `input.container`.
@@ -120,6 +122,7 @@ pub fn successor(input: Input<'_>) -> Result<Successor, Refusal> {
         restart_policy,
         networks: networks.required,
         volumes: host::volume_names(container),
+        devices: host::device_paths(container),
     })
 }
 

@@ -68,7 +68,8 @@ pub enum Refusal {
     /// Files were put into the container, which the image does not have and the successor would lack.
     #[error(
         "files were put into the container ({}), as 'docker cp' and Compose's configs and secrets with inline content \
-         do, and the successor would lack them; mount them from the host instead",
+         do, and the successor would lack them; mount them from the host instead, or say that they may go, by the label \
+         deployer.discard=files",
         .paths.join(", ")
     )]
     FilesInjected {

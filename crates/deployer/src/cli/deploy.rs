@@ -64,7 +64,9 @@ fn end(track: &TrackStatus) -> Option<Result<(), Ended>> {
     if track.pending && track.trouble.is_some() {
         return Some(Err(Ended::Failed(track.trouble.clone().unwrap_or_default())));
     }
-    if let Some(container) = halted {
+    let is_under_way = |state: &str| matches!(state, "stale" | "pulling" | "waiting" | "replacing");
+    // What is refused for one keeps no other waiting.
+    if let Some(container) = halted.filter(|_| !managed().any(|container| is_under_way(&container.state))) {
         let (name, node, reason) = (&container.name, &container.node, &container.reason);
         return Some(Err(Ended::Failed(format!("{name} failed on {node}: {reason}"))));
     }
@@ -77,7 +79,7 @@ fn end(track: &TrackStatus) -> Option<Result<(), Ended>> {
             container.name, container.reason
         ))));
     }
-    if track.pending || managed().any(|c| matches!(c.state.as_str(), "stale" | "pulling" | "waiting" | "replacing")) {
+    if track.pending || managed().any(|container| is_under_way(&container.state)) {
         return None;
     }
     let newest = track.record.as_ref().map(|record| record.digest.as_str()).unwrap_or_default();
