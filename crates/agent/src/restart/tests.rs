@@ -212,7 +212,9 @@ async fn a_container_made_anew_under_the_same_name_is_tried_again() {
 /// What was thought before, what is seen now, and what stands.
 async fn check_verdict(known: Opinion, act: Act, expected: Opinion) {
     let fixture = fixture().await;
-    fixture.engine.state().containers = vec![container("old", "web", "running")];
+    // One that has ended by now would be put back, and nothing said of its digest.
+    fixture.engine.state().containers =
+        vec![container("old", "web.old-00c0ffee", "exited"), container("new", "web", "running")];
     let (world, shutdown) = (&fixture.world, CancellationToken::new());
     ledger::write_verdict(world, "web", &digest('2'), known, "seen by another node").await.expect("stored");
     let mut replacement = Replacement { control: Some(true), ..returning() };

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use deployer_core::asking::TERM;
 use deployer_core::image::Digest;
 use tokio::time::sleep;
 
@@ -50,7 +51,8 @@ async fn the_turn_to_ask_is_given_back_by_a_node_whose_engine_is_dead() {
         for name in ["a", "b", "c"] {
             cluster.registry.obstruct(name, None);
         }
-        cluster.wait_until(SOON, &case, |cluster| cluster.history().first() == Some(&digest)).await;
+        // Sooner than the turn ends by itself.
+        cluster.wait_until(TERM / 2, &case, |cluster| cluster.history().first() == Some(&digest)).await;
     }
 }
 

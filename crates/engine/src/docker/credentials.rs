@@ -249,8 +249,9 @@ mod tests {
         let answer = helped(r#"read key; echo "{\"Username\": \"u\", \"Secret\": \"$key\"}""#).await.expect("helped");
         assert_eq!(answer.map(|answer| (answer.username, answer.secret)), Some(("u".into(), "registry:5000".into())));
         assert!(helped("echo credentials not found in native keychain; exit 1").await.expect("helped").is_none());
-        let long =
-            helped("head -c 300000000 /dev/zero | tr '\\0' x").await.map(drop).expect_err("too long").to_string();
+        // It does not end by itself: what is too long is read no further.
+        let script = format!("head -c {} /dev/zero | tr '\\0' x; exec sleep 60", HELPER_BYTES_MAX + 1);
+        let long = helped(&script).await.map(drop).expect_err("too long").to_string();
         assert!(long.contains("longer than"), "{long}");
         let failed = helped("exit 3").await.map(drop).expect_err("failed").to_string();
         assert!(failed.contains("exit status: 3"), "{failed}");

@@ -3,7 +3,7 @@
 use deployer_core::availability::Instance;
 use deployer_core::queue::Ticket;
 use deployer_core::store::Entry;
-use deployer_engine::ImageSummary;
+use deployer_engine::{EngineError, ImageSummary};
 use serde_json::json;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -63,6 +63,25 @@ async fn coordination_h7_a_ticket_says_how_its_container_is_now() {
     fixture.engine.state().containers = vec![container("old", "web", "restarting")];
     assert!(tokio::time::timeout(A_LOOK, &mut wait).await.is_err(), "the slot is taken");
     assert_eq!(is_down().await, [true], "it has gone down while it waits, and may go first");
+}
+
+/// It kept its place, and all behind it waited until somebody had seen to its engine.
+#[tokio::test(start_paused = true)]
+async fn coordination_m2_who_does_not_hear_its_engine_goes_behind_those_who_can_go() {
+    let fixture = fixture().await;
+    taken(&fixture).await;
+    fixture.engine.state().containers = vec![container("old", "web", "running")];
+    let (mut replacement, shutdown) = (replacement(), CancellationToken::new());
+    let site = fixture.site();
+    let mut wait = Box::pin(acts::carry_out(&site, &mut replacement, Act::Claim, &shutdown));
+    let away = || EngineError::Timeout { what: "list".into(), limit: Duration::ZERO };
+    for refused in [None, Some(away())] {
+        let expected = refused.is_some();
+        fixture.engine.state().refused.extend(refused.map(|error| ("containers", error)));
+        assert!(tokio::time::timeout(A_LOOK, &mut wait).await.is_err(), "the slot is taken");
+        let are_blocked: Vec<bool> = tickets(&fixture).await.iter().map(|ticket| ticket.is_blocked).collect();
+        assert_eq!(are_blocked, [expected]);
+    }
 }
 
 /// It was renamed back meanwhile, and what waited under the other name did so for ever: no such instance was registered.

@@ -151,6 +151,28 @@ async fn coordination_l7_a_way_back_with_nothing_to_say_waits_for_no_store() {
     }
 }
 
+/// A network that both need is gone. The candidate was decided anew at once, each time with another stop of the old one, and
+/// the old one counted as started.
+#[tokio::test(start_paused = true)]
+async fn coordination_m5_a_start_that_is_answered_404_says_nothing_of_a_container_that_is_there() {
+    let missing = EngineError::NotFound { what: "start".into(), message: "network backend not found".into() };
+    for is_there in [true, false] {
+        let fixture = fixture().await;
+        {
+            let mut state = fixture.engine.state();
+            state.containers = vec![container("old", "web.old-00c0ffee", "exited")];
+            state.containers.extend(is_there.then(|| container("new", "web", "created")));
+            state.refused.insert("start", missing.clone());
+        }
+        let mut replacement = Replacement { candidate: Some("new".into()), phase: Phase::Swapped, ..replacement() };
+        let (site, shutdown) = (fixture.site(), CancellationToken::new());
+        let event = acts::carry_out(&site, &mut replacement, Act::StartCandidate, &shutdown).await.expect("decided");
+        assert_eq!(matches!(event, Event::Failed(Failure::Node(_))), is_there, "{event:?}");
+        let outcome = acts::carry_out(&site, &mut returning(), Act::StartPredecessor, &shutdown).await;
+        assert!(outcome.is_err(), "it is tried again: {outcome:?}");
+    }
+}
+
 /// A slow disk: the engine says for minutes that the name is taken, and shows nothing under it.
 #[tokio::test(start_paused = true)]
 async fn coordination_m7_a_creation_that_the_engine_still_works_on_is_waited_for() {
