@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::thread;
 
-use common::BINARY;
-use deployer_testkit::{Daemon, Engine, Etcd, Hook, Scene};
+use common::{BINARY, SOON};
+use deployer_testkit::{Daemon, Engine, Etcd, Hook, Scene, wait_until};
 use serde_json::Value;
 
 /// A daemon with two hooks, and a folder of logins that nobody else writes to.
@@ -120,6 +120,11 @@ fn a_daemon_that_hangs_is_told_from_one_that_is_gone() {
     patient.check("state", &[], "problem STATE/ is in use by a deployer that does not answer");
     patient.check("listener", &[], "problem no answer from ");
     patient.daemon.process().thaw();
+    // If it stood still for long, it listens to its engine anew.
+    wait_until(SOON, "the daemon to hear its engine", || {
+        let status = patient.daemon.cli(["status"]);
+        if status.code == Some(0) { Ok(()) } else { Err(status.stderr) }
+    });
     patient.check("daemon", &[], "ok ");
 }
 
