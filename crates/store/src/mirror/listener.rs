@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use deployer_core::backoff::Backoff;
 use deployer_core::store::Revision;
 use futures_util::stream::StreamExt;
 use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::time::sleep;
 
 use super::{Changed, Mirror};
-use crate::store::{Store, StoreError};
+use crate::store::StoreError;
 
 /// One who listens. What it is told of can be read from the mirror by then.
 pub struct Listener {
@@ -31,16 +33,15 @@ impl Listener {
     }
 
     /// Waits for a change below one of these prefixes. Of what the mirror holds every change since this listener came is
-    /// heard; the rest has a watch of its own for as long as this waits, from a revision on. Of what cannot be watched
-    /// nothing is heard: whoever waits looks again after a while all the same.
+    /// heard; the rest has a watch of its own for as long as this waits, from a revision on.
     pub async fn hear(&mut self, prefixes: &[String], after: Revision) {
         let (held, others): (Vec<&String>, Vec<&String>) = prefixes.iter().partition(|prefix| self.holds(prefix));
-        let store = Arc::clone(&self.mirror.store);
+        let mirror = Arc::clone(&self.mirror);
         let others: Vec<(String, Revision)> = others.into_iter().map(|prefix| (prefix.clone(), after)).collect();
         tokio::select! {
             biased;
             () = self.hear_held(&held) => {}
-            () = changed(&*store, &others), if !others.is_empty() => {}
+            () = changed(&mirror, &others), if !others.is_empty() => {}
         }
     }
 
@@ -62,13 +63,17 @@ impl Listener {
     }
 }
 
-/// Waits until something below one of these prefixes changes, or may have.
-async fn changed(store: &dyn Store, prefixes: &[(String, Revision)]) {
-    let told = match store.watch_all(prefixes).await {
-        Ok(mut changes) => changes.next().await.unwrap_or_else(|| Err(StoreError::Away(String::new()))).map(drop),
-        Err(error) => Err(error),
-    };
-    if let Err(StoreError::Away(_) | StoreError::Broken(_) | StoreError::LeaseGone) = told {
-        std::future::pending().await
+/// Waits until something below one of these prefixes changes, or may have. A watch that breaks off is taken up again where it
+/// began: what a slot's end tells may have come in just then, and whoever waits would look again only minutes later.
+async fn changed(mirror: &Mirror, prefixes: &[(String, Revision)]) {
+    let mut failures = 0;
+    loop {
+        let told = match mirror.store.watch_all(prefixes).await {
+            Ok(mut changes) => changes.next().await.unwrap_or_else(|| Err(StoreError::Away(String::new()))).map(drop),
+            Err(error) => Err(error),
+        };
+        let Err(StoreError::Away(_) | StoreError::Broken(_) | StoreError::LeaseGone) = told else { return };
+        failures += 1;
+        sleep(Backoff::CONNECTION.wait(failures, mirror.ambient.random())).await;
     }
 }

@@ -47,6 +47,24 @@ async fn without_a_quorum_it_shows_what_it_saw_last_and_since_when() {
     assert!(mirror.truth("/t/").is_some_and(|truth| truth.away_since.is_none()));
 }
 
+/// One who waited for the ticket before it, while a member of etcd stood still and a slot was given back, waited for minutes.
+#[tokio::test(start_paused = true)]
+async fn what_changes_while_the_watch_of_a_waiter_is_broken_off_is_heard() {
+    let (shared, _, other, Mirrored { mirror, _keeping, .. }) = simulated().await;
+    let now = done(&other, Txn::new().put("/u/ticket".into(), &1)).await;
+    let mut listener = mirror.listen();
+    let changes = async {
+        sleep(Duration::from_secs(1)).await;
+        shared.lose_quorum();
+        sleep(3 * SILENCE_LIMIT).await;
+        shared.regain_quorum();
+        done(&other, Txn::new().delete("/u/ticket".into())).await;
+    };
+    let prefixes = ["/u/".to_owned()];
+    let (heard, ()) = tokio::join!(timeout(Duration::from_secs(60), listener.hear(&prefixes, now)), changes);
+    heard.expect("heard");
+}
+
 #[tokio::test(start_paused = true)]
 async fn nothing_is_known_before_the_first_list_and_the_store_is_asked() {
     let shared = SimulatedStore::new(1);
