@@ -249,6 +249,12 @@ fn what_a_person_does_to_a_replacement_whose_daemon_is_away_tells_nothing() {
     finds_in(&[&begun(10, 12), "18 a befell DaemonKilled; 19 a befell DaemonStarted", person], &[Kind::Resurrected]);
 }
 
+#[test]
+fn what_runs_under_a_new_name_is_wanted_whatever_was_said_of_another_of_the_old_one() {
+    let candidate = "20 a person stop 2; 20 a is 2 Exited; 21 a is 1 Running serves; 22 a person rename 1 web-x";
+    finds_in(&[&begun(10, 12), candidate, "23 a releases web; 30 a us start 1"], &[]);
+}
+
 /// Which of the names it ends with, the replacement may decide, and nobody can say how the instance is.
 #[test]
 fn a_container_that_a_person_renames_in_a_replacement_is_not_counted() {

@@ -141,8 +141,9 @@ impl Replay {
             Deed::Remove => self.set_will(host, at, name, Will::Removed, is_too_late),
             Deed::Rename(new) => {
                 let before = self.instances.get(&key(host, name)).map_or(Will::Runs, |instance| instance.will);
-                // It is there, under a name that a replacement gave back to it.
-                let before = if before == Will::Removed { Will::Runs } else { before };
+                // It is there, under a name that a replacement gave back to it, or runs whatever was said of another of that name.
+                let is_there = before == Will::Removed || container.shown == Shown::Running;
+                let before = if is_there { Will::Runs } else { before };
                 if claimed.is_some() || has_two {
                     // Which of the names the replacement ends with, it may decide.
                     self.instances.entry(key(host, new)).or_default().is_doubtful = true;
