@@ -87,8 +87,9 @@ impl UserFields {
     }
 
     /// The inspection of a container without the labels and variables that its image brought, of which an engine shows no
-    /// difference: whoever makes an image has no say in whose a container is and how it is deployed. Whatever the image is gone
-    /// of counts as the user's. Also gives the names of `deployer.*` labels that were left out.
+    /// difference: whoever makes an image has no say in whose a container is and how it is deployed. What container and image have
+    /// alike counts as the image's, unless a replacement remembers it as the user's. Also gives the names of `deployer.*` labels
+    /// that were left out.
     pub fn alone(container: &Value, image: &Value) -> (Value, Vec<String>) {
         let user = Self::remembered(container, Some(image))
             .unwrap_or_else(|| Self::told_apart(container, image.get("Config").unwrap_or(&Value::Null)));
