@@ -19,7 +19,7 @@ use crate::world::{Settings, World};
 pub async fn end_dead(world: &World, entries: &[Entry]) -> Result<bool, StoreError> {
     let Some((_, sign)) = world.presence.borrow().lease else { return Ok(false) };
     let settings = &world.settings;
-    let finder = Finder { node: &settings.node, boot: &settings.boot, identity: &settings.identity, sign };
+    let finder = Finder { node: &settings.node, identity: &settings.identity, sign };
     let mut has_ended = false;
     for entry in entries {
         if is_forgotten_ticket(world, entry) {
@@ -81,7 +81,11 @@ fn is_forgotten_ticket(world: &World, entry: &Entry) -> bool {
     })
 }
 
+/// Whether this daemon is at work under the claim, or a journal says that one before it was.
 fn has_journal(world: &World, claim: &Claim) -> Result<bool, StoreError> {
+    if world.memory().replacing.whose_turn().as_ref() == Some(&claim.txn) {
+        return Ok(true);
+    }
     let journals = world.journals.all().map_err(|error| StoreError::Broken(error.to_string()))?;
     Ok(journals.iter().any(|journal| journal.txn == claim.txn))
 }
@@ -91,24 +95,29 @@ mod tests {
     use deployer_core::slot::ClaimPhase;
 
     use super::*;
-    use crate::stand_in::{digest, fixture, track};
+    use crate::stand_in::{digest, fixture, replacement, track};
+
+    /// A claim of `node machine folder`.
+    fn claim([node, machine, state]: [&str; 3], phase: ClaimPhase) -> Claim {
+        Claim {
+            node: node.into(),
+            boot: "1".into(),
+            txn: replacement().txn,
+            image: track(),
+            digest: digest('2'),
+            container: "web".into(),
+            phase,
+            machine: machine.into(),
+            state: state.into(),
+            at: 0,
+        }
+    }
 
     /// Whether the claim of another node, of this phase and with a hold or without, is ended though nobody waits.
     async fn check(phase: ClaimPhase, is_held: bool, expected: bool) {
         let fixture = fixture().await;
         let world = &fixture.world;
-        let claim = Claim {
-            node: "another".into(),
-            boot: "2".into(),
-            txn: "00c0ffee".into(),
-            image: track(),
-            digest: digest('2'),
-            container: "web".into(),
-            phase,
-            machine: "elsewhere".into(),
-            state: "other".into(),
-            at: 0,
-        };
+        let claim = claim(["another", "elsewhere", "other"], phase);
         let txn = Txn::new().put(world.keys.claim("cluster", 0), &claim);
         let txn = if is_held { txn.put(world.keys.hold("cluster", 0), &claim.txn) } else { txn };
         world.store.txn(txn).await.expect("stored");
@@ -137,6 +146,27 @@ mod tests {
         let (left, _) = world.store.list(&world.keys.locks()).await.expect("listed");
         let left: BTreeSet<String> = left.into_iter().map(|entry| entry.key).collect();
         assert_eq!(left, [waits, another].into());
+    }
+
+    /// It was past its fence, and neither its own daemon nor another ended it for as long as that daemon lived.
+    #[tokio::test]
+    async fn a_claim_that_came_back_with_a_restored_store_is_ended_by_the_daemon_that_had_given_it_back() {
+        let fixture = fixture().await;
+        let world = &fixture.world;
+        let held = replacement();
+        let claim = claim(["a", "machine", "folder"], ClaimPhase::Stopping);
+        let txn = Txn::new().put(world.keys.claim("cluster", 0), &claim).put(world.keys.hold("cluster", 0), &claim.txn);
+        world.store.txn(txn).await.expect("restored");
+        let (entries, _) = world.store.list(&world.keys.locks()).await.expect("listed");
+
+        world.memory().replacing.take_turn(&held.txn);
+        assert_eq!(end_dead(world, &entries).await, Ok(false), "it acts under it");
+        world.memory().replacing.leave_turn(&held.txn);
+        world.journals.write(&held).expect("written");
+        assert_eq!(end_dead(world, &entries).await, Ok(false), "its journal is open");
+        world.journals.close(&held.txn).expect("closed");
+        assert_eq!(end_dead(world, &entries).await, Ok(true));
+        assert!(world.store.list(&world.keys.locks()).await.expect("listed").0.is_empty());
     }
 
     #[tokio::test]

@@ -25,6 +25,9 @@ const SIGN: Duration = Duration::from_secs(7);
 /// The shortest pause between two looks for claims of dead holders, of which those who wait for the slot are rid at once. It
 /// is lengthened by chance up to twice as long.
 const DEAD_CLAIMS: Duration = Duration::from_secs(60);
+/// Of so many of these looks one is at every ticket, too: one of this node's own that nobody waits with keeps all behind it
+/// waiting, and others cannot tell.
+const TICKETS_EVERY: u32 = 16;
 /// The pause between two looks at a sign that another daemon left under this node's name.
 const TWIN: Duration = Duration::from_secs(1);
 /// How long the end of the daemon may take to tell the others. They find out by themselves, half a minute later.
@@ -122,11 +125,19 @@ async fn end_dead_claims_again(world: &World) -> Result<(), StoreError> {
 
 /// Gives signs until the lease has ended. A store that does not answer may still keep the lease.
 async fn keep(world: &World, lease: LeaseId) {
-    let mut dead = Instant::now() + dead_claims_after(world);
-    let mut restorations = world.mirror.restorations();
+    let (mut dead, mut looks) = (Instant::now() + dead_claims_after(world), 0_u32);
+    let (mut restorations, mut breaks) = (world.mirror.restorations(), world.mirror.breaks());
     loop {
         tokio::time::sleep(SIGN).await;
         match world.store.keep_alive(lease).await {
+            Ok(()) if world.mirror.breaks() != breaks => {
+                let now = world.mirror.breaks();
+                let outcome = publish::look_back(world).await;
+                if outcome.is_ok() {
+                    breaks = now;
+                }
+                trouble(world, outcome.err().map(|error| error.to_string()));
+            }
             // Where nobody waits for a slot, nobody else would end what its holder left.
             // What was withdrawn since the snapshot stands there again.
             Ok(()) if world.mirror.restorations() != restorations => {
@@ -138,8 +149,12 @@ async fn keep(world: &World, lease: LeaseId) {
                 trouble(world, outcome.err().map(|error| error.to_string()));
             }
             Ok(()) if dead <= Instant::now() => {
-                dead = Instant::now() + dead_claims_after(world);
-                trouble(world, end_dead_claims_again(world).await.err().map(|error| error.to_string()));
+                (dead, looks) = (Instant::now() + dead_claims_after(world), looks.wrapping_add(1));
+                let outcome = match looks % TICKETS_EVERY {
+                    0 => end_dead_claims(world).await,
+                    _ => end_dead_claims_again(world).await,
+                };
+                trouble(world, outcome.err().map(|error| error.to_string()));
             }
             Ok(()) => trouble(world, None),
             Err(StoreError::LeaseGone) => {

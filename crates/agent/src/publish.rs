@@ -2,6 +2,8 @@
 //!
 //! Instances last until the node withdraws them; the rest ends with the node's lease. Only what has changed is written.
 
+mod look_back;
+
 use std::collections::BTreeSet;
 
 use deployer_core::availability::{Fetched, Fetching, Instance, Report, Run};
@@ -20,6 +22,8 @@ use crate::speech::Speech;
 use crate::survey::Survey;
 use crate::words::{Said, Words};
 use crate::world::World;
+
+pub use look_back::look_back;
 
 impl Words {
     /// Adds what there is to say of a track.

@@ -70,6 +70,13 @@ impl Speech {
         self.said.mark_ups(keys);
     }
 
+    /// Notes that these stand, or do not, as nobody here said it. Whether that is news.
+    pub fn doubt(&mut self, keys: BTreeSet<String>) -> bool {
+        let before = self.unanswered.len();
+        self.unanswered.extend(keys);
+        self.unanswered.len() > before
+    }
+
     /// Begins anew with nothing but these keys, under which something stands that this daemon does not know.
     pub fn begin(&mut self, lasting: BTreeSet<String>) {
         self.unanswered.clear();

@@ -255,7 +255,11 @@ impl Engine for StandIn {
 
     async fn container(&self, id: &str) -> Result<Value, EngineError> {
         let is_it = |c: &&Value| text(c, "/Id") == id || text(c, "/Name").trim_start_matches('/') == id;
-        self.state().containers.iter().find(is_it).cloned().ok_or_else(|| absent(id))
+        let state = self.state();
+        match state.refused.get("container") {
+            Some(error) => Err(error.clone()),
+            None => state.containers.iter().find(is_it).cloned().ok_or_else(|| absent(id)),
+        }
     }
 
     async fn images(&self) -> Result<Vec<ImageSummary>, EngineError> {

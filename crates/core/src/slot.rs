@@ -187,8 +187,6 @@ pub fn release_if_held(keys: &Keys, token: &Token) -> Txn {
 pub struct Finder<'a> {
     /// Its node's name.
     pub node: &'a str,
-    /// The daemon's process, as in a claim.
-    pub boot: &'a str,
     /// By what it is told from every other, a twin included.
     pub identity: &'a Identity,
     /// Revision of its node's sign.
@@ -200,17 +198,18 @@ pub struct Finder<'a> {
 pub struct Traces {
     /// The hold, which ends with the holder's lease.
     pub has_hold: bool,
-    /// A journal in the finder's state directory.
+    /// A journal in the finder's state directory, or a replacement that the finder itself carries out.
     pub has_journal: bool,
 }
 
 /// Whether a claim is certainly dead. Before its fence it is when the holder is gone, which had done nothing visible.
-/// Past it only its own state directory knows, on the same boot of the same machine: one daemon at a time locks it, so
-/// one without a journal there was left by a daemon before this one. A copied directory or a name given twice proves
-/// nothing: what is past the fence then is a person's to end.
+/// Past it only its own state directory knows, on the same boot of the same machine: one daemon at a time locks it, and
+/// the journal is there before the claim and until after it, so one without a journal was left by a daemon before this
+/// one, or came back with a store that was restored. A copied directory or a name given twice proves nothing: what is past
+/// the fence then is a person's to end.
 pub fn is_dead(claim: &Claim, finder: &Finder, traces: Traces) -> bool {
     let is_same = claim.machine == finder.identity.boot && claim.state == finder.identity.state;
-    let is_own = is_same && claim.node == finder.node && claim.boot != finder.boot;
+    let is_own = is_same && claim.node == finder.node;
     is_own && !traces.has_journal || claim.phase == ClaimPhase::Acquired && !traces.has_hold
 }
 

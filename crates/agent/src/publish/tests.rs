@@ -1,5 +1,7 @@
 //! What is said, and what is not, on a stand-in for the engine.
 
+use std::collections::BTreeMap;
+
 use deployer_core::plan::Answer;
 use deployer_core::replacement::{Failure, Phase};
 use serde_json::json;
@@ -116,6 +118,42 @@ async fn what_somebody_removed_while_the_lease_was_gone_is_said_again() {
     say(&fixture, containers()).await;
     assert_eq!(lasting(world, "a").await.len(), 2);
     assert!(world.store.get(&world.keys.index("a")).await.expect("read").is_some());
+}
+
+/// All that stands in this node's name, by key.
+async fn standing(world: &World) -> BTreeMap<String, Value> {
+    let all = world.store.list(&world.keys.all()).await.expect("listed").0;
+    let own = all.into_iter().filter(|entry| !entry.key.starts_with(&world.keys.nodes()));
+    own.map(|entry| (entry.key, serde_json::from_slice(&entry.value).expect("readable"))).collect()
+}
+
+/// The instance that had been renamed since the snapshot waited for its registration for ever, and all others for one of the
+/// old name.
+#[tokio::test]
+async fn what_a_restored_store_has_forgotten_is_said_again_and_what_it_brings_back_is_withdrawn() {
+    let fixture = fixture().await;
+    let world = &fixture.world;
+    say(&fixture, vec![container("old", "web", "running")]).await;
+    let snapshot = standing(world).await;
+    let containers = || vec![container("old", "renamed", "running")];
+    say(&fixture, containers()).await;
+    let (before, service) = (standing(world).await, track().to_string());
+    assert!(!before.contains_key(&world.keys.instance(&service, "a", "web")));
+
+    let gone = before.keys().filter(|key| !snapshot.contains_key(*key));
+    let txn = gone.fold(Txn::new(), |txn, key| txn.delete(key.clone()));
+    let txn = snapshot.iter().fold(txn, |txn, (key, value)| txn.put(key.clone(), value));
+    world.store.txn(txn).await.expect("restored");
+    world.bell.notified().now_or_never();
+    look_back(world).await.expect("looked");
+    assert!(world.bell.notified().now_or_never().is_some(), "a look around is asked for");
+    say(&fixture, containers()).await;
+    let index = world.keys.index("a");
+    let without_index = |mut keys: BTreeMap<String, Value>| keys.remove(&index).map(|_| keys);
+    assert_eq!(without_index(standing(world).await), without_index(before));
+
+    look_back(world).await.expect("looked");
+    assert!(world.bell.notified().now_or_never().is_none(), "all stands as it was said");
 }
 
 #[tokio::test]

@@ -56,6 +56,7 @@ pub async fn watch(world: &World, facts: &Facts, id: &str, mut gate: Gate) -> Re
     // One that is not heard in time goes on unheard.
     drop(tokio::time::timeout(LISTENS_WITHIN, heard).await);
     let begun = Instant::now();
+    let mut clock = Clock { begun, seen: begun };
     let mut pause = PAUSE_FIRST;
     let mut misses = 0;
     let mut was_away = false;
@@ -72,6 +73,7 @@ pub async fn watch(world: &World, facts: &Facts, id: &str, mut gate: Gate) -> Re
                 }
             }
             Ok(container) => {
+                let now_ms = clock.look(was_away || misses > 0);
                 misses = 0;
                 let sample = sample(world, facts, &container).await;
                 let before = process.get_or_insert_with(|| sample.started_at.clone());
@@ -79,7 +81,6 @@ pub async fn watch(world: &World, facts: &Facts, id: &str, mut gate: Gate) -> Re
                 if std::mem::take(&mut was_away) && now != Process::Lives {
                     return Ok(Watched::Anew("the engine was away"));
                 }
-                let now_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
                 match gate.judge(now_ms, &sample) {
                     Judgement::Passed => {
                         world.memory().settled.note(id, &sample.started_at);
@@ -101,6 +102,25 @@ pub async fn watch(world: &World, facts: &Facts, id: &str, mut gate: Gate) -> Re
         }
         tokio::time::sleep(pause).await;
         pause = pause.mul_f64(1.5).min(PAUSE_LONGEST);
+    }
+}
+
+/// For how long a container was seen. While its engine does not answer nobody knows how it is, and the engine runs no
+/// HEALTHCHECK either.
+struct Clock {
+    begun: Instant,
+    seen: Instant,
+}
+
+impl Clock {
+    /// The time of a look in milliseconds; what went by since the look before does not count if there were misses.
+    fn look(&mut self, has_missed: bool) -> u64 {
+        let now = Instant::now();
+        if has_missed {
+            self.begun += now - self.seen;
+        }
+        self.seen = now;
+        u64::try_from((now - self.begun).as_millis()).unwrap_or(u64::MAX)
     }
 }
 

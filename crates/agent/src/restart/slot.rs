@@ -41,7 +41,11 @@ async fn is_past_fence(world: &World, replacement: &Replacement, token: &Token) 
 /// Gives the slot back, if it is still held, and says in the same breath how the instance is: the next to go down must
 /// not be one whose others only seem to be up.
 pub async fn release(world: &World, replacement: &Replacement) -> Result<Event, StoreError> {
-    let Some(token) = &replacement.token else { return Ok(Event::Done) };
+    let Some(token) = &replacement.token else {
+        // One that has waited and gives up has its place in line all the same.
+        leave_line(world, replacement).await?;
+        return Ok(Event::Done);
+    };
     let facts = &replacement.facts;
     // The gate was passed a while ago: since then it may have ended, and its engine may have died.
     let survey = Survey::of(world).await;

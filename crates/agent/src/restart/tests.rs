@@ -1,6 +1,7 @@
 //! Acts and short replacements against a stand-in for the engine, with a real store and real journals.
 
 use deployer_core::availability::{Instance, Report};
+use deployer_core::gate::Gate;
 use deployer_core::record::{Opinion, Record, Source};
 use deployer_core::store::Txn;
 use deployer_engine::{EngineError, ImageSummary};
@@ -76,6 +77,43 @@ async fn a_journal_that_cannot_be_written_leaves_no_slot_taken() {
     carry_through(&fixture.site(), replacement, &shutdown).await;
     let (claims, _) = world.store.list(&world.keys.locks()).await.expect("listed");
     assert!(claims.is_empty(), "{claims:?}");
+}
+
+/// All behind its ticket would have waited for nobody.
+#[tokio::test(start_paused = true)]
+async fn a_journal_that_cannot_be_written_leaves_no_place_in_line() {
+    let fixture = fixture().await;
+    let world = &fixture.world;
+    let replacement = replacement();
+    let key = world.keys.ticket("cluster", "0", "a", "web");
+    world.memory().tickets.draw("web", &key);
+    world.store.txn(Txn::new().put(key, &"a ticket")).await.expect("stored");
+    std::fs::remove_dir_all(fixture.folder.path().join("replacements")).expect("removed");
+    carry_through(&fixture.site(), replacement, &CancellationToken::new()).await;
+    assert!(world.store.list(&world.keys.locks()).await.expect("listed").0.is_empty());
+}
+
+/// It was condemned for a HEALTHCHECK that its engine did not run meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_gate_is_not_missed_while_the_engine_does_not_answer() {
+    let fixture = fixture().await;
+    let healthy = |word: &str| {
+        let mut container = container("new", "web", "running");
+        container["State"]["Health"] = json!({"Status": word});
+        vec![container]
+    };
+    let mut facts = replacement().facts;
+    let patience = Duration::from_secs(10);
+    facts.gate.timeout_ms = 10_000;
+    fixture.engine.state().containers = healthy("starting");
+    let away = EngineError::Timeout { what: "inspect container new".into(), limit: patience };
+    fixture.engine.state().refused.insert("container", away);
+    let mut watched = Box::pin(observe::watch(&fixture.world, &facts, "new", Gate::new(facts.gate.clone())));
+    assert!(tokio::time::timeout(patience * 10, &mut watched).await.is_err(), "the engine is waited for");
+    fixture.engine.state().refused.clear();
+    assert!(tokio::time::timeout(patience / 2, &mut watched).await.is_err(), "its time has only begun");
+    fixture.engine.state().containers = healthy("healthy");
+    assert_eq!(watched.await.expect("it answers"), observe::Watched::Passed);
 }
 
 /// A container of the track that runs version 1, with version 2 recorded and on the machine.

@@ -9,7 +9,7 @@ use std::thread;
 use crate::simulated::checker::Kind;
 use crate::weather::{Aftermath, BUSY, MILD, ROUGH, Season, WILD, storm};
 
-/// Storms of each season in the ordinary run; `STORMS` says another number.
+/// Storms of each season in the ordinary run; `STORMS` says another number, and `STORM` the first seed.
 const SEEDS: u64 = 500;
 
 /// What the code of today still does in the storms of a season, and must not. A kind that does not occur any more in the
@@ -48,7 +48,7 @@ pub fn run(season: &Season, seed: u64) -> Option<Wreck> {
 fn run_all(season: &Season) -> Vec<Wreck> {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
     let (first, last) = match (number("STORM"), number("STORMS")) {
-        (Some(seed), _) => (seed, seed),
+        (Some(seed), many) => (seed, seed + many.unwrap_or(1) - 1),
         (None, many) => (1, many.unwrap_or(SEEDS)),
     };
     let (next, wrecks) = (AtomicU64::new(first), Mutex::new(Vec::new()));

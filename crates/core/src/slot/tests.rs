@@ -21,19 +21,19 @@ fn claim(phase: ClaimPhase) -> Claim {
     }
 }
 
-/// The finder as `node boot machine folder`, and what the holder left as `hold` and `journal`.
+/// The finder as `node machine folder`, and what the holder left as `hold` and `journal`.
 #[track_caller]
 fn check(phase: ClaimPhase, finder: &str, left: &str, expected: bool) {
     let words: Vec<&str> = finder.split(' ').collect();
-    let identity = Identity { boot: words[2].into(), state: words[3].into() };
-    let finder = Finder { node: words[0], boot: words[1], identity: &identity, sign: 3 };
+    let identity = Identity { boot: words[1].into(), state: words[2].into() };
+    let finder = Finder { node: words[0], identity: &identity, sign: 3 };
     let traces = Traces { has_hold: left.contains("hold"), has_journal: left.contains("journal") };
     assert_eq!(is_dead(&claim(phase), &finder, traces), expected, "{phase:?} {finder:?} {left}");
 }
 
 #[test]
 fn anybody_ends_a_claim_before_its_fence_whose_holder_is_gone() {
-    for finder in ["b 9 elsewhere other", "a 9 elsewhere other", "a 1 machine folder"] {
+    for finder in ["b elsewhere other", "a elsewhere other"] {
         check(ClaimPhase::Acquired, finder, "", true);
         check(ClaimPhase::Acquired, finder, "hold", false);
         check(ClaimPhase::Stopping, finder, "", false);
@@ -42,13 +42,19 @@ fn anybody_ends_a_claim_before_its_fence_whose_holder_is_gone() {
 
 #[test]
 fn past_the_fence_a_claim_is_ended_by_its_own_directory_on_its_own_machine_alone() {
-    check(ClaimPhase::Stopping, "a 2 machine folder", "", true);
-    check(ClaimPhase::Stopping, "a 2 machine folder", "hold", true);
-    check(ClaimPhase::Stopping, "a 2 machine folder", "journal", false);
-    check(ClaimPhase::Stopping, "a 1 machine folder", "", false);
-    check(ClaimPhase::Stopping, "a 2 elsewhere folder", "", false);
-    check(ClaimPhase::Stopping, "a 2 machine other", "", false);
-    check(ClaimPhase::Stopping, "b 2 machine folder", "", false);
+    check(ClaimPhase::Stopping, "a machine folder", "", true);
+    check(ClaimPhase::Stopping, "a machine folder", "hold", true);
+    check(ClaimPhase::Stopping, "a machine folder", "journal", false);
+    check(ClaimPhase::Stopping, "a elsewhere folder", "", false);
+    check(ClaimPhase::Stopping, "a machine other", "", false);
+    check(ClaimPhase::Stopping, "b machine folder", "", false);
+}
+
+/// A store that was restored holds claims, with their holds, that this daemon gave back long ago.
+#[test]
+fn before_the_fence_a_claim_without_a_journal_is_ended_by_its_own_directory_though_its_node_lives() {
+    check(ClaimPhase::Acquired, "a machine folder", "hold", true);
+    check(ClaimPhase::Acquired, "a machine folder", "hold journal", false);
 }
 
 #[test]
@@ -58,7 +64,7 @@ fn a_claim_of_a_version_that_wrote_no_identity_is_nobodys_past_its_fence() {
     old.retain(|name, _| name != "machine" && name != "state");
     let old: Claim = serde_json::from_value(old.into()).expect("readable");
     let identity = Identity { boot: "machine".into(), state: "folder".into() };
-    let finder = Finder { node: "a", boot: "2", identity: &identity, sign: 3 };
+    let finder = Finder { node: "a", identity: &identity, sign: 3 };
     assert!(!is_dead(&old, &finder, Traces { has_hold: false, has_journal: false }));
 }
 
@@ -68,7 +74,7 @@ fn reaping_compares_the_very_claim_that_was_read_and_the_finders_own_sign() {
     let value = serde_json::to_vec(&claim(ClaimPhase::Acquired)).expect("plain");
     let entry = Entry { key: keys.claim("all", 0), value, create_revision: 7, mod_revision: 9 };
     let identity = Identity { boot: "elsewhere".into(), state: "other".into() };
-    let finder = Finder { node: "b", boot: "9", identity: &identity, sign: 3 };
+    let finder = Finder { node: "b", identity: &identity, sign: 3 };
     let txn = reap(&keys, "all", 0, &entry, &finder);
     let expected = [Compare::ModRevision(entry.key.clone(), 9), Compare::ModRevision(keys.node("b"), 3)];
     assert_eq!(txn.when, expected);

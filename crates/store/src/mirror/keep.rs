@@ -1,6 +1,7 @@
 //! Keeps the mirror true: lists what is followed, watches all of it on one stream from there, and lists it again after a gap
 //! and now and then.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use deployer_core::backoff::Backoff;
@@ -28,6 +29,7 @@ impl Mirror {
         loop {
             let Err(error) = self.list_and_watch(&mut failures, &mut list_again).await else { continue };
             failures += 1;
+            self.breaks.fetch_add(1, Ordering::Relaxed);
             // What has changed since nobody knows.
             self.lock().regions.values_mut().for_each(|region| region.is_due = true);
             if !matches!(error, StoreError::Compacted(_)) {

@@ -42,6 +42,8 @@ pub struct Mirror {
     /// Counts what a reader may wait for.
     news: News,
     changes: broadcast::Sender<Changed>,
+    /// How often the watch broke off.
+    breaks: AtomicU64,
     /// How often a region was found older than it was known.
     restorations: AtomicU64,
     /// Rings when a prefix has come in.
@@ -84,6 +86,7 @@ impl Mirror {
             ambient,
             state: Mutex::default(),
             news: News::default(),
+            breaks: AtomicU64::new(0),
             restorations: AtomicU64::new(0),
             changes: broadcast::Sender::new(CHANGES_MAX),
             grown: Notify::new(),
@@ -185,6 +188,11 @@ impl Mirror {
 
     fn begin(&self, region: &str) -> Option<Begun> {
         self.lock().regions.get(region).map(Region::begin)
+    }
+
+    /// Goes up each time the watch breaks off: the store may have been restored meanwhile, with or without a sign of it.
+    pub fn breaks(&self) -> u64 {
+        self.breaks.load(Ordering::Relaxed)
     }
 
     /// Goes up with each sign that the store was restored from a snapshot: what was withdrawn since stands there again.

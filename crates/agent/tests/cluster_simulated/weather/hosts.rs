@@ -239,6 +239,7 @@ impl Storm {
             Some(snapshot) => {
                 self.cluster.story.befell("", Befalling::Restored);
                 self.cluster.store.restore(&snapshot);
+                self.has_restored = true;
             }
         }
     }

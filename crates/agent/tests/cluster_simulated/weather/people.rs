@@ -1,5 +1,6 @@
 //! What people do to containers, and what workloads do by themselves.
 
+use deployer_core::slot::{Claim, ClaimPhase, remove_unmoved};
 use std::time::Duration;
 
 use super::Storm;
@@ -62,6 +63,24 @@ impl Storm {
         let engine = &self.cluster.members[machine].node.engine;
         for (name, ..) in engine.containers() {
             engine.does(&name, &Move::Unpause);
+        }
+    }
+
+    /// What a person does with `deployer unlock` where a restored store shows a claim that was past its fence on an earlier
+    /// boot of the machine: its daemon cannot tell it from one of a machine that was cloned.
+    pub async fn unlock_what_no_daemon_can_end(&mut self) {
+        let world = &self.cluster.members[0].node.world;
+        for entry in self.cluster.store.entries(&world.keys.locks()) {
+            let Some((scope, slot)) = world.keys.slot_of(&entry.key) else { continue };
+            let claim: Claim = serde_json::from_slice(&entry.value).expect("a claim");
+            let holder = self.cluster.members.iter().find(|member| member.node.world.settings.node == claim.node);
+            let is_of_this_boot =
+                holder.is_some_and(|member| member.node.world.settings.identity.boot == claim.machine);
+            if claim.phase == ClaimPhase::Stopping && !is_of_this_boot {
+                self.cluster.tell("a person unlocks what no daemon can end");
+                let unlocked = world.store.txn(remove_unmoved(&world.keys, &scope, slot, &entry)).await;
+                unlocked.expect("the storm is over");
+            }
         }
     }
 }

@@ -40,6 +40,7 @@ pub struct Host {
     pub is_engine_gone: bool,
     /// Its daemon was stopped by a person, and nobody has looked after its containers since.
     pub has_left: bool,
+    pub left: Duration,
     pub is_rebooting: bool,
     /// Its daemon does not run.
     pub is_left_alone: bool,
@@ -82,11 +83,10 @@ impl Container {
         self.made_by == By::Person && transition_of(&self.name).is_none()
     }
 
-    /// Whether a life that this system began, or its engine went on with, came to nothing, by now or by its end.
+    /// Whether a life, whoever began it, came to nothing in all the time that it was given, by now or by its end.
     pub fn never_served(&self, now: Duration, patience: Duration) -> bool {
-        let begun = self.started.filter(|(by, _)| *by != By::Person);
         let until = self.ended.map_or(now, |(_, at)| at);
-        begun.is_some_and(|(_, at)| !self.has_served && until >= at + patience)
+        self.started.is_some_and(|(_, at)| !self.has_served && until >= at + patience)
     }
 }
 
@@ -112,10 +112,14 @@ pub struct Instance {
     pub in_transition: bool,
     /// A replacement has stopped it, and has not ended with something that serves.
     pub is_owed: bool,
+    /// The same when its daemon went.
+    pub was_owed: bool,
     /// Whether it was meant to run when its engine went.
     pub was_meant: bool,
     pub will: Will,
     pub willed: Duration,
+    /// When a person wanted it to run again.
+    pub wanted_since: Option<Duration>,
     /// A person renamed it in the middle of a replacement.
     pub is_doubtful: bool,
     /// The person spoke when it was too late: past the fence, and before the daemon's own stop had done its work.

@@ -125,13 +125,14 @@ impl Replay {
         let claimed = self.claim(host, instance_of(name)).map(|claim| claim.at);
         // While a replacement has two containers of the instance, the other takes the place of one that is removed.
         let has_two = self.bodies(host, instance_of(name)).any(|(other, body)| other != id && !body.is_theirs());
-        // A daemon that is away hears nothing of it, ever.
+        // A daemon that is away hears nothing of it, ever, and goes on where its journals end.
         let is_unheard = self.hosts.get(host).is_some_and(|host| host.is_left_alone);
+        let is_open = self.instances.get(&key(host, name)).is_some_and(|it| it.was_owed || it.is_doubtful);
         // A candidate that has failed is on its way back, and what comes back is another.
         let is_on_the_way_back = claimed.is_some_and(|claimed| container.made >= claimed) && container.has_failed;
         let is_too_late = container.is_being_stopped
             || is_on_the_way_back
-            || (is_unheard && (claimed.is_some() || has_two))
+            || (is_unheard && (claimed.is_some() || has_two || is_open))
             || (claimed.is_none() && has_two)
             || claimed.is_some_and(|claimed| container.made < claimed || container.started.is_none());
         match deed {
@@ -160,6 +161,9 @@ impl Replay {
 
     fn set_will(&mut self, host: &str, at: Duration, name: &str, will: Will, is_too_late: bool) {
         if let Some(instance) = self.instances.get_mut(&key(host, name)) {
+            if will == Will::Runs && instance.will != Will::Runs {
+                instance.wanted_since = Some(at);
+            }
             (instance.will, instance.willed, instance.is_too_late) = (will, at, is_too_late);
             if will != Will::Runs {
                 (instance.in_transition, instance.is_owed) = (false, false);
@@ -205,15 +209,20 @@ impl Replay {
             self.troubled = Some(at);
             return;
         }
+        if matches!(what, Befalling::DaemonLeft | Befalling::DaemonKilled | Befalling::DaemonDied(_)) {
+            let of_host = self.instances.iter_mut().filter(|((on, _), _)| on == host);
+            of_host.for_each(|(_, instance)| instance.was_owed = instance.is_owed);
+        }
         let host = self.hosts.entry(host.to_owned()).or_default();
         host.troubled = Some(at);
         match what {
             Befalling::EngineGone => host.is_engine_gone = true,
             Befalling::EngineBack => host.is_engine_gone = false,
-            Befalling::DaemonLeft => (host.has_left, host.is_left_alone) = (true, true),
+            Befalling::DaemonLeft => (host.has_left, host.left, host.is_left_alone) = (true, at, true),
             Befalling::DaemonKilled | Befalling::DaemonDied(_) | Befalling::DaemonFrozen => host.is_left_alone = true,
             Befalling::DaemonThawed => host.is_left_alone = false,
-            Befalling::Reboots => host.is_rebooting = true,
+            // A daemon that has not heard its engine since a person stopped it counts nothing again.
+            Befalling::Reboots => host.is_rebooting = !host.has_left,
             Befalling::DaemonStarted => {
                 (host.is_rebooting, host.is_left_alone) = (false, false);
             }

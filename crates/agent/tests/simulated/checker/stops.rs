@@ -61,7 +61,8 @@ fn cannot_be_spared(replay: &Replay, host: &str, name: &str, claim: &Claimed) ->
         .instances
         .iter()
         .filter(|(_, instance)| is_of_service(instance))
-        .filter(|((host, name), _)| has_not_left(replay, host) && replay.is_meant(host, name))
+        // What runs counts, though a person said too late that it should not.
+        .filter(|((host, name), it)| has_not_left(replay, host) && (it.is_up || replay.is_meant(host, name)))
         .collect();
     let is_other = |place: &(String, String)| (place.0.as_str(), place.1.as_str()) != (host, name);
     let down: Vec<_> = all
@@ -69,9 +70,11 @@ fn cannot_be_spared(replay: &Replay, host: &str, name: &str, claim: &Claimed) ->
         .filter(|(place, instance)| is_other(place) && !instance.is_up && is_known(replay, &place.0, instance))
         .filter(|(place, instance)| instance.in_transition || could_be_known(replay, &place.0, instance, claim.at))
         .collect();
-    // Of a percentage, what a person has just taken away may still have been counted.
-    let is_news = |instance: &&Instance| instance.will != Will::Runs && claim.at < instance.willed + NEWS;
-    let just_left = replay.instances.values().filter(|instance| is_of_service(instance)).filter(is_news).count();
+    // Of a percentage, what a person has just taken away, or looks after no more, may still have been counted.
+    let is_gone = |instance: &Instance| instance.will != Will::Runs && claim.at < instance.willed + NEWS;
+    let is_off = |host: &str| !has_not_left(replay, host) && claim.at < replay.hosts[host].left + NEWS;
+    let of_service = replay.instances.iter().filter(|(_, instance)| is_of_service(instance));
+    let just_left = of_service.filter(|((host, _), instance)| is_gone(instance) || is_off(host)).count();
     if down.len() < Replay::limit(purpose, all.len() + just_left) {
         return None;
     }
@@ -100,7 +103,8 @@ fn is_known(replay: &Replay, name: &str, instance: &Instance) -> bool {
 
 /// Whether whoever claimed at a moment could know that an instance was down.
 fn could_be_known(replay: &Replay, host: &str, instance: &Instance, claimed: Duration) -> bool {
-    let Some(since) = instance.down_since else { return false };
+    // One that a person has only just begun to want was nobody's loss, and is down until its port is open.
+    let Some(since) = instance.down_since.max(instance.wanted_since) else { return false };
     let in_peace = replay.troubled(host).map_or(Duration::ZERO, |troubled| troubled + NEWS_FROM_TROUBLE);
     in_peace.max(since + NEWS) <= claimed
 }
