@@ -57,8 +57,9 @@ mod tests {
         }
         assert_eq!((dirty.take(), dirty.take(), dirty.take()), (Some("a"), Some("b"), None));
         dirty.mark("a");
-        assert_eq!(dirty.take(), None);
+        assert_eq!((dirty.take(), dirty.is_under_way(&"a")), (None, true));
         dirty.done(&"a");
+        assert!(!dirty.is_under_way(&"a"), "it only waits");
         assert_eq!((dirty.take(), dirty.take()), (Some("a"), None));
     }
 }

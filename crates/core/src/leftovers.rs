@@ -185,6 +185,7 @@ mod tests {
         };
         let gone = |name| format!("-{}", keys.deferral("cluster", &track(name)));
         check(None, &[deferral("web", 9)], &["job/left {\"sweeps\":1}"]);
+        check(None, &[deferral("web", 7)], &["job/left {\"sweeps\":1}"]);
         check(None, &[deferral("web", 5)], &["job/left {\"sweeps\":1}", &gone("web")]);
         check(None, &[deferral("job", 9)], &["job/left {\"sweeps\":1}", &gone("job")]);
     }

@@ -288,6 +288,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_decided_from_a_label_or_a_variable_is_worth_asking_whose_it_is() {
+        let check = |name: &str, env: &str, expected: bool| {
+            let container = json!({"Config": {"Labels": {name: "x"}, "Env": [env]}});
+            assert_eq!(has_marks(&container), expected, "{name} {env}");
+        };
+        check("deployer.enable", "PATH=/bin", true);
+        check("com.docker.swarm.task.id", "PATH=/bin", true);
+        check("maintainer", "MESOS_TASK_ID=x", true);
+        check("maintainer", "PATH=/bin", false);
+        assert!(!has_marks(&json!({})));
+    }
+
+    #[test]
     fn labels_of_base_images_and_of_compose_are_no_owners() {
         for label in
             ["io.balena.architecture", "io.k8s.description", "com.docker.compose.project", "supervisor_managed_not"]

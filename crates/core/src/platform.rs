@@ -65,6 +65,13 @@ mod tests {
     }
 
     #[test]
+    fn a_platform_is_written_as_docker_writes_it() {
+        for written in ["linux/arm/v7", "linux/amd64", ""] {
+            assert_eq!(platform(written).to_string(), written);
+        }
+    }
+
+    #[test]
     fn another_system_or_architecture_is_foreign_and_what_is_not_said_is_not() {
         check("linux/amd64", "linux/amd64", "x86_64", false);
         check("linux/arm64", "linux/amd64", "x86_64", true);
@@ -80,12 +87,14 @@ mod tests {
         check("linux/arm/v7", "linux/arm/v6", "armv6l", true);
         check("linux/arm/v7", "linux/arm/v7", "aarch64", false);
         check("linux/arm/v8", "linux/arm/v7", "aarch64", false);
+        check("linux/arm64/v9", "linux/arm64/v9", "aarch64", false);
     }
 
     #[test]
     fn where_the_machine_says_nothing_what_runs_is_what_it_can() {
         check("linux/arm/v7", "linux/arm/v6", "", true);
         check("linux/arm/v6", "linux/arm/v7", "", false);
+        check("linux/arm/v6", "linux/arm/v6", "", false);
         check("linux/amd64/v3", "linux/amd64/v2", "x86_64", true);
         check("linux/amd64/v2", "linux/amd64/v3", "x86_64", false);
         check("linux/arm/soft", "linux/arm/hard", "", true);

@@ -240,6 +240,7 @@ mod tests {
         assert!(adopted.is_for(Some(&v1)) && !adopted.is_for(Some(&v2)) && !adopted.is_for(None));
         let said_too = Record::adopt(Some(&v1), &v1, Source::Check, 7);
         assert!(said_too.newest().is_some_and(|newest| newest.is_for(None)));
+        assert_eq!((record.unsaid(), said_too.unsaid()), (Some(adopted), None));
     }
 
     /// The history from the oldest on, the target, the image's digests in the engine's order, and what it is known as.

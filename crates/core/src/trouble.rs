@@ -75,6 +75,11 @@ mod tests {
     }
 
     #[test]
+    fn whatever_it_is_people_are_told_what_was_seen() {
+        assert_eq!([refused(), failed()].each_ref().map(Trouble::reason), ["leant on", "disk full"]);
+    }
+
+    #[test]
     fn a_persons_word_ends_whatever_arose_before_it() {
         for trouble in [refused(), failed()] {
             check(trouble.clone(), 3, 20, false, true);

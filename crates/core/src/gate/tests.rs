@@ -175,6 +175,26 @@ fn ports_are_known_from_the_request_and_the_new_image() {
 }
 
 #[test]
+fn what_runs_listens_on_what_it_publishes_or_exposes() {
+    let ports = |names: &[&str]| Value::Object(names.iter().map(|name| ((*name).to_owned(), json!({}))).collect());
+    let bindings = json!({"PortBindings": ports(&["443/tcp", "53/udp"])});
+    let container = json!({"HostConfig": bindings, "Config": {"ExposedPorts": ports(&["80/tcp", "443/tcp"])}});
+    assert_eq!(known_ports(&container), [80, 443]);
+    assert_eq!(known_ports(&json!({})), [0u16; 0]);
+}
+
+#[test]
+fn a_container_is_asked_at_all_of_its_addresses_and_one_of_the_host_at_the_hosts() {
+    let network = |four: &str, six: &str| json!({"IPAddress": four, "GlobalIPv6Address": six});
+    let networks = json!({"Networks": {"back": network("10.0.0.2", ""), "front": network("10.1.0.2", "fd00::2")}});
+    let container = |mode: &str| json!({"HostConfig": {"NetworkMode": mode}, "NetworkSettings": networks});
+    let written = |container: Value| addresses(&container).iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(written(container("back")), ["10.0.0.2", "10.1.0.2", "fd00::2"]);
+    assert_eq!(written(container("host")), ["127.0.0.1"]);
+    assert_eq!(written(json!({})), [""; 0]);
+}
+
+#[test]
 fn ports_are_required_as_the_predecessor_answered() {
     assert_eq!(required_ports(&[90], &[80], &[80, 443], true), [90], "case PB01: the label has the last word");
     assert_eq!(required_ports(&[], &[], &[443], false), [443]);

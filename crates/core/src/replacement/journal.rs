@@ -92,7 +92,7 @@ pub struct Replacement {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_no_way_back: bool,
     /// How often the candidate began anew because it was ended from outside.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default)]
     pub anew: u32,
     /// The candidate's last words, once it is stopped on the way back.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -127,10 +127,6 @@ impl Replacement {
     pub fn predecessor_name(&self) -> String {
         format!("{}.old-{}", self.facts.container, self.txn)
     }
-}
-
-fn is_zero(number: &u32) -> bool {
-    *number == 0
 }
 
 /// The name in whose place a container stands that has one from a replacement, and that replacement's number. Such a

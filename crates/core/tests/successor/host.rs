@@ -184,6 +184,19 @@ fn t40_t41_t43_options_of_the_runtime_are_sent_back_as_they_are() {
     assert_eq!(successor.restart_policy, host["RestartPolicy"]);
 }
 
+/// A case of use, PB05: what is gone is found before anything is stopped.
+#[test]
+fn pb05_the_devices_that_must_exist_are_those_with_a_path_on_the_host() {
+    let devices = json!([{ "PathOnHost": "/dev/ttyUSB0", "CgroupPermissions": "r" }, { "PathOnHost": "" }]);
+    let image = image("a", json!({}));
+    let devices_of = |host: Value| {
+        let container = created("1", &json!({ "HostConfig": host }), &[], &image);
+        replace(&container, &image, &image, API_OLD).expect("replaceable").devices
+    };
+    assert_eq!(devices_of(json!({ "Devices": devices })), ["/dev/ttyUSB0"]);
+    assert_eq!(devices_of(json!({ "Devices": null })), [""; 0]);
+}
+
 #[test]
 fn t40_a_device_without_permissions_gets_the_default() {
     let host =

@@ -13,6 +13,9 @@ use super::replay::{Claimed, Container, Instance, Replay, Will, key, verdict_of}
 /// How long before the end of a replacement its gate may have had its last look.
 const LAST_LOOK: Duration = Duration::from_secs(1);
 
+/// Within what time a container that is owed, and does not stay up, is started again.
+const OWED_AGAIN: Duration = Duration::from_secs(60);
+
 impl Replay {
     /// Takes in what happened.
     pub fn step(&mut self, entry: &Entry) {
@@ -145,13 +148,16 @@ impl Replay {
                 // It is there, under a name that a replacement gave back to it, or runs whatever was said of another of that name.
                 let is_there = before == Will::Removed || container.shown == Shown::Running;
                 let before = if is_there { Will::Runs } else { before };
-                if claimed.is_some() || has_two {
+                // What is started again and again goes by the name that it is started under.
+                let is_tried = container.started.is_some_and(|(by, begun)| by == By::Us && at < begun + OWED_AGAIN);
+                let is_owed = self.instances.get(&key(host, name)).is_some_and(|it| it.is_owed || is_tried);
+                if claimed.is_some() || has_two || is_owed {
                     // Which of the names the replacement ends with, it may decide.
                     self.instances.entry(key(host, new)).or_default().is_doubtful = true;
                     self.instances.entry(key(host, name)).or_default().is_doubtful = true;
                 }
                 let purpose = Purpose { name: new.clone(), ..self.containers[&(host.to_owned(), id)].purpose.clone() };
-                self.set_will(host, at, name, Will::Removed, is_too_late || has_two);
+                self.set_will(host, at, name, Will::Removed, is_too_late || has_two || is_owed);
                 self.instances.entry(key(host, new)).or_default().purpose = Some(purpose);
                 self.set_will(host, at, new, before, false);
             }

@@ -70,11 +70,13 @@ fn cannot_be_spared(replay: &Replay, host: &str, name: &str, claim: &Claimed) ->
         .filter(|(place, instance)| is_other(place) && !instance.is_up && is_known(replay, &place.0, instance))
         .filter(|(place, instance)| instance.in_transition || could_be_known(replay, &place.0, instance, claim.at))
         .collect();
-    // Of a percentage, what a person has just taken away, or looks after no more, may still have been counted.
-    let is_gone = |instance: &Instance| instance.will != Will::Runs && claim.at < instance.willed + NEWS;
-    let is_off = |host: &str| !has_not_left(replay, host) && claim.at < replay.hosts[host].left + NEWS;
+    // Of a percentage, what has just ended, or a person has taken away or looks after no more, may still have been counted.
+    let is_news = |at: Duration| claim.at < at + NEWS;
+    let is_gone = |it: &Instance| it.will != Will::Runs && is_news(it.willed) || it.down_since.is_some_and(is_news);
+    let is_off = |host: &str| !has_not_left(replay, host) && is_news(replay.hosts[host].left);
     let of_service = replay.instances.iter().filter(|(_, instance)| is_of_service(instance));
-    let just_left = of_service.filter(|((host, _), instance)| is_gone(instance) || is_off(host)).count();
+    let not_counted = of_service.filter(|(place, _)| !all.iter().any(|(counted, _)| counted == place));
+    let just_left = not_counted.filter(|((host, _), instance)| is_gone(instance) || is_off(host)).count();
     if down.len() < Replay::limit(purpose, all.len() + just_left) {
         return None;
     }
