@@ -4,23 +4,29 @@
 use std::collections::BTreeMap;
 
 use deployer_engine::mirror::{Container, Snapshot};
+use tokio::time::Instant;
 
-/// The processes that answer, or have had their time to: when each was started, as the engine writes it, by the container's
-/// ID.
+/// The processes that answer, or have had their time to: when each was started, as the engine writes it, and when it was
+/// seen, by the container's ID.
 #[derive(Clone, Debug, Default)]
-pub struct Settled(BTreeMap<String, String>);
+pub struct Settled(BTreeMap<String, (String, Instant)>);
 
 impl Settled {
     /// Whether a container's process of now has settled. One with no port to be asked at has.
     pub fn has(&self, container: &Container) -> bool {
         container.addresses.is_empty()
             || container.ports.is_empty()
-            || self.0.get(&container.id) == Some(&container.started_at)
+            || self.0.get(&container.id).is_some_and(|(started_at, _)| *started_at == container.started_at)
+    }
+
+    /// When a container's process was seen to settle, if this daemon saw that.
+    pub fn since(&self, id: &str, started_at: &str) -> Option<Instant> {
+        self.0.get(id).filter(|(known, _)| known == started_at).map(|(_, seen)| *seen)
     }
 
     /// Notes that a container's process has settled.
     pub fn note(&mut self, id: &str, started_at: &str) {
-        self.0.insert(id.to_owned(), started_at.to_owned());
+        self.0.insert(id.to_owned(), (started_at.to_owned(), Instant::now()));
     }
 
     /// Forgets containers that are not there any more.

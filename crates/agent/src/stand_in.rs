@@ -88,6 +88,14 @@ pub fn track() -> Track {
 
 /// A world around a stand-in, with a store and journals of its own.
 pub async fn fixture() -> Fixture {
+    let fixture = unheard().await;
+    fixture.world.engine_mirror.refresh().await.expect("the stand-in answers");
+    fixture.engine.state().calls.clear();
+    fixture
+}
+
+/// The same, whose engine is not heard yet.
+pub async fn unheard() -> Fixture {
     let folder = tempfile::tempdir().expect("a folder");
     let engine = Arc::new(StandIn {
         state: Mutex::default(),
@@ -110,8 +118,6 @@ pub async fn fixture() -> Fixture {
     let journals = Journals::open(folder.path()).expect("journals");
     let shared: Arc<dyn Engine> = Arc::clone(&engine) as Arc<dyn Engine>;
     let world = World::new(shared, Arc::new(store), settings, Arc::new(Ambient::chosen(|| 0, 7)), journals);
-    world.engine_mirror.refresh().await.expect("the stand-in answers");
-    engine.state().calls.clear();
     presence::register(&world).await.expect("the store").expect("nobody else bears the name");
     // Registering has rung the bell, which a test may want to hear for another reason.
     world.bell.notified().await;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use deployer_core::deed::Doing;
 use deployer_core::gate::Gate;
 use deployer_core::policy::{REPLACES, TXN};
 use deployer_core::record::Opinion;
@@ -237,7 +238,11 @@ pub async fn stop(site: &Site<'_>, replacement: &Replacement, id: &str) -> Resul
     if let Some(container) = if_found(site.engine.container(id).await)? {
         site.engine_mirror.ends(id, nanos(&text(&container, "/State/StartedAt")));
     }
-    site.hand.stop(id, Duration::from_millis(replacement.facts.grace_ms)).await
+    let stopped = site.hand.stop(id, Duration::from_millis(replacement.facts.grace_ms)).await;
+    if stopped.as_ref().is_err_and(EngineError::is_ambiguous) {
+        site.engine_mirror.may_end_late(id);
+    }
+    stopped
 }
 
 /// Gives a container a name, unless it has it.
@@ -319,10 +324,13 @@ async fn ended_meanwhile(world: &World, replacement: &Replacement) -> Result<Opt
     Ok(match way_back::runs(world, candidate).await? {
         Some(true) => None,
         None => Some(Failure::ByHand("the new container was removed by somebody".to_owned())),
-        Some(false) if observe::was_ended_by_hand(world, candidate).await? => {
-            Some(Failure::ByHand("the new container was stopped by somebody".to_owned()))
-        }
-        Some(false) => Some(Failure::Candidate("ended after it had passed the gate".to_owned())),
+        Some(false) => Some(match observe::whose_end(world, candidate).await? {
+            Doing::Own => Failure::Candidate("ended after it had passed the gate".to_owned()),
+            Doing::Unknown => Failure::Interrupted("the new container ended unheard".to_owned()),
+            Doing::Ending | Doing::Ended | Doing::Restarted => {
+                Failure::ByHand("the new container was stopped by somebody".to_owned())
+            }
+        }),
     })
 }
 

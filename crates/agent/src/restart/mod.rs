@@ -21,6 +21,7 @@ mod unready;
 mod waiter;
 mod way_back;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,10 +71,10 @@ impl Restart {
     pub async fn run(mut self, shutdown: CancellationToken) {
         let mut dirty: Dirty<String> = Dirty::default();
         let mut jobs = FuturesUnordered::new();
-        for replacement in std::mem::take(&mut self.left) {
-            dirty.mark(replacement.facts.container.clone());
+        for (container, left) in by_container(std::mem::take(&mut self.left)) {
+            dirty.mark(container.clone());
             let _ = dirty.take();
-            jobs.push(self.job(replacement.facts.container.clone(), Some(replacement), shutdown.clone()));
+            jobs.push(self.job(container, left, shutdown.clone()));
         }
         let mut seen = Instant::now();
         loop {
@@ -88,7 +89,7 @@ impl Restart {
                 if unready::rests(&self.world, &container, now) {
                     dirty.done(&container);
                 } else {
-                    jobs.push(self.job(container, None, shutdown.clone()));
+                    jobs.push(self.job(container, Vec::new(), shutdown.clone()));
                 }
             }
             if shutdown.is_cancelled() && jobs.is_empty() {
@@ -133,22 +134,41 @@ impl Restart {
     fn job(
         &self,
         container: String,
-        left: Option<Replacement>,
+        mut left: Vec<Replacement>,
         shutdown: CancellationToken,
     ) -> futures_util::future::BoxFuture<'static, String> {
         let (world, hand) = (Arc::clone(&self.world), Arc::clone(&self.hand));
         Box::pin(async move {
             let site = Site::new(&world, hand.as_ref());
-            let (mut left, mut faults) = (left, 0);
-            while let Err(fault) = caught(work(&site, &container, left.take(), &shutdown)).await {
-                faults += 1;
-                if !fault::survive(&world, &container, &fault, faults, &shutdown).await {
-                    break;
+            let mut faults = 0;
+            loop {
+                match caught(work(&site, &container, left.pop(), &shutdown)).await {
+                    Ok(()) if left.is_empty() => break,
+                    Ok(()) => {}
+                    Err(fault) => {
+                        faults += 1;
+                        if !fault::survive(&world, &container, &fault, faults, &shutdown).await {
+                            break;
+                        }
+                    }
                 }
             }
             container
         })
     }
+}
+
+/// What is left of each container, the first to go on with at the end: one that waited for its slot has touched nothing,
+/// and ends before what is owed goes on.
+fn by_container(left: Vec<Replacement>) -> BTreeMap<String, Vec<Replacement>> {
+    let mut of: BTreeMap<String, Vec<Replacement>> = BTreeMap::new();
+    for replacement in left {
+        of.entry(replacement.facts.container.clone()).or_default().push(replacement);
+    }
+    for left in of.values_mut() {
+        left.sort_by_key(|replacement| replacement.reached < Phase::Fenced);
+    }
+    of
 }
 
 /// What there is to do for a container: a replacement that is under way, or else whatever is decided now.

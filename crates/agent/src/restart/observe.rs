@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use deployer_core::deed::{Doing, Process, doing, is_doubtful};
+use deployer_core::deed::{Deed, Doing, Process, doing, is_doubtful};
 use deployer_core::gate::{Gate, Health, Judgement, Sample, addresses};
 use deployer_core::replacement::Facts;
 use deployer_engine::mirror::{Hearing, nanos};
@@ -41,6 +41,8 @@ const LISTENS_WITHIN: Duration = Duration::from_secs(30);
 const HEARD_WITHIN: Duration = Duration::from_secs(2);
 /// How long it is watched whether an engine that has ended a container goes down itself, or tells more of that end.
 const SECOND_LOOK: Duration = Duration::from_secs(1);
+/// Without a look for so long, the daemon or its engine stood still.
+const STOOD_STILL: Duration = Duration::from_secs(5);
 /// How long past its grace a container that somebody stops may take to end.
 const ENDING_MARGIN: Duration = Duration::from_secs(5);
 
@@ -51,6 +53,7 @@ const ENDING_MARGIN: Duration = Duration::from_secs(5);
 /// [`EngineError`] if the engine refuses to show the container time and again.
 pub async fn watch(world: &World, facts: &Facts, id: &str, mut gate: Gate) -> Result<Watched, EngineError> {
     // Of what comes now every event is to be heard. After a start of this daemon the mirror has just begun to listen.
+    let asked = Instant::now();
     let mut shown = world.engine_mirror.subscribe();
     let heard = shown.wait_for(|now| now.is_heard().is_ok());
     // One that is not heard in time goes on unheard.
@@ -62,6 +65,7 @@ pub async fn watch(world: &World, facts: &Facts, id: &str, mut gate: Gate) -> Re
     let mut was_away = false;
     let mut end = End::default();
     let mut process = None;
+    let mut lived = None;
     loop {
         match world.engine.container(id).await {
             Err(EngineError::NotFound { .. }) => return Ok(Watched::Gone),
@@ -73,11 +77,15 @@ pub async fn watch(world: &World, facts: &Facts, id: &str, mut gate: Gate) -> Re
                 }
             }
             Ok(container) => {
+                let stood_still = clock.seen.elapsed() > STOOD_STILL;
                 let now_ms = clock.look(was_away || misses > 0);
                 misses = 0;
                 let sample = sample(world, facts, &container).await;
                 let before = process.get_or_insert_with(|| sample.started_at.clone());
                 let now = process_of(&sample, before);
+                if now == Process::Lives {
+                    lived.get_or_insert_with(Instant::now);
+                }
                 if std::mem::take(&mut was_away) && now != Process::Lives {
                     return Ok(Watched::Anew("the engine was away"));
                 }
@@ -87,13 +95,14 @@ pub async fn watch(world: &World, facts: &Facts, id: &str, mut gate: Gate) -> Re
                         return Ok(Watched::Passed);
                     }
                     Judgement::Failed(reason) => {
-                        let ended = Ended { id, process: before, is: now, begun };
+                        let ended = Ended { id, process: before, is: now, known: lived.unwrap_or(asked), stood_still };
                         if let Some(watched) = end.judge(world, facts, &ended, reason).await {
                             return Ok(watched);
                         }
                     }
                     Judgement::Wait(why) => {
                         // Another process is one that it may have.
+                        lived = lived.filter(|_| now == Process::Lives);
                         process = Some(sample.started_at);
                         world.memory().replacing.say(&facts.container, why);
                     }
@@ -139,8 +148,10 @@ struct Ended<'a> {
     process: &'a str,
     /// What became of that.
     is: Process,
-    /// When it was first looked at.
-    begun: Instant,
+    /// When it was first seen to live, or else was to be watched: from then on every event must have been heard.
+    known: Instant,
+    /// Whether it was not looked at for a while: what happened meanwhile may be about to be told.
+    stood_still: bool,
 }
 
 /// Finds out who ended a container, with a second look where the first may have come too early.
@@ -154,22 +165,11 @@ struct End {
 impl End {
     /// Whose doing it is that a container does not pass; `None`: look again.
     async fn judge(&mut self, world: &World, facts: &Facts, ended: &Ended<'_>, reason: String) -> Option<Watched> {
-        let mirror = &world.engine_mirror;
-        if ended.is != Process::Lives {
-            let is_news = |known: &str, state: &str| known != ended.process || state != "running";
-            let mut shown = mirror.subscribe();
-            let told = shown
-                .wait_for(|now| now.containers.get(ended.id).is_none_or(|seen| is_news(&seen.started_at, &seen.state)));
-            // What is not told in time is judged by what was.
-            let _ = tokio::time::timeout(HEARD_WITHIN, told).await;
-        }
-        let heard = mirror.snapshot().hearing.clone();
-        let is_all_heard = matches!(heard, Hearing::Heard { since } if since <= ended.begun);
-        let deeds = mirror.deeds(ended.id, nanos(ended.process));
-        let whose = doing(&deeds, is_all_heard, ended.is);
+        let (whose, deeds) = whose(world, ended).await;
         // An engine that goes down ends its containers first, and a stop is told of after the end. One that is ending does not
         // answer any more, and seems to live.
         let is_early = match ended.is {
+            _ if ended.stood_still => true,
             Process::Lives => whose == Doing::Own,
             Process::Ended => is_doubtful(&deeds),
             Process::Replaced => false,
@@ -190,6 +190,36 @@ impl End {
             }
         }
     }
+}
+
+/// Whose doing the end of a container is, by what was done to it, and what that was.
+async fn whose(world: &World, ended: &Ended<'_>) -> (Doing, Vec<Deed>) {
+    let mirror = &world.engine_mirror;
+    if ended.is != Process::Lives {
+        let is_news = |known: &str, state: &str| known != ended.process || state != "running";
+        let mut shown = mirror.subscribe();
+        let told = shown
+            .wait_for(|now| now.containers.get(ended.id).is_none_or(|seen| is_news(&seen.started_at, &seen.state)));
+        // What is not told in time is judged by what was.
+        let _ = tokio::time::timeout(HEARD_WITHIN, told).await;
+    }
+    let heard = mirror.snapshot().hearing.clone();
+    let is_all_heard = matches!(heard, Hearing::Heard { since } if since <= ended.known);
+    let deeds = mirror.deeds(ended.id, nanos(ended.process));
+    (doing(&deeds, is_all_heard, ended.is), deeds)
+}
+
+/// Whose doing it is that a container that had passed its gate is down.
+///
+/// # Errors
+/// [`EngineError`] if the engine does not show it.
+pub async fn whose_end(world: &World, id: &str) -> Result<Doing, EngineError> {
+    // An engine that went down meanwhile, too, has come back a moment ago.
+    tokio::time::sleep(SECOND_LOOK).await;
+    let container = world.engine.container(id).await?;
+    let process = container.pointer("/State/StartedAt").and_then(Value::as_str).unwrap_or_default();
+    let Some(known) = world.memory().settled.since(id, process) else { return Ok(Doing::Unknown) };
+    Ok(whose(world, &Ended { id, process, is: Process::Ended, known, stood_still: false }).await.0)
 }
 
 /// Whether a container is down because somebody ended it, as far as that was heard.

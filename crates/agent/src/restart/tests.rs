@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::*;
 use crate::ledger;
-use crate::stand_in::{Fixture, container, digest, fixture, replacement, track};
+use crate::stand_in::{Fixture, container, digest, fixture, replacement, track, unheard};
 
 mod hostile;
 mod mended;
@@ -114,6 +114,56 @@ async fn a_gate_is_not_missed_while_the_engine_does_not_answer() {
     assert!(tokio::time::timeout(patience / 2, &mut watched).await.is_err(), "its time has only begun");
     fixture.engine.state().containers = healthy("healthy");
     assert_eq!(watched.await.expect("it answers"), observe::Watched::Passed);
+}
+
+/// One was owed, the next waited for its slot as the daemon was killed. Both went on at once, and the end of the one let a
+/// third begin beside the other: two versions ran under one name.
+#[tokio::test(start_paused = true)]
+async fn of_several_journals_of_one_container_one_goes_on_at_a_time() {
+    let fixture = stale().await;
+    let mut owed = Replacement { txn: "00000001".into(), reached: Phase::Started, ..returning() };
+    (owed.phase, owed.candidate, owed.has_no_way_back) = (Phase::Started, Some("old".to_owned()), true);
+    owed.facts.gate.stable_ms = 60_000;
+    owed.facts.predecessor = "removed".into();
+    let waiting = Replacement { phase: Phase::Returning, ..replacement() };
+    let (sender, containers) = mpsc::channel(9);
+    let left = vec![owed, waiting];
+    let restart = Restart { world: Arc::clone(&fixture.world), hand: fixture.hand(), containers, left };
+    let shutdown = CancellationToken::new();
+    let mut stage = Box::pin(restart.run(shutdown.clone()));
+    for _ in 0..5 {
+        assert!(tokio::time::timeout(Duration::from_secs(5), &mut stage).await.is_err(), "the stage goes on");
+        sender.send("web".to_owned()).await.expect("it listens");
+    }
+    let has_begun = || fixture.engine.state().calls.iter().any(|call| call.starts_with("changes"));
+    assert!(!has_begun(), "what is owed is looked at first");
+    assert!(tokio::time::timeout(Duration::from_secs(60), &mut stage).await.is_err(), "the stage goes on");
+    assert!(has_begun(), "then the new version comes");
+}
+
+/// The engine had started it and ended it again before it was heard: the version was condemned for an end of the engine's.
+#[tokio::test(start_paused = true)]
+async fn a_process_that_ended_before_the_engine_was_heard_has_not_failed_for_certain() {
+    for (is_heard, lives_first) in [(true, false), (false, false), (false, true)] {
+        let fixture = unheard().await;
+        let world = &fixture.world;
+        let show = |state: &str| fixture.engine.state().containers = vec![container("new", "web", state)];
+        show(if lives_first { "running" } else { "exited" });
+        let mut facts = replacement().facts;
+        (facts.gate.timeout_ms, facts.gate.stable_ms) = (60_000, 60_000);
+        if is_heard {
+            world.engine_mirror.refresh().await.expect("the stand-in answers");
+        }
+        let mut watched = Box::pin(observe::watch(world, &facts, "new", Gate::new(facts.gate.clone())));
+        assert!(is_heard || tokio::time::timeout(Duration::from_secs(5), &mut watched).await.is_err(), "not heard yet");
+        world.engine_mirror.refresh().await.expect("the stand-in answers");
+        if lives_first {
+            assert!(tokio::time::timeout(Duration::from_secs(5), &mut watched).await.is_err(), "its window is open");
+            show("exited");
+        }
+        let has_failed = matches!(watched.await.expect("it answers"), observe::Watched::Failed(_));
+        assert_eq!(has_failed, is_heard || lives_first, "heard: {is_heard}");
+    }
 }
 
 /// A container of the track that runs version 1, with version 2 recorded and on the machine.

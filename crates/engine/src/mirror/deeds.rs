@@ -1,13 +1,18 @@
 //! Who had a hand in a container's life. Our own acts leave deeds, too: whoever ends a process says so.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use deployer_core::deed::{Deed, DeedKind};
+use tokio::time::Instant;
 
 use crate::engine::EngineEvent;
 
 /// Deeds that are remembered of one container; the oldest are forgotten first.
 const DEEDS_MAX: usize = 16;
+
+/// How long after a stop was given up its engine may still carry it out: one that stood still finds the call in its socket.
+const LATE_STOP: Duration = Duration::from_secs(120);
 
 /// What an event says that somebody did, if it says so.
 fn deed_of(event: &EngineEvent) -> Option<Deed> {
@@ -29,12 +34,18 @@ pub(super) struct Deeds {
     of: BTreeMap<String, VecDeque<Deed>>,
     /// Processes that this program has ended itself, by container ID and the moment of their start.
     ended: BTreeMap<String, i64>,
+    /// Until when a stop of this program that was not answered may yet be carried out, by container ID.
+    late: BTreeMap<String, Instant>,
 }
 
 impl Deeds {
     /// Notes what an event says, once though it may be repeated.
     pub fn note(&mut self, event: &EngineEvent) {
         let Some(deed) = deed_of(event) else { return };
+        let is_stop = matches!(deed.kind, DeedKind::Kill { .. } | DeedKind::Stop);
+        if is_stop && self.late.get(&event.id).is_some_and(|until| Instant::now() < *until) {
+            return;
+        }
         let deeds = self.of.entry(event.id.clone()).or_default();
         if !deeds.contains(&deed) {
             deeds.push_back(deed);
@@ -49,6 +60,11 @@ impl Deeds {
         self.ended.insert(id.to_owned(), started);
     }
 
+    /// Takes a stop of this container within the next two minutes for our own, whatever process it ends.
+    pub fn stop_late(&mut self, id: &str) {
+        self.late.insert(id.to_owned(), Instant::now() + LATE_STOP);
+    }
+
     /// What others did to a container's process since that was started, in order.
     pub fn of(&self, id: &str, started: i64) -> Vec<Deed> {
         if self.ended.get(id) == Some(&started) {
@@ -61,6 +77,7 @@ impl Deeds {
     pub fn forget(&mut self, id: &str) {
         self.of.remove(id);
         self.ended.remove(id);
+        self.late.remove(id);
     }
 }
 
@@ -89,6 +106,19 @@ mod tests {
         assert_eq!(told(&restart), [kill, DeedKind::Stop, DeedKind::Restart]);
         assert_eq!(told(&["kill", "die", "destroy"]), [kill, DeedKind::Destroy]);
         assert_eq!(told(&["create", "start", "health_status", "die", "oom", "start", "update", "unpause"]), []);
+    }
+
+    /// An engine that had stood still stopped the container that had been put back meanwhile, which was believed to be a
+    /// person's wish.
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_that_was_given_up_and_is_carried_out_late_is_nobody_elses() {
+        let mut deeds = Deeds::default();
+        deeds.stop_late("a");
+        ["kill", "stop", "restart"].into_iter().zip(1..).for_each(|(action, at)| deeds.note(&event(action, at)));
+        assert_eq!(deeds.of("a", 0).len(), 1, "a restart is a person's");
+        tokio::time::advance(LATE_STOP).await;
+        deeds.note(&event("stop", 4));
+        assert_eq!(deeds.of("a", 3).len(), 1);
     }
 
     #[test]

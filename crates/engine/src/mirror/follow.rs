@@ -44,6 +44,7 @@ impl Mirror {
             let begun = Instant::now();
             let error = self.follow().await;
             tracing::warn!(error = %error, "the engine's events broke off");
+            self.miss();
             failures = if begun.elapsed() >= STEADY { 0 } else { failures + 1 };
             if failures > 0 {
                 self.lose(&error);

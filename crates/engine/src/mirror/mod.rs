@@ -160,6 +160,11 @@ impl Mirror {
         self.notes().deeds.end(id, started);
     }
 
+    /// Says that a stop of a container was not answered, and may yet be carried out.
+    pub fn may_end_late(&self, id: &str) {
+        self.notes().deeds.stop_late(id);
+    }
+
     /// What others did to a container's process since that was started, by the engine's clock and in order: its own failure
     /// leaves no deed. A container that is gone is remembered for a while. Deeds from before the engine was
     /// heard ([`Hearing::Heard`]) may be missing.
@@ -330,6 +335,16 @@ impl Mirror {
         self.show(|snapshot| {
             snapshot.hearing = Hearing::Heard { since: Instant::now() };
             true
+        });
+    }
+
+    /// Something may have happened that was not heard: whoever asks since when all was is told, and nobody else.
+    fn miss(&self) {
+        self.shown.send_if_modified(|shown| {
+            if let Hearing::Heard { since } = &mut Arc::make_mut(shown).hearing {
+                *since = Instant::now();
+            }
+            false
         });
     }
 

@@ -68,6 +68,7 @@ fn cannot_be_spared(replay: &Replay, host: &str, name: &str, claim: &Claimed) ->
     let down: Vec<_> = all
         .iter()
         .filter(|(place, instance)| is_other(place) && !instance.is_up && is_known(replay, &place.0, instance))
+        .filter(|(place, instance)| !went_by_a_wider_limit(replay, place, instance, purpose, claim))
         .filter(|(place, instance)| instance.in_transition || could_be_known(replay, &place.0, instance, claim.at))
         .collect();
     // Of a percentage, what has just ended, or a person has taken away or looks after no more, may still have been counted.
@@ -85,6 +86,18 @@ fn cannot_be_spared(replay: &Replay, host: &str, name: &str, claim: &Claimed) ->
     let down: Vec<String> = down.iter().map(|((host, name), _)| format!("{name} on {host}")).collect();
     let claimed = claim.at.as_secs_f64();
     Some((kind, format!("{name} was stopped, claimed at {claimed:.3}, while {} was down", down.join(", "))))
+}
+
+/// Whether an instance was claimed later than this one, by a limit that allows it both: labels of one service may differ.
+fn went_by_a_wider_limit(
+    replay: &Replay,
+    (host, name): &(String, String),
+    instance: &Instance,
+    purpose: &Purpose,
+    claim: &Claimed,
+) -> bool {
+    let is_later = replay.claim(host, name).is_some_and(|other| other.at > claim.at);
+    is_later && instance.purpose.as_ref().is_some_and(|other| other.limit != purpose.limit)
 }
 
 /// Whether the instances of a host are counted. Whoever stops a daemon knows that nobody looks after its containers; a machine
