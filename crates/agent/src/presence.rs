@@ -132,7 +132,11 @@ async fn keep(world: &World, lease: LeaseId) {
         match world.store.keep_alive(lease).await {
             Ok(()) if world.mirror.breaks() != breaks => {
                 let now = world.mirror.breaks();
-                let outcome = publish::look_back(world).await;
+                let outcome = look_back(world, lease).await;
+                if outcome == Ok(false) {
+                    absent(world, "the sign of this node is not in the store any more; it is written anew".to_owned());
+                    return;
+                }
                 if outcome.is_ok() {
                     breaks = now;
                 }
@@ -164,6 +168,21 @@ async fn keep(world: &World, lease: LeaseId) {
             Err(error) => trouble(world, Some(error.to_string())),
         }
     }
+}
+
+/// Looks whether the store is still the one that was spoken to: it may have been restored from a snapshot. `false`: it does
+/// not know this daemon, whose lease it keeps all the same.
+async fn look_back(world: &World, lease: LeaseId) -> Result<bool, StoreError> {
+    let sign: Option<Read<Sign>> =
+        world.store.get(&world.keys.node(&world.settings.node)).await?.map(decode).transpose()?;
+    let Some(sign) = sign.filter(|sign| sign.value.lease == lease.0) else { return Ok(false) };
+    // What is claimed hangs on this revision, and an older one may stand again.
+    world.presence.send_if_modified(|presence| {
+        let stands = Some((lease, sign.revision));
+        std::mem::replace(&mut presence.lease, stands) != stands
+    });
+    publish::look_back(world).await?;
+    Ok(true)
 }
 
 /// At random, so that of many nodes one looks soon and all of them seldom.
@@ -209,5 +228,26 @@ pub async fn leave(world: &World, why: Farewell) {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!(error = %error, "the others were not told that this node is off"),
         Err(_) => tracing::warn!("the others were not told that this node is off: the store is away"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stand_in::fixture;
+
+    /// Nothing was claimed any more: every claim hung on a sign that was not in the store.
+    #[tokio::test]
+    async fn what_is_claimed_hangs_on_the_sign_that_stands_in_a_restored_store() {
+        let fixture = fixture().await;
+        let world = &fixture.world;
+        let (lease, _) = world.presence.borrow().lease.expect("registered");
+        let key = world.keys.node("a");
+        let sign: Read<Sign> = decode(world.store.get(&key).await.expect("read").expect("a sign")).expect("readable");
+        let stands = world.store.txn(Txn::new().put_leased(key.clone(), &sign.value, lease)).await.expect("restored");
+        assert_eq!(look_back(world, lease).await, Ok(true));
+        assert_eq!(world.presence.borrow().lease, Some((lease, stands.revision)));
+        world.store.txn(Txn::new().delete(key)).await.expect("restored");
+        assert_eq!(look_back(world, lease).await, Ok(false), "it registers anew");
     }
 }

@@ -218,11 +218,16 @@ fn unasked(world: &World, ledger: &Ledger, track: &Track) -> Answer {
 /// The digest for which a replacement made this container, if the record does not know it and the registry was not asked
 /// since. Only a mark that came with the replacement counts.
 pub fn unrecorded(world: &World, ledger: &Ledger, track: &Track, container: &Surveyed) -> Option<Digest> {
+    made_for_unknown(ledger, container).filter(|digest| !world.memory().asking.has_heard(track, digest))
+}
+
+/// The digest for which a replacement made this container, if the record does not know it.
+fn made_for_unknown(ledger: &Ledger, container: &Surveyed) -> Option<Digest> {
     let labels = &container.summary.labels;
     let digest = labels.get(TXN).and_then(|_| Digest::parse(labels.get(DIGEST)?).ok())?;
     let record = &ledger.record.as_ref()?.value;
     let is_known = record.history().iter().any(|version| version.digest == digest);
-    (!is_known && !world.memory().asking.has_heard(track, &digest)).then_some(digest)
+    (!is_known).then_some(digest)
 }
 
 fn obstacle(
@@ -240,6 +245,12 @@ fn obstacle(
     if let Some(digest) = unrecorded(world, ledger, track, container) {
         let text = format!("the record does not know {}, which it runs: the registry is asked first", digest.short());
         return (Obstacle::Unrecorded, text);
+    }
+    let newest = ledger.record.as_ref().and_then(|record| record.value.newest());
+    if let Some(digest) = made_for_unknown(ledger, container).filter(|_| newest.is_some_and(|v| v.seq != target.seq)) {
+        let text =
+            format!("the record does not know {}, which may be newer than version {}", digest.short(), target.seq);
+        return (Obstacle::PerhapsNewer, text);
     }
     if !target.is_for(container.adopted().as_ref()) {
         let text = format!("version {} is what another container ran before, and this one never did", target.seq);
@@ -282,9 +293,8 @@ pub fn state_of(decision: &Decision) -> (&'static str, String) {
     let because = || if decision.note.is_empty() { decision.row.state.to_owned() } else { decision.note.clone() };
     match decision.row.name {
         "pinned" | "not_managed" | "foreign" => ("unmanaged", because()),
-        "refused" | "local_build" | "unverified" | "no_version" | "halted" | "ahead" | "never_ran" => {
-            ("held_back", because())
-        }
+        "refused" | "local_build" | "unverified" | "no_version" | "halted" | "ahead" | "perhaps_newer"
+        | "never_ran" => ("held_back", because()),
         "failed_here" => ("failed_here", because()),
         "unavailable" if decision.trouble.is_some() => ("failed_here", because()),
         "absent" | "unavailable" => ("pulling", because()),

@@ -6,7 +6,7 @@ use deployer_core::deed::Doing;
 use deployer_core::gate::Gate;
 use deployer_core::policy::{REPLACES, TXN};
 use deployer_core::record::Opinion;
-use deployer_core::replacement::{Act, Event, Failure, Replacement};
+use deployer_core::replacement::{Act, Event, Failure, Phase, Replacement};
 use deployer_core::successor::changeable;
 use deployer_engine::mirror::{Thing, nanos};
 use deployer_engine::{EngineError, if_found};
@@ -69,7 +69,10 @@ pub async fn carry_out(
             Some(why) => Ok(Event::Failed(Failure::Superseded(why))),
             None => Ok(slot::fence(site, replacement).await?),
         },
-        Act::Release => Ok(slot::release(site, replacement).await?),
+        Act::Release => match was_ended_unheard(site, replacement).await? {
+            true => Ok(Event::Anew("its engine ended it before the slot was given back".to_owned())),
+            false => Ok(slot::release(site, replacement).await?),
+        },
         Act::MoveTag => or_back(move_tag_on(site, replacement).await),
         Act::Create => or_back(create(site, replacement).await),
         Act::DisarmPredecessor => or_back(disarm_predecessor(site, replacement).await),
@@ -291,9 +294,16 @@ async fn start_candidate(site: &Site<'_>, replacement: &Replacement) -> Result<E
             Err(error @ EngineError::NotFound { .. }) if !is_gone(site, candidate).await? => {
                 return Ok(Event::Failed(Failure::Node(error.to_string())));
             }
+            // It runs, and somebody has paused it since: a daemon before this one had started it.
+            Err(EngineError::Conflict { .. }) if is_paused(site, candidate).await? => return Ok(Event::Done),
             outcome => return or_back(outcome),
         }
     }
+}
+
+async fn is_paused(world: &World, id: &str) -> Result<bool, EngineError> {
+    let container = if_found(world.engine.container(id).await)?;
+    Ok(container.is_some_and(|container| container.pointer("/State/Paused").and_then(Value::as_bool) == Some(true)))
 }
 
 async fn observe_candidate(world: &World, replacement: &Replacement) -> Result<Event, ActError> {
@@ -332,6 +342,16 @@ async fn ended_meanwhile(world: &World, replacement: &Replacement) -> Result<Opt
             }
         }),
     })
+}
+
+/// Whether the candidate has passed, and is down by no doing of its own: the store may have been away for long, and until the
+/// slot is given back what was stopped for it is owed.
+async fn was_ended_unheard(world: &World, replacement: &Replacement) -> Result<bool, EngineError> {
+    let Some(candidate) = replacement.candidate.as_ref().filter(|_| replacement.phase == Phase::Judged) else {
+        return Ok(false);
+    };
+    let is_down = way_back::runs(world, candidate).await? == Some(false);
+    Ok(is_down && observe::whose_end(world, candidate).await? == Doing::Unknown)
 }
 
 async fn approve(world: &World, replacement: &Replacement) -> Result<Event, ActError> {

@@ -2,7 +2,7 @@
 //!
 //! It is the only place that stops a container. `prefetch` writes down everything that a replacement needs;
 //! `acts` carries out one act; `observe` is the gate's eye; `claim` waits in `line` (as `waiter`) for the leave to act
-//! until it may go (`near`), `slot` fences it and gives it back.
+//! until it may go (`near`), `slot` fences it and gives it back; `stage` has one job for each container at a time.
 
 mod acts;
 mod baseline;
@@ -17,25 +17,18 @@ mod owing;
 mod prefetch;
 mod recovery;
 mod slot;
+mod stage;
 mod unready;
 mod waiter;
 mod way_back;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use deployer_core::backoff::Backoff;
-use deployer_core::dirty::Dirty;
 use deployer_core::plan::{Action, Answer};
 use deployer_core::replacement::{Act, Event, Failure, Phase, Replacement};
 use deployer_core::trouble::Trouble;
-use deployer_engine::Hand;
 use deployer_engine::mirror::Thing;
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
-use tokio::sync::mpsc;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::failpoint;
@@ -50,126 +43,10 @@ use crate::survey::Survey;
 use crate::world::World;
 
 pub use recovery::recover_with_engine;
+pub use stage::Restart;
 
 /// The pause before a look that failed is repeated.
 const RETRY: Duration = Duration::from_secs(5);
-
-/// The stage with its channel.
-pub struct Restart {
-    /// What the stages share.
-    pub world: Arc<World>,
-    /// What makes, stops and removes containers.
-    pub hand: Arc<dyn Hand>,
-    /// Names of containers to be replaced.
-    pub containers: mpsc::Receiver<String>,
-    /// Replacements that a daemon before this one left, past what the engine alone can finish.
-    pub left: Vec<Replacement>,
-}
-
-impl Restart {
-    /// Works until shutdown; what is past its fence then is brought to its end first.
-    pub async fn run(mut self, shutdown: CancellationToken) {
-        let mut dirty: Dirty<String> = Dirty::default();
-        let mut jobs = FuturesUnordered::new();
-        for (container, left) in by_container(std::mem::take(&mut self.left)) {
-            dirty.mark(container.clone());
-            let _ = dirty.take();
-            jobs.push(self.job(container, left, shutdown.clone()));
-        }
-        let mut seen = Instant::now();
-        loop {
-            let now = Instant::now();
-            let due = self.world.memory().replacing.came_due(seen, now);
-            due.into_iter().for_each(|container| dirty.mark(container));
-            seen = now;
-            while !shutdown.is_cancelled()
-                && let Some(container) = dirty.take()
-            {
-                // Marked again when its time has come.
-                if unready::rests(&self.world, &container, now) {
-                    dirty.done(&container);
-                } else {
-                    jobs.push(self.job(container, Vec::new(), shutdown.clone()));
-                }
-            }
-            if shutdown.is_cancelled() && jobs.is_empty() {
-                return;
-            }
-            // One that is under way is due at once when that has ended.
-            let owed = self.world.memory().owed.next(|container| !dirty.is_under_way(container));
-            let is_due = async |due: Option<(Instant, String)>| match due {
-                Some((due, container)) => {
-                    tokio::time::sleep_until(due).await;
-                    container
-                }
-                None => std::future::pending().await,
-            };
-            tokio::select! {
-                biased;
-                Some(container) = jobs.next() => {
-                    dirty.done(&container);
-                    let mut memory = self.world.memory();
-                    memory.replacing.fall_silent(&container);
-                    if !memory.owed.has(&container) {
-                        memory.replacing.end(&container);
-                    }
-                    drop(memory);
-                    self.world.bell.notify_one();
-                }
-                container = is_due(owed), if !shutdown.is_cancelled() => {
-                    dirty.mark(container);
-                }
-                () = shutdown.cancelled(), if !shutdown.is_cancelled() => {}
-                container = self.containers.recv(), if !shutdown.is_cancelled() => match container {
-                    Some(container) => dirty.mark(container),
-                    // The update stage may be gone before this one has seen the shutdown: what is past its fence goes on.
-                    None if shutdown.is_cancelled() => {}
-                    None => return,
-                },
-                () = unready::next(&self.world, now), if !shutdown.is_cancelled() => {}
-            }
-        }
-    }
-
-    fn job(
-        &self,
-        container: String,
-        mut left: Vec<Replacement>,
-        shutdown: CancellationToken,
-    ) -> futures_util::future::BoxFuture<'static, String> {
-        let (world, hand) = (Arc::clone(&self.world), Arc::clone(&self.hand));
-        Box::pin(async move {
-            let site = Site::new(&world, hand.as_ref());
-            let mut faults = 0;
-            loop {
-                match caught(work(&site, &container, left.pop(), &shutdown)).await {
-                    Ok(()) if left.is_empty() => break,
-                    Ok(()) => {}
-                    Err(fault) => {
-                        faults += 1;
-                        if !fault::survive(&world, &container, &fault, faults, &shutdown).await {
-                            break;
-                        }
-                    }
-                }
-            }
-            container
-        })
-    }
-}
-
-/// What is left of each container, the first to go on with at the end: one that waited for its slot has touched nothing,
-/// and ends before what is owed goes on.
-fn by_container(left: Vec<Replacement>) -> BTreeMap<String, Vec<Replacement>> {
-    let mut of: BTreeMap<String, Vec<Replacement>> = BTreeMap::new();
-    for replacement in left {
-        of.entry(replacement.facts.container.clone()).or_default().push(replacement);
-    }
-    for left in of.values_mut() {
-        left.sort_by_key(|replacement| replacement.reached < Phase::Fenced);
-    }
-    of
-}
 
 /// What there is to do for a container: a replacement that is under way, or else whatever is decided now.
 async fn work(site: &Site<'_>, container: &str, left: Option<Replacement>, shutdown: &CancellationToken) {

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use deployer_core::policy::TXN;
-use deployer_core::replacement::{Replacement, transitional};
+use deployer_core::policy::{REPLACES, TXN};
+use deployer_core::replacement::{Replacement, predecessor_name, transitional};
 
 use super::{observe, recovery, way_back};
 use crate::site::Site;
@@ -41,22 +41,44 @@ pub async fn due(site: &Site<'_>, name: &str) -> Option<Replacement> {
     Some(replacement)
 }
 
-/// Removes candidates that were created and never started, and that no journal knows of: an engine can go on creating one
-/// long after whoever asked was told that it failed. What runs, or has run, is left to a person.
+/// Undoes what an engine carried out long after whoever asked was told that it failed, and no journal knows of: removes
+/// candidates that were created and never started, and gives what runs under a predecessor's name its own again. Anything
+/// else that has run is left to a person.
 pub async fn sweep(site: &Site<'_>) {
     let (Ok(survey), Ok(journals)) = (Survey::of(site).await, site.journals.all()) else { return };
     let known: BTreeSet<String> = journals.into_iter().map(|journal| journal.txn).collect();
-    for container in survey.unfinished.iter().filter(|container| container.state == "created") {
-        let txn = transitional(&container.name).map(|(_, txn)| txn.to_owned());
-        // Another daemon may share this engine, and have a journal of its own for what it just created.
-        let is_ours = site.settings.manage.includes(&container.labels) && container.labels.get(TXN) == txn.as_ref();
-        if is_ours && txn.is_some_and(|txn| !known.contains(&txn)) {
-            tracing::warn!(container = container.name, "a candidate that nobody waits for is removed");
-            if let Err(error) = site.hand.remove(&container.id).await {
-                tracing::warn!(container = container.name, error = %error, "it stays behind");
+    // Another daemon may share this engine, and have journals of its own.
+    let ours = survey.unfinished.iter().filter(|container| site.settings.manage.includes(&container.labels));
+    for container in ours {
+        let Some((name, txn)) = transitional(&container.name).filter(|(_, txn)| !known.contains(*txn)) else {
+            continue;
+        };
+        let is_candidate = container.labels.get(TXN).is_some_and(|made_by| made_by == txn);
+        let is_nameless = survey.named(name).is_none() && container.name == predecessor_name(name, txn);
+        let undone = match container.state.as_str() {
+            // Where nothing runs, it is all that tells of a replacement whose journal was lost.
+            "created" if is_candidate && runs(&survey, container.labels.get(REPLACES)) => {
+                tracing::warn!(container = container.name, "a candidate that nobody waits for is removed");
+                site.hand.remove(&container.id).await
             }
+            "running" if is_nameless => {
+                tracing::warn!(
+                    container = container.name,
+                    "renamed after its replacement had ended: it is {name} again"
+                );
+                site.hand.rename(&container.id, name).await
+            }
+            _ => Ok(()),
+        };
+        if let Err(error) = undone {
+            tracing::warn!(container = container.name, error = %error, "it stays as it is");
         }
     }
+}
+
+/// Whether the container of an ID is there and not down, whatever its name.
+fn runs(survey: &Survey, id: Option<&String>) -> bool {
+    survey.containers.iter().any(|seen| Some(&seen.summary.id) == id && !seen.is_down())
 }
 
 /// Hands a container over to a further replacement, which is past its fence: what the one before left is removed.

@@ -1,16 +1,20 @@
 //! Acts and short replacements against a stand-in for the engine, with a real store and real journals.
 
+use std::sync::Arc;
+
 use deployer_core::availability::{Instance, Report};
-use deployer_core::gate::Gate;
 use deployer_core::record::{Opinion, Record, Source};
 use deployer_core::store::Txn;
 use deployer_engine::{EngineError, ImageSummary};
 use serde_json::json;
+use tokio::sync::mpsc;
 
+use super::stage::SWEEP_EVERY;
 use super::*;
 use crate::ledger;
-use crate::stand_in::{Fixture, container, digest, fixture, replacement, track, unheard};
+use crate::stand_in::{Fixture, container, digest, fixture, replacement, track};
 
+mod gates;
 mod hostile;
 mod mended;
 
@@ -93,29 +97,6 @@ async fn a_journal_that_cannot_be_written_leaves_no_place_in_line() {
     assert!(world.store.list(&world.keys.locks()).await.expect("listed").0.is_empty());
 }
 
-/// It was condemned for a HEALTHCHECK that its engine did not run meanwhile.
-#[tokio::test(start_paused = true)]
-async fn a_gate_is_not_missed_while_the_engine_does_not_answer() {
-    let fixture = fixture().await;
-    let healthy = |word: &str| {
-        let mut container = container("new", "web", "running");
-        container["State"]["Health"] = json!({"Status": word});
-        vec![container]
-    };
-    let mut facts = replacement().facts;
-    let patience = Duration::from_secs(10);
-    facts.gate.timeout_ms = 10_000;
-    fixture.engine.state().containers = healthy("starting");
-    let away = EngineError::Timeout { what: "inspect container new".into(), limit: patience };
-    fixture.engine.state().refused.insert("container", away);
-    let mut watched = Box::pin(observe::watch(&fixture.world, &facts, "new", Gate::new(facts.gate.clone())));
-    assert!(tokio::time::timeout(patience * 10, &mut watched).await.is_err(), "the engine is waited for");
-    fixture.engine.state().refused.clear();
-    assert!(tokio::time::timeout(patience / 2, &mut watched).await.is_err(), "its time has only begun");
-    fixture.engine.state().containers = healthy("healthy");
-    assert_eq!(watched.await.expect("it answers"), observe::Watched::Passed);
-}
-
 /// One was owed, the next waited for its slot as the daemon was killed. Both went on at once, and the end of the one let a
 /// third begin beside the other: two versions ran under one name.
 #[tokio::test(start_paused = true)]
@@ -139,31 +120,6 @@ async fn of_several_journals_of_one_container_one_goes_on_at_a_time() {
     assert!(!has_begun(), "what is owed is looked at first");
     assert!(tokio::time::timeout(Duration::from_secs(60), &mut stage).await.is_err(), "the stage goes on");
     assert!(has_begun(), "then the new version comes");
-}
-
-/// The engine had started it and ended it again before it was heard: the version was condemned for an end of the engine's.
-#[tokio::test(start_paused = true)]
-async fn a_process_that_ended_before_the_engine_was_heard_has_not_failed_for_certain() {
-    for (is_heard, lives_first) in [(true, false), (false, false), (false, true)] {
-        let fixture = unheard().await;
-        let world = &fixture.world;
-        let show = |state: &str| fixture.engine.state().containers = vec![container("new", "web", state)];
-        show(if lives_first { "running" } else { "exited" });
-        let mut facts = replacement().facts;
-        (facts.gate.timeout_ms, facts.gate.stable_ms) = (60_000, 60_000);
-        if is_heard {
-            world.engine_mirror.refresh().await.expect("the stand-in answers");
-        }
-        let mut watched = Box::pin(observe::watch(world, &facts, "new", Gate::new(facts.gate.clone())));
-        assert!(is_heard || tokio::time::timeout(Duration::from_secs(5), &mut watched).await.is_err(), "not heard yet");
-        world.engine_mirror.refresh().await.expect("the stand-in answers");
-        if lives_first {
-            assert!(tokio::time::timeout(Duration::from_secs(5), &mut watched).await.is_err(), "its window is open");
-            show("exited");
-        }
-        let has_failed = matches!(watched.await.expect("it answers"), observe::Watched::Failed(_));
-        assert_eq!(has_failed, is_heard || lives_first, "heard: {is_heard}");
-    }
 }
 
 /// A container of the track that runs version 1, with version 2 recorded and on the machine.
@@ -329,11 +285,35 @@ async fn a_sweep_leaves_what_another_daemon_has_just_created() {
     for (enable, expected) in [("true", 1), ("blue", 0), ("false", 0)] {
         let fixture = fixture().await;
         let mut candidate = container("new", "web.new-0badcafe", "created");
-        candidate["Config"]["Labels"] = serde_json::json!({"deployer.txn": "0badcafe", "deployer.enable": enable});
-        fixture.engine.state().containers = vec![candidate];
+        candidate["Config"]["Labels"] =
+            json!({"deployer.txn": "0badcafe", "deployer.replaces": "old", "deployer.enable": enable});
+        fixture.engine.state().containers = vec![candidate, container("old", "web", "running")];
         owing::sweep(&fixture.site()).await;
         let removed = fixture.engine.state().calls.iter().filter(|call| *call == "remove new").count();
         assert_eq!(removed, expected, "{enable}");
+    }
+}
+
+/// It ran on under that name, was no instance, and no version ever came to it.
+#[tokio::test(start_paused = true)]
+async fn what_was_renamed_after_its_replacement_had_ended_gets_its_name_back() {
+    for (name, state, has_another, expected) in [
+        ("web.old-0badcafe", "running", false, true),
+        ("web.old-0badcafe", "exited", false, false),
+        ("web.old-0badcafe", "running", true, false),
+        ("web.new-0badcafe", "running", false, false),
+    ] {
+        let fixture = fixture().await;
+        let another = has_another.then(|| container("another", "web", "running"));
+        fixture.engine.state().containers = another.into_iter().chain([container("old", name, state)]).collect();
+        let (sender, containers) = mpsc::channel(9);
+        let world = Arc::clone(&fixture.world);
+        let stage = Restart { world, hand: fixture.hand(), containers, left: Vec::new() };
+        let within = tokio::time::timeout(SWEEP_EVERY, stage.run(CancellationToken::new()));
+        assert!(within.await.is_err(), "the stage goes on");
+        drop(sender);
+        let has_been = fixture.engine.state().calls.iter().any(|call| call.starts_with("rename old"));
+        assert_eq!(has_been, expected, "{name} {state} {has_another}");
     }
 }
 

@@ -29,7 +29,7 @@ pub const LIMIT: Duration = Duration::from_secs(3600);
 /// How long nothing may happen before it counts as the end.
 const QUIET: u32 = 20;
 /// What of the store goes into the story: what the checker judges, and what people need to see why.
-const NOTED: [&str; 4] = ["/claim/", "/verdicts/", "/reports/", "/instances/"];
+const NOTED: [&str; 5] = ["/claim/", "/verdicts/", "/reports/", "/instances/", "/record"];
 /// Between two looks at what is waited for.
 const STEP: Duration = Duration::from_millis(10);
 /// The hosts, and their daemons' names.

@@ -87,7 +87,9 @@ pub enum Befalling {
     LineHealed,
     QuorumLost,
     QuorumRegained,
-    /// The store is what it was some time ago.
+    /// Somebody took a snapshot of the store.
+    Snapshot,
+    /// The store is what it was at the snapshot.
     Restored,
     DiskFull,
     DiskFree,

@@ -125,6 +125,9 @@ pub enum Obstacle {
     /// It was made for a version that the record does not know, and the registry was not asked since: the store may have
     /// been restored from an older snapshot.
     Unrecorded,
+    /// It was made for a version that the record does not know, and the target is not the newest entry: what it runs may be
+    /// newer than the target, where the store was restored.
+    PerhapsNewer,
     /// The target was adopted from another container, and this one never ran it.
     NeverRan,
     /// A person paused the cluster.

@@ -22,7 +22,7 @@ fn is_stale(situation: &Situation) -> bool {
 }
 
 /// All rows. The last fits everything, so exactly one row decides.
-pub static ROWS: [Row; 30] = [
+pub static ROWS: [Row; 31] = [
     Row {
         name: "pinned",
         state: "the container names its image by digest or by a bare ID",
@@ -182,6 +182,13 @@ pub static ROWS: [Row; 30] = [
         consequence: "nothing to deploy; the container stays as it is",
         action: Action::Leave,
         fits: |s| s.target == Target::None,
+    },
+    Row {
+        name: "perhaps_newer",
+        state: "the container is stale, was made for a version that the record does not know, and the newest entry is bad or withdrawn",
+        consequence: "left as it is until the next push: an older entry may be older than what it runs",
+        action: Action::Leave,
+        fits: |s| is_stale(s) && s.obstacle == Obstacle::PerhapsNewer,
     },
     Row {
         name: "never_ran",

@@ -21,9 +21,10 @@ const ANSWER: [Answer; 11] = [
 ];
 const KNOWN: [Known; 2] = [Known::No, Known::Yes];
 const TARGET: [Target; 5] = [Target::None, Target::Absent, Target::Unavailable, Target::Present, Target::Running];
-const OBSTACLE: [Obstacle; 7] = [
+const OBSTACLE: [Obstacle; 8] = [
     Obstacle::None,
     Obstacle::Unrecorded,
+    Obstacle::PerhapsNewer,
     Obstacle::NeverRan,
     Obstacle::Paused,
     Obstacle::FailedHere,
@@ -77,7 +78,10 @@ fn oracle(s: &Situation) -> Vec<&'static str> {
     let asks_anyway = hook || first || moved || matches!(s.trigger, Trigger::Lost | Trigger::Check);
     let unasked = is_said(&[Answer::NotAsked, Answer::BackingOff, Answer::Elsewhere]);
     let settled = pushed && unasked && !(asks && asks_anyway) && !is_ahead;
-    let left = matches!(s.obstacle, Obstacle::NeverRan | Obstacle::FailedHere | Obstacle::NotMeantToRun);
+    let left = matches!(
+        s.obstacle,
+        Obstacle::PerhapsNewer | Obstacle::NeverRan | Obstacle::FailedHere | Obstacle::NotMeantToRun
+    );
     let stale = settled && s.target == Target::Present;
     let rows = [
         ("pinned", s.naming == Naming::Pinned),
@@ -102,6 +106,7 @@ fn oracle(s: &Situation) -> Vec<&'static str> {
         ("unrecorded", asks && !asks_anyway && is_ahead),
         ("ahead", pushed && is_said(&[Answer::BackingOff, Answer::Elsewhere]) && is_ahead),
         ("no_version", settled && s.target == Target::None),
+        ("perhaps_newer", settled && is_stale && s.obstacle == Obstacle::PerhapsNewer),
         ("never_ran", settled && is_stale && s.obstacle == Obstacle::NeverRan),
         ("failed_here", settled && is_stale && s.obstacle == Obstacle::FailedHere),
         ("absent", settled && s.target == Target::Absent && !left),
@@ -120,7 +125,7 @@ fn oracle(s: &Situation) -> Vec<&'static str> {
 #[test]
 fn exactly_one_row_fits_every_situation() {
     let situations = every_situation();
-    assert_eq!(situations.len(), 2 * 4 * 4 * 4 * 11 * 2 * 5 * 7);
+    assert_eq!(situations.len(), 2 * 4 * 4 * 4 * 11 * 2 * 5 * 8);
     for situation in situations {
         assert_eq!(oracle(&situation), [decide(&situation).name], "{situation:?}");
     }
@@ -173,7 +178,7 @@ fn a_notification_is_dropped_only_when_the_registry_has_answered_it() {
 
 #[test]
 fn nothing_is_pulled_for_what_cannot_be_replaced() {
-    let left = [Obstacle::NeverRan, Obstacle::FailedHere, Obstacle::NotMeantToRun];
+    let left = [Obstacle::PerhapsNewer, Obstacle::NeverRan, Obstacle::FailedHere, Obstacle::NotMeantToRun];
     for situation in every_situation().into_iter().filter(|s| left.contains(&s.obstacle)) {
         let action = decide(&situation).action;
         assert!(!matches!(action, Action::Pull | Action::Replace), "{situation:?}");

@@ -125,8 +125,13 @@ impl Replacement {
 
     /// The predecessor's name once it has given its own away.
     pub fn predecessor_name(&self) -> String {
-        format!("{}.old-{}", self.facts.container, self.txn)
+        predecessor_name(&self.facts.container, &self.txn)
     }
+}
+
+/// The name of a container that a replacement has taken its own from.
+pub fn predecessor_name(container: &str, txn: &str) -> String {
+    format!("{container}.old-{txn}")
 }
 
 /// The name in whose place a container stands that has one from a replacement, and that replacement's number. Such a

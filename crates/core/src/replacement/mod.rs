@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use failure::Failure;
-pub use journal::{FORM, Facts, Replacement, is_transitional, transitional};
+pub use journal::{FORM, Facts, Replacement, is_transitional, predecessor_name, transitional};
 pub use recovery::{Seen, recover};
 
 /// How often a candidate that was ended from outside begins anew. After that the predecessor serves until a person has
@@ -240,8 +240,8 @@ pub enum Event {
         /// Whether there is a candidate; if not, it is made anew.
         candidate_exists: bool,
     },
-    /// The candidate's process ended at its gate, and not by itself, for this reason: it is started again, and looked at from
-    /// the beginning.
+    /// The candidate's process ended at its gate, or before its slot was given back, and not by itself, for this reason: it is
+    /// started again, and looked at from the beginning.
     Anew(String),
 }
 
@@ -266,6 +266,7 @@ impl Replacement {
             Event::Anew(why) if act == Act::ObserveCandidate && self.anew >= ANEW_MAX => {
                 Event::Failed(Failure::Node(format!("{why}, time and again")))
             }
+            Event::Anew(_) if act == Act::Release && self.anew >= ANEW_MAX => Event::Done,
             event => event,
         };
         let next = match (act, event) {
@@ -283,7 +284,7 @@ impl Replacement {
                 self.has_no_way_back = true;
                 if candidate_exists { Phase::Stopped } else { Phase::Fenced }
             }
-            (Act::ObserveCandidate, Event::Anew(_)) => {
+            (Act::ObserveCandidate | Act::Release, Event::Anew(_)) if !self.phase.is_return() => {
                 self.anew += 1;
                 Phase::Swapped
             }

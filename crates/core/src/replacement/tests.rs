@@ -101,7 +101,7 @@ fn an_event_that_a_phase_cannot_take_changes_nothing() {
             Event::Failed(_) => phase < Phase::Judged,
             Event::Control(_) => act == Act::ObservePredecessor,
             Event::PredecessorGone { .. } => act.goes_back(),
-            Event::Anew(_) => act == Act::ObserveCandidate,
+            Event::Anew(_) => act == Act::ObserveCandidate || phase == Phase::Judged,
         }
     };
     let gone = || Event::PredecessorGone { candidate_exists: true };

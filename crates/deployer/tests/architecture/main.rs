@@ -107,7 +107,7 @@ fn docker_etcd_and_the_disk_of_the_store_are_reached_through_a_trait() {
     // The daemon opens the edges. The doctor looks at what keeps a daemon from starting, so it opens them by itself. The
     // settings say where etcd is.
     let excepted =
-        ["agent/src/stand_in.rs", "deployer/src/daemon.rs", "deployer/src/cli/doctor/", "src/config/etcd.rs"];
+        ["agent/src/stand_in/mod.rs", "deployer/src/daemon.rs", "deployer/src/cli/doctor/", "src/config/etcd.rs"];
     check(&["agent", "deployer"], &implementations, &excepted, "an edge is reached through its trait");
 }
 

@@ -219,7 +219,8 @@ impl Storm {
         let track = self.one_of(&self.cluster.tracks);
         if let [.., before, _] = &self.cluster.registry.tags(&track)[..] {
             self.cluster.tell(&format!("a replica of {track} is behind"));
-            self.cluster.registry.fall_behind(before, 1 + self.below(3) as usize);
+            // What is said twice, a minute apart, is believed.
+            self.cluster.registry.fall_behind(before, 1);
         }
     }
 
@@ -233,7 +234,7 @@ impl Storm {
     pub fn snapshot_or_restore(&mut self) {
         match self.snapshot.take() {
             None => {
-                self.cluster.tell("a snapshot of the store");
+                self.cluster.story.befell("", Befalling::Snapshot);
                 self.snapshot = Some(self.cluster.store.snapshot());
             }
             Some(snapshot) => {

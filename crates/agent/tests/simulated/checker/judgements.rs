@@ -32,6 +32,8 @@ pub fn check(replay: &Replay, entry: &Entry, report: &mut impl FnMut(Kind, Strin
                 report(Kind::ClaimStolen, format!("the claim of {} on {}", claim.container, claim.host));
             }
         }
+        // What was thought of versions before a restore is acted on until everybody has heard of it.
+        What::Done(By::Us, _, Deed::Create(_)) if replay.is_store_not_to_be_believed(entry.at) => {}
         What::Done(By::Us, _, Deed::Create(purpose)) => look_back(replay, &entry.host, purpose, report),
         _ => {}
     }
@@ -82,7 +84,10 @@ fn look_back(replay: &Replay, host: &str, purpose: &Purpose, report: &mut impl F
     let is_bad = replay.verdicts.get(&(purpose.service.clone(), runs.clone())) == Some(&Opinion::Bad);
     let tags = replay.tags.get(&purpose.track).map(Vec::as_slice).unwrap_or_default();
     let [first, last] = [tags.iter().position(|tag| tag == runs), tags.iter().rposition(|tag| tag == candidate)];
-    if !is_bad && last < first {
+    // One that nobody had heard of before is new to all, whatever an answer from the past was.
+    let [of_runs, of_candidate] = [runs, candidate].map(|digest| replay.recorded.iter().position(|d| d == digest));
+    let is_news = of_candidate.is_some() && of_candidate > of_runs;
+    if !is_bad && last < first && !is_news {
         report(Kind::Downgraded, format!("{name} from {} to {}", short(runs), short(candidate)));
     }
 }

@@ -11,6 +11,7 @@ use deployer_core::record::Opinion;
 
 use super::super::history::{By, Purpose, Shown, instance_of, transition_of};
 use super::super::registry::Behaviour;
+use super::NEWS_FROM_TROUBLE;
 
 /// Everything that is known.
 #[derive(Default)]
@@ -22,9 +23,13 @@ pub struct Replay {
     pub claims: BTreeMap<String, Claimed>,
     /// Verdicts by service and digest.
     pub verdicts: BTreeMap<(String, Digest), Opinion>,
+    /// Those that stood when the store was copied.
+    pub verdicts_copied: BTreeMap<(String, Digest), Opinion>,
     /// What each tag pointed to, the last at the end.
     pub tags: BTreeMap<String, Vec<Digest>>,
     pub behaviours: BTreeMap<Digest, Behaviour>,
+    /// The digests that a record has ever known, in the order in which it learned of them.
+    pub recorded: Vec<Digest>,
     /// When the store was last put back to an older state.
     pub restored: Option<Duration>,
     /// When something last befell the whole cluster.
@@ -166,6 +171,11 @@ impl Replay {
         let by_engine =
             if is_gone { instance.was_meant } else { self.bodies(host, name).any(|(_, body)| body.is_meant()) };
         instance.will == Will::Runs && (by_engine || instance.in_transition)
+    }
+
+    /// After a restore nobody knows what was claimed or thought before, until everybody has spoken again.
+    pub fn is_store_not_to_be_believed(&self, now: Duration) -> bool {
+        self.restored.is_some_and(|restored| now < restored + NEWS_FROM_TROUBLE)
     }
 
     /// How many of a service may be down.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use deployer_core::availability;
-use deployer_core::record::Verdict;
+use deployer_core::record::{Record, Verdict};
 use deployer_core::slot::{Claim, ClaimPhase};
 use deployer_core::store::Change;
 
@@ -116,8 +116,9 @@ impl Replay {
 
     /// What a deed says of what a person wants.
     fn will(&mut self, host: &str, at: Duration, by: By, id: u32, name: &str, deed: &Deed) {
-        if by == By::Engine && *deed == Deed::Start {
-            // A policy of the person's own: what was stopped by hand comes up again.
+        let is_paused = self.instances.get(&key(host, name)).is_some_and(|instance| instance.will == Will::Paused);
+        if by == By::Engine && (*deed == Deed::Start || is_paused && matches!(deed, Deed::End(_))) {
+            // A policy of the person's own: what was stopped by hand comes up again. A pause ends with its process.
             self.set_will(host, at, name, Will::Runs, false);
             return;
         }
@@ -204,9 +205,13 @@ impl Replay {
         if *what == Befalling::EngineGone {
             self.remember_who_was_meant(host);
         }
+        if *what == Befalling::Snapshot {
+            self.verdicts_copied.clone_from(&self.verdicts);
+            return;
+        }
         if *what == Befalling::Restored {
             self.restored = Some(at);
-            self.verdicts.clear();
+            self.verdicts.clone_from(&self.verdicts_copied);
             for (_, claim) in std::mem::take(&mut self.claims) {
                 self.is_released(at, &claim);
             }
@@ -259,6 +264,12 @@ impl Replay {
                     // A daemon that has come back counts its containers as soon as it has heard its engine.
                     let is_counted = instance.is_ok_and(|instance| !instance.off);
                     self.hosts.entry(writer.to_owned()).or_default().has_left &= !is_counted;
+                } else if let Ok(record) = serde_json::from_slice::<Record>(&entry.value) {
+                    for version in record.history().iter().rev() {
+                        if !self.recorded.contains(&version.digest) {
+                            self.recorded.push(version.digest.clone());
+                        }
+                    }
                 } else if let Ok(claim) = serde_json::from_slice::<Claim>(&entry.value) {
                     let (host, container) = (writer.to_owned(), claim.container);
                     let fresh = Claimed { host, container, at, is_past_fence: false };

@@ -22,7 +22,7 @@ pub fn check(replay: &Replay, entry: &Entry, report: &mut impl FnMut(Kind, Strin
     let is_candidate = container.made_by == By::Us && claim.is_some_and(|claim| container.made >= claim.at);
     let is_taken_down =
         instance.is_up && !instance.is_doubtful && !instance.in_transition && !is_candidate && !another_serves;
-    if !is_taken_down || is_store_not_to_be_believed(replay, entry.at) {
+    if !is_taken_down || replay.is_store_not_to_be_believed(entry.at) {
         return;
     }
     if !claim.is_some_and(|claim| claim.is_past_fence) {
@@ -42,11 +42,6 @@ pub fn check(replay: &Replay, entry: &Entry, report: &mut impl FnMut(Kind, Strin
     if let Some((kind, text)) = cannot_be_spared(replay, host, name, claim) {
         report(kind, text);
     }
-}
-
-/// After a restore nobody knows what was claimed before, until everybody has spoken again.
-fn is_store_not_to_be_believed(replay: &Replay, now: Duration) -> bool {
-    replay.restored.is_some_and(|restored| now < restored + NEWS_FROM_TROUBLE)
 }
 
 fn is_troubled(replay: &Replay, host: &str, now: Duration) -> bool {

@@ -1,0 +1,54 @@
+//! A gate, while its engine does not answer or is not heard.
+
+use deployer_core::gate::Gate;
+
+use super::*;
+use crate::stand_in::unheard;
+
+/// It was condemned for a HEALTHCHECK that its engine did not run meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_gate_is_not_missed_while_the_engine_does_not_answer() {
+    let fixture = fixture().await;
+    let healthy = |word: &str| {
+        let mut container = container("new", "web", "running");
+        container["State"]["Health"] = json!({"Status": word});
+        vec![container]
+    };
+    let mut facts = replacement().facts;
+    let patience = Duration::from_secs(10);
+    facts.gate.timeout_ms = 10_000;
+    fixture.engine.state().containers = healthy("starting");
+    let away = EngineError::Timeout { what: "inspect container new".into(), limit: patience };
+    fixture.engine.state().refused.insert("container", away);
+    let mut watched = Box::pin(observe::watch(&fixture.world, &facts, "new", Gate::new(facts.gate.clone())));
+    assert!(tokio::time::timeout(patience * 10, &mut watched).await.is_err(), "the engine is waited for");
+    fixture.engine.state().refused.clear();
+    assert!(tokio::time::timeout(patience / 2, &mut watched).await.is_err(), "its time has only begun");
+    fixture.engine.state().containers = healthy("healthy");
+    assert_eq!(watched.await.expect("it answers"), observe::Watched::Passed);
+}
+
+/// The engine had started it and ended it again before it was heard: the version was condemned for an end of the engine's.
+#[tokio::test(start_paused = true)]
+async fn a_process_that_ended_before_the_engine_was_heard_has_not_failed_for_certain() {
+    for (is_heard, lives_first) in [(true, false), (false, false), (false, true)] {
+        let fixture = unheard().await;
+        let world = &fixture.world;
+        let show = |state: &str| fixture.engine.state().containers = vec![container("new", "web", state)];
+        show(if lives_first { "running" } else { "exited" });
+        let mut facts = replacement().facts;
+        (facts.gate.timeout_ms, facts.gate.stable_ms) = (60_000, 60_000);
+        if is_heard {
+            world.engine_mirror.refresh().await.expect("the stand-in answers");
+        }
+        let mut watched = Box::pin(observe::watch(world, &facts, "new", Gate::new(facts.gate.clone())));
+        assert!(is_heard || tokio::time::timeout(Duration::from_secs(5), &mut watched).await.is_err(), "not heard yet");
+        world.engine_mirror.refresh().await.expect("the stand-in answers");
+        if lives_first {
+            assert!(tokio::time::timeout(Duration::from_secs(5), &mut watched).await.is_err(), "its window is open");
+            show("exited");
+        }
+        let has_failed = matches!(watched.await.expect("it answers"), observe::Watched::Failed(_));
+        assert_eq!(has_failed, is_heard || lives_first, "heard: {is_heard}");
+    }
+}
