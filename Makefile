@@ -1,5 +1,5 @@
 # Thin on purpose: each target is a script that can be run, read and changed by itself.
-.PHONY: demo cluster test test-deep check bench bench-scale
+.PHONY: demo cluster test test-deep check release bench bench-scale
 
 demo:
 	@scripts/demo
@@ -15,6 +15,9 @@ test-deep:
 
 check:
 	@scripts/check
+
+release:
+	@scripts/release
 
 bench:
 	@scripts/bench

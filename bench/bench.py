@@ -22,7 +22,7 @@ IDLE_SECONDS = 60
 CHECKED_CONTAINERS = 50
 IDLE_CONTAINERS = 200
 LOAD_SECONDS = 8
-BINARY = Path("target/release/deployer")
+BINARY = Path("target/dist/deployer")
 LOAD = Path("target/release/examples/hook_load")
 ROLLOUTS = Path("target/debug/examples/rollout_cost")
 ID = secrets.token_hex(4)
@@ -367,7 +367,7 @@ def main():
             bench.measure_hooks()
             bench.measure_idle()
             bench.measure_rollouts()
-            bench.record("binary_size", BINARY.stat().st_size / 1e6, "MB", 12, "release build, stripped")
+            bench.record("binary_size", BINARY.stat().st_size / 1e6, "MB", 12, "static, stripped")
         except Exception:
             log = bench.folder / "deployer.log"
             print(log.read_text()[-3000:] if log.exists() else "", file=sys.stderr)
