@@ -4,7 +4,7 @@
 
 mod look_back;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use deployer_core::availability::{Fetched, Fetching, Instance, Report, Run};
 use deployer_core::image::Track;
@@ -115,7 +115,7 @@ impl Words {
             Some(Said::Lasting(named)) => serde_json::from_value(named.clone()).unwrap_or_default(),
             _ => BTreeSet::new(),
         };
-        let word = match self.lasting().all(|key| named.contains(key)) {
+        let word = match self.lasting().all(|lasting| *lasting == key || named.contains(lasting)) {
             true => standing,
             false => {
                 let all: BTreeSet<&String> =
@@ -163,8 +163,7 @@ fn fetched(view: &TrackView) -> Fetched {
 /// # Errors
 /// [`StoreError`] if the store does not answer.
 pub async fn begin(world: &World) -> Result<(), StoreError> {
-    let index = world.store.get(&world.keys.index(&world.settings.node)).await?;
-    let named = index.and_then(|entry| Some(decode::<BTreeSet<String>>(entry).ok()?.value));
+    let named = index(world).await?;
     let mut lasting: BTreeSet<String> = world.memory().speech.lasting().cloned().collect();
     match named {
         Some(named) => lasting.extend(named),
@@ -213,8 +212,15 @@ pub async fn publish(world: &World, words: &Words, lease: LeaseId, spoken: u64) 
 }
 
 async fn say(world: &World, words: &Words, lease: LeaseId) -> Result<(), StoreError> {
-    let speech = world.memory().speech.clone();
+    let index = world.keys.index(&world.settings.node);
+    let mut indexed = words.clone();
+    indexed.index(world, &world.memory().speech);
+    let is_changed = |word: &Said| !world.memory().speech.has_said(&index, word);
     let mut words = words.clone();
+    if indexed.0.get(&index).is_some_and(is_changed) {
+        words.0.extend(not_to_be_forgotten(world, &words).await?);
+    }
+    let speech = world.memory().speech.clone();
     words.index(world, &speech);
     words.mark_ups(&world.keys);
     let gone = speech.keys().into_iter().filter(|key| !words.0.contains_key(*key));
@@ -223,7 +229,7 @@ async fn say(world: &World, words: &Words, lease: LeaseId) -> Result<(), StoreEr
     let new = words.0.iter().filter(|(key, word)| !speech.has_said(key, word));
     let mut changes: Vec<(String, Option<Said>)> =
         gone.chain(new.map(|(key, word)| (key.clone(), Some(word.clone())))).collect();
-    let (index, ups) = (world.keys.index(&world.settings.node), world.keys.all_ups());
+    let ups = world.keys.all_ups();
     // In this order no more is ever counted as up than there is.
     changes.sort_by_key(|(key, word)| match (key.starts_with(&ups), word) {
         _ if *key == index => 0,
@@ -242,6 +248,25 @@ async fn say(world: &World, words: &Words, lease: LeaseId) -> Result<(), StoreEr
         world.memory().speech.be_answered(some);
     }
     Ok(())
+}
+
+/// What the index names and nobody here knows: a store that was restored brings back what was withdrawn since. Written over,
+/// it would stand for ever. It stays until the next look, which is asked for, has something to say of it, or withdraws it.
+async fn not_to_be_forgotten(world: &World, words: &Words) -> Result<BTreeMap<String, Said>, StoreError> {
+    let named = index(world).await?.unwrap_or_default();
+    let unknown = |key: &String| !words.0.contains_key(key) && !world.memory().speech.keys().contains(key);
+    let forgotten: BTreeMap<String, Said> = named.into_iter().filter(unknown).map(|key| (key, Said::UNKNOWN)).collect();
+    if !forgotten.is_empty() {
+        world.memory().speech.find(&forgotten);
+        world.bell.notify_one();
+    }
+    Ok(forgotten)
+}
+
+/// What the index of this node names, if there is one.
+async fn index(world: &World) -> Result<Option<BTreeSet<String>>, StoreError> {
+    let entry = world.store.get(&world.keys.index(&world.settings.node)).await?;
+    Ok(entry.and_then(|entry| Some(decode(entry).ok()?.value)))
 }
 
 /// Those of these keys that this daemon may withdraw.

@@ -1,7 +1,7 @@
 //! What this node has said in the store, and what it may have said: of a writing that was not answered nobody knows whether
 //! it happened, and it may yet.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use deployer_core::keys::Keys;
 
@@ -75,6 +75,11 @@ impl Speech {
         let before = self.unanswered.len();
         self.unanswered.extend(keys);
         self.unanswered.len() > before
+    }
+
+    /// Notes that something stands under these keys that nobody here said.
+    pub fn find(&mut self, found: &BTreeMap<String, Said>) {
+        self.said.0.extend(found.clone());
     }
 
     /// Begins anew with nothing but these keys, under which something stands that this daemon does not know.

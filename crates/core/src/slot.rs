@@ -107,6 +107,9 @@ pub struct Token {
     pub slot: u32,
     /// Create revision of the claim.
     pub fence: Revision,
+    /// When it was taken, as the claim says: Unix seconds.
+    #[serde(default)]
+    pub at: i64,
 }
 
 /// What the decision to replace rests on: it must still stand when the claim is taken, and at the fence.
@@ -165,18 +168,22 @@ pub fn acquire(keys: &Keys, entrant: &Entrant, claim: &Claim, grounds: &Grounds)
         .put_leased(keys.hold(scope, *slot), &claim.txn, *lease)
 }
 
-/// The fence. After it succeeds the holder may act; if it fails, nothing was or will be done.
+/// The fence: `claim` is the one that was taken. After it succeeds the holder may act; if it fails, nothing was or will be done.
+/// In a store that was restored another's claim may have come into being at the same revision, so that it takes both.
 pub fn fence(keys: &Keys, token: &Token, claim: &Claim, grounds: &Grounds) -> Txn {
     let stopping = Claim { phase: ClaimPhase::Stopping, ..claim.clone() };
     grounds
         .hold(keys, claim)
         .when(Compare::CreateRevision(keys.claim(&token.scope, token.slot), token.fence))
+        .when_holds(keys.claim(&token.scope, token.slot), claim)
         .put(keys.claim(&token.scope, token.slot), &stopping)
 }
 
-/// Gives a slot back, if it is still held under this token. Repeating it is harmless.
-pub fn release_if_held(keys: &Keys, token: &Token) -> Txn {
+/// Gives a slot back, if it is still held under this token by a claim that was seen to be the holder's own, as it was written.
+/// Repeating it is harmless.
+pub fn release_if_held(keys: &Keys, token: &Token, own: Vec<u8>) -> Txn {
     Txn::new()
+        .when(Compare::Value(keys.claim(&token.scope, token.slot), own))
         .when(Compare::CreateRevision(keys.claim(&token.scope, token.slot), token.fence))
         .delete(keys.claim(&token.scope, token.slot))
         .delete(keys.hold(&token.scope, token.slot))

@@ -67,8 +67,22 @@ pub enum Compare {
     ModRevision(String, Revision),
     /// The key was created at this revision; 0: the key does not exist.
     CreateRevision(String, Revision),
+    /// The key holds exactly this value.
+    Value(String, Vec<u8>),
     /// No key below this prefix was created after this revision.
     NoneNewer(String, Revision),
+}
+
+impl Compare {
+    /// The key, or the prefix, that is looked at.
+    pub fn key(&self) -> &str {
+        match self {
+            Self::ModRevision(key, _)
+            | Self::CreateRevision(key, _)
+            | Self::Value(key, _)
+            | Self::NoneNewer(key, _) => key,
+        }
+    }
 }
 
 /// A write of a transaction.
@@ -99,6 +113,11 @@ impl Txn {
     pub fn when(mut self, compare: Compare) -> Self {
         self.when.push(compare);
         self
+    }
+
+    /// Adds the condition that a key holds a value, as JSON.
+    pub fn when_holds(self, key: String, value: &impl serde::Serialize) -> Self {
+        self.when(Compare::Value(key, encode(value)))
     }
 
     /// Adds a write of a value as JSON.

@@ -68,10 +68,8 @@ impl Store for Counted {
     }
 
     async fn txn(&self, txn: Txn) -> Result<Outcome, StoreError> {
-        use deployer_core::store::{Compare, Write};
-        let of_condition = txn.when.first().map(|compare| match compare {
-            Compare::ModRevision(key, _) | Compare::CreateRevision(key, _) | Compare::NoneNewer(key, _) => key.clone(),
-        });
+        use deployer_core::store::Write;
+        let of_condition = txn.when.first().map(|compare| compare.key().to_owned());
         let of_write = txn.then.first().map(|write| match write {
             Write::Put(key, ..) | Write::Delete(key) => key.clone(),
         });

@@ -7,7 +7,7 @@ use deployer_core::store::Range;
 use deployer_store::{StoreError, TXN_OPERATIONS_MAX};
 use serde_json::Value;
 
-use crate::ledger::decode;
+use super::index;
 use crate::speech::Speech;
 use crate::words::Said;
 use crate::world::World;
@@ -38,8 +38,7 @@ pub async fn look_back(world: &World) -> Result<(), StoreError> {
 /// What stands under the keys that this node uses, and below its share of every service.
 async fn standing(world: &World, speech: &Speech) -> Result<BTreeMap<String, Value>, StoreError> {
     let (keys, node) = (&world.keys, &world.settings.node);
-    let index = world.store.get(&keys.index(node)).await?;
-    let named = index.and_then(|entry| Some(decode::<BTreeSet<String>>(entry).ok()?.value)).unwrap_or_default();
+    let named = index(world).await?.unwrap_or_default();
     let used: BTreeSet<&String> = speech.keys().into_iter().chain(&named).collect();
     let services: BTreeSet<String> = used.iter().filter_map(|key| keys.service_of(key)).collect();
     let shares: Vec<String> = services

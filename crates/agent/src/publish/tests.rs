@@ -156,6 +156,30 @@ async fn what_a_restored_store_has_forgotten_is_said_again_and_what_it_brings_ba
     assert!(world.bell.notified().now_or_never().is_none(), "all stands as it was said");
 }
 
+/// The line was cut while the store was restored, and a word that the engine was away wrote the index before anybody had looked
+/// back: what was named there alone stood for ever, and all others waited for it to be up.
+#[tokio::test]
+async fn what_a_restored_index_names_is_not_written_over() {
+    let fixture = fixture().await;
+    let world = &fixture.world;
+    say(&fixture, vec![container("old", "web", "running")]).await;
+    let snapshot = standing(world).await;
+    say(&fixture, vec![]).await;
+    let txn = snapshot.iter().fold(Txn::new(), |txn, (key, value)| txn.put(key.clone(), value));
+    world.store.txn(txn).await.expect("restored");
+    world.memory().speech = Speech::default();
+    world.bell.notified().now_or_never();
+
+    say(&fixture, vec![container("too", "other", "running")]).await;
+    let service = track().to_string();
+    let of = |name: &str| world.keys.instance(&service, "a", name);
+    assert!(standing(world).await.contains_key(&of("web")), "nobody has looked whether it is there");
+    assert!(world.bell.notified().now_or_never().is_some(), "a look around is asked for");
+    say(&fixture, vec![container("too", "other", "running")]).await;
+    let stands = standing(world).await;
+    assert_eq!((stands.contains_key(&of("web")), stands.contains_key(&of("other"))), (false, true));
+}
+
 #[tokio::test]
 async fn a_node_that_is_off_is_not_counted_and_its_notifications_are_taken() {
     let fixture = fixture().await;

@@ -347,7 +347,8 @@ async fn ended_meanwhile(world: &World, replacement: &Replacement) -> Result<Opt
 /// Whether the candidate has passed, and is down by no doing of its own: the store may have been away for long, and until the
 /// slot is given back what was stopped for it is owed.
 async fn was_ended_unheard(world: &World, replacement: &Replacement) -> Result<bool, EngineError> {
-    let Some(candidate) = replacement.candidate.as_ref().filter(|_| replacement.phase == Phase::Judged) else {
+    let has_passed = replacement.phase == Phase::Judged && replacement.failure.is_none();
+    let Some(candidate) = replacement.candidate.as_ref().filter(|_| has_passed && replacement.may_begin_anew()) else {
         return Ok(false);
     };
     let is_down = way_back::runs(world, candidate).await? == Some(false);

@@ -148,8 +148,9 @@ async fn look(world: &World, replacement: &mut Replacement, patience: &mut Patie
 /// A claim whose answer was lost is ours all the same; waited for, it would be waited for for ever.
 fn own_claim(world: &World, replacement: &Replacement, claims: &Claims) -> Option<Token> {
     let is_own = |claim: &Claim| claim.txn == replacement.txn && claim.boot == world.settings.boot;
-    let (slot, (entry, _)) = claims.taken.iter().find(|(_, (_, claim))| is_own(claim))?;
-    Some(Token { scope: replacement.facts.scope.clone(), slot: *slot, fence: entry.create_revision })
+    let (slot, (entry, claim)) = claims.taken.iter().find(|(_, (_, claim))| is_own(claim))?;
+    let scope = replacement.facts.scope.clone();
+    Some(Token { scope, slot: *slot, fence: entry.create_revision, at: claim.at })
 }
 
 async fn try_claim(
@@ -194,10 +195,11 @@ async fn try_claim(
     }
     let Some((lease, sign)) = world.presence.borrow().lease else { return Ok(Err(Stay::Moment)) };
     let entrant = Entrant { scope: facts.scope.clone(), slot, seen: line.revision, lease, sign };
-    let claim = claim_of(world, replacement, ClaimPhase::Acquired);
+    let at = world.ambient.now();
+    let claim = claim_of(world, replacement, ClaimPhase::Acquired, at);
     let outcome = world.store.txn(slot::acquire(&world.keys, &entrant, &claim, &facts.grounds)).await;
     match outcome {
-        Ok(outcome) if outcome.succeeded => Ok(Ok(Token { scope: entrant.scope, slot, fence: outcome.revision })),
+        Ok(outcome) if outcome.succeeded => Ok(Ok(Token { scope: entrant.scope, slot, fence: outcome.revision, at })),
         Ok(_) | Err(StoreError::LeaseGone) => Ok(Err(Stay::Moment)),
         Err(error) => Err(error),
     }

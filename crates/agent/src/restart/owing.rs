@@ -57,7 +57,7 @@ pub async fn sweep(site: &Site<'_>) {
         let is_nameless = survey.named(name).is_none() && container.name == predecessor_name(name, txn);
         let undone = match container.state.as_str() {
             // Where nothing runs, it is all that tells of a replacement whose journal was lost.
-            "created" if is_candidate && runs(&survey, container.labels.get(REPLACES)) => {
+            "created" if is_candidate && is_served(&survey, name, container.labels.get(REPLACES)) => {
                 tracing::warn!(container = container.name, "a candidate that nobody waits for is removed");
                 site.hand.remove(&container.id).await
             }
@@ -76,9 +76,10 @@ pub async fn sweep(site: &Site<'_>) {
     }
 }
 
-/// Whether the container of an ID is there and not down, whatever its name.
-fn runs(survey: &Survey, id: Option<&String>) -> bool {
-    survey.containers.iter().any(|seen| Some(&seen.summary.id) == id && !seen.is_down())
+/// Whether what a candidate was to replace is not down, whatever its name, or another bears the name since, and is not.
+fn is_served(survey: &Survey, name: &str, predecessor: Option<&String>) -> bool {
+    let is_of_it = |id: &String, of: &str| Some(id) == predecessor || of == name;
+    survey.containers.iter().any(|seen| is_of_it(&seen.summary.id, &seen.summary.name) && !seen.is_down())
 }
 
 /// Hands a container over to a further replacement, which is past its fence: what the one before left is removed.

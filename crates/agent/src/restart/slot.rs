@@ -3,7 +3,7 @@
 use deployer_core::availability::Report;
 use deployer_core::replacement::{Event, Failure, Phase, Replacement};
 use deployer_core::slot::{self, Claim, ClaimPhase, Token};
-use deployer_core::store::{Compare, LeaseId, Revision, Txn};
+use deployer_core::store::{Compare, Entry, LeaseId, Revision, Txn};
 use deployer_store::StoreError;
 use serde_json::Value;
 
@@ -19,7 +19,7 @@ pub async fn fence(world: &World, replacement: &Replacement) -> Result<Event, St
         return Ok(Event::Done);
     }
     let Some(token) = &replacement.token else { return Ok(superseded("the claim was never taken")) };
-    let claim = claim_of(world, replacement, ClaimPhase::Acquired);
+    let claim = claim_of(world, replacement, ClaimPhase::Acquired, token.at);
     let txn = slot::fence(&world.keys, token, &claim, &replacement.facts.grounds);
     let outcome = world.store.txn(txn).await?;
     if outcome.succeeded || is_past_fence(world, replacement, token).await? {
@@ -55,7 +55,11 @@ pub async fn release(world: &World, replacement: &Replacement) -> Result<Event, 
     world.memory().replacing.leave_turn(&replacement.txn);
     let _saying = world.saying.lock().await;
     let tickets = world.memory().tickets.all(&facts.container);
-    let release = || tickets.iter().cloned().fold(slot::release_if_held(&world.keys, token), Txn::delete);
+    let Some(own) = own_claim(world, replacement, token).await? else {
+        leave_line(world, replacement).await?;
+        return Ok(Event::Done);
+    };
+    let release = || tickets.iter().cloned().fold(slot::release_if_held(&world.keys, token, own.clone()), Txn::delete);
     let key = world.keys.report(&facts.service, &world.settings.node, &facts.container);
     let lease = world.presence.borrow().lease;
     let outcome = if let (Some(report), Some((lease, _))) = (report_after(world, replacement, &key, is_up), lease) {
@@ -78,6 +82,15 @@ pub async fn release(world: &World, replacement: &Replacement) -> Result<Event, 
         leave_line(world, replacement).await?;
     }
     Ok(Event::Done)
+}
+
+/// The claim that is held under a token, as it was written; `None` if it is not this replacement's. Its revision alone does not
+/// tell: in a store that was restored another's may have come into being at the same one.
+async fn own_claim(world: &World, replacement: &Replacement, token: &Token) -> Result<Option<Vec<u8>>, StoreError> {
+    let found = world.store.get(&world.keys.claim(&token.scope, token.slot)).await?;
+    let is_own =
+        |entry: &Entry| serde_json::from_slice::<Claim>(&entry.value).is_ok_and(|it| it.txn == replacement.txn);
+    Ok(found.filter(is_own).map(|entry| entry.value))
 }
 
 /// Makes sure that no ticket is written any more that was to be written before: a store may get to it long after everybody has
@@ -141,8 +154,8 @@ fn report_after(world: &World, replacement: &Replacement, key: &str, is_up: bool
     })
 }
 
-/// A claim of this replacement.
-pub fn claim_of(world: &World, replacement: &Replacement, phase: ClaimPhase) -> Claim {
+/// A claim of this replacement, taken at a moment (Unix seconds).
+pub fn claim_of(world: &World, replacement: &Replacement, phase: ClaimPhase, at: i64) -> Claim {
     let facts = &replacement.facts;
     Claim {
         node: world.settings.node.clone(),
@@ -154,7 +167,7 @@ pub fn claim_of(world: &World, replacement: &Replacement, phase: ClaimPhase) -> 
         phase,
         machine: world.settings.identity.boot.clone(),
         state: world.settings.identity.state.clone(),
-        at: world.ambient.now(),
+        at,
     }
 }
 

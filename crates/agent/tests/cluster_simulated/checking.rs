@@ -247,6 +247,9 @@ fn what_a_person_does_to_a_replacement_whose_daemon_is_away_tells_nothing() {
     let person = "20 a person stop 2; 20 a is 2 Exited; 30 a us start 1";
     finds_in(&[&begun(10, 12), "19 a befell DaemonKilled; 21 a befell DaemonStarted", person], &[]);
     finds_in(&[&begun(10, 12), "18 a befell DaemonKilled; 19 a befell DaemonStarted", person], &[Kind::Resurrected]);
+    finds_in(&[&begun(10, 12), "18 a befell EngineGone; 19 a befell EngineBack", person], &[]);
+    let much_later = "90 a person stop 2; 90 a is 2 Exited; 99 a us start 1";
+    finds_in(&[&begun(10, 12), "18 a befell EngineGone; 19 a befell EngineBack", much_later], &[Kind::Resurrected]);
 }
 
 #[test]
@@ -285,6 +288,9 @@ fn what_a_person_stopped_stays_stopped() {
     finds_in(&[&begun(10, 12), candidate], &[Kind::Resurrected]);
     // One that is being stopped anyway: nobody can tell whose wish that is.
     finds_in(&[&begun(10, 12), "19 a us stop 2", candidate], &[]);
+    // One that a person made beside what the replacement had made already.
+    let beside = "14 a person remove 1; 14 a person create 3 web 1; 14 a person start 3; 20 a person remove 3";
+    finds_in(&[&begun(10, 4), beside, "30 a us start 2"], &[]);
     // One that has failed is on its way back.
     finds_in(&[&begun(10, 12), "19 a is 2 Unhealthy", candidate], &[]);
     finds_in(&[&begun(10, 12), "19 b is 1 Unhealthy", candidate], &[Kind::Resurrected]);

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Phase, Replacement};
+use super::{ANEW_MAX, Phase, Replacement};
 
 /// Why a replacement goes back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +46,11 @@ impl Replacement {
             (_, true) => self.candidate.as_deref(),
             _ => None,
         }
+    }
+
+    /// Whether the candidate may be started anew once more.
+    pub fn may_begin_anew(&self) -> bool {
+        self.anew < ANEW_MAX
     }
 
     /// Whether the predecessor may have been stopped by this replacement.

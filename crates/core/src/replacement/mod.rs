@@ -263,10 +263,9 @@ impl Replacement {
     pub fn apply(&mut self, event: Event) -> Result<(), Impossible> {
         let Some((act, next)) = self.phase.next() else { return Err(Impossible { phase: self.phase, event }) };
         let event = match event {
-            Event::Anew(why) if act == Act::ObserveCandidate && self.anew >= ANEW_MAX => {
+            Event::Anew(why) if act == Act::ObserveCandidate && !self.may_begin_anew() => {
                 Event::Failed(Failure::Node(format!("{why}, time and again")))
             }
-            Event::Anew(_) if act == Act::Release && self.anew >= ANEW_MAX => Event::Done,
             event => event,
         };
         let next = match (act, event) {
@@ -284,7 +283,9 @@ impl Replacement {
                 self.has_no_way_back = true;
                 if candidate_exists { Phase::Stopped } else { Phase::Fenced }
             }
-            (Act::ObserveCandidate | Act::Release, Event::Anew(_)) if !self.phase.is_return() => {
+            (Act::ObserveCandidate | Act::Release, Event::Anew(_))
+                if !self.phase.is_return() && self.may_begin_anew() =>
+            {
                 self.anew += 1;
                 Phase::Swapped
             }

@@ -209,6 +209,16 @@ fn coordination_h5_a_candidate_begins_anew_a_few_times_and_then_goes_back_withou
     assert_eq!(replacement.trouble(false), Some("restarted by somebody, time and again"));
 }
 
+/// The slot of one that had begun anew often enough was taken for given back, and no further replacement of it ever got one.
+#[test]
+fn a_slot_counts_as_given_back_only_once_it_was() {
+    let anew = Event::Anew("its engine ended it".into());
+    let mut replacement = Replacement { anew: ANEW_MAX, ..at(Phase::Judged) };
+    assert!(replacement.apply(anew).is_err() && replacement.phase.holds_slot());
+    replacement.apply(Event::Done).expect("given back");
+    assert!(!replacement.phase.holds_slot());
+}
+
 #[test]
 fn coordination_h5_a_predecessor_that_a_person_stops_during_its_control_stays_stopped() {
     let mut replacement = Replacement {

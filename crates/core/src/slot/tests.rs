@@ -94,6 +94,7 @@ impl Store {
         let holds = txn.when.iter().all(|compare| match compare {
             Compare::ModRevision(key, expected) => of(key, |entry| entry.mod_revision) == *expected,
             Compare::CreateRevision(key, expected) => of(key, |entry| entry.create_revision) == *expected,
+            Compare::Value(key, value) => self.entries.get(key).is_some_and(|(entry, _)| entry.value == *value),
             Compare::NoneNewer(prefix, seen) => {
                 self.entries.values().all(|(entry, _)| !entry.key.starts_with(prefix) || entry.create_revision <= *seen)
             }
@@ -184,8 +185,19 @@ fn a_slot_is_taken_only_if_all_that_was_read_still_stands() {
 fn before_the_fence() -> (Keys, Store, Token, Grounds) {
     let (keys, mut store, entrant, grounds) = before_the_claim();
     assert!(store.commit(acquire(&keys, &entrant, &claim(ClaimPhase::Acquired), &grounds)));
-    let token = Token { scope: SCOPE.into(), slot: 0, fence: store.revision };
+    let token = Token { scope: SCOPE.into(), slot: 0, fence: store.revision, at: 0 };
     (keys, store, token, grounds)
+}
+
+/// The claim of slot 0 as it was written.
+fn own(store: &Store, keys: &Keys) -> Vec<u8> {
+    store.entries[&keys.claim(SCOPE, 0)].0.value.clone()
+}
+
+/// What a store that was put back to before a claim may come to: its revisions are given again, this one to another's claim.
+fn became_anothers(keys: &Keys, store: &mut Store) {
+    let another = Claim { node: "b".into(), txn: "another".into(), ..claim(ClaimPhase::Acquired) };
+    store.entries.get_mut(&keys.claim(SCOPE, 0)).expect("held").0.value = serde_json::to_vec(&another).expect("plain");
 }
 
 #[test]
@@ -193,7 +205,7 @@ fn the_fence_is_passed_once_and_says_so_to_all() {
     let (keys, mut store, token, grounds) = before_the_fence();
     assert!(store.commit(fence(&keys, &token, &claim(ClaimPhase::Acquired), &grounds)));
     assert_eq!(store.claim(&keys.claim(SCOPE, 0)), Some((claim(ClaimPhase::Stopping), None)));
-    assert!(store.commit(release_if_held(&keys, &token)), "the token is still the same");
+    assert!(store.commit(release_if_held(&keys, &token, own(&store, &keys))), "the token is still the same");
 }
 
 #[test]
@@ -212,17 +224,24 @@ fn the_fence_is_passed_only_if_the_claim_and_its_grounds_still_stand() {
         store.touch(&keys.claim(SCOPE, 0));
     };
     check(&anew, false, "the slot is another's by now");
+    check(&became_anothers, false, "the slot is another's, of the same revision");
     check(&|keys, store| store.touch(&keys.claim(SCOPE, 1)), true, "another slot");
 }
 
 #[test]
 fn a_slot_is_given_back_whole_once_and_never_in_anothers_name() {
     let (keys, mut store, token, _) = before_the_fence();
-    assert!(store.commit(release_if_held(&keys, &token)));
+    let held = own(&store, &keys);
+    assert!(store.commit(release_if_held(&keys, &token, held.clone())));
     assert!(!store.entries.contains_key(&keys.claim(SCOPE, 0)) && !store.entries.contains_key(&keys.hold(SCOPE, 0)));
-    assert!(!store.commit(release_if_held(&keys, &token)), "again is no error and does nothing");
+    assert!(!store.commit(release_if_held(&keys, &token, held.clone())), "again is no error and does nothing");
     store.touch(&keys.claim(SCOPE, 0));
-    assert!(!store.commit(release_if_held(&keys, &token)), "the slot is another's by now");
+    assert!(!store.commit(release_if_held(&keys, &token, held)), "the slot is another's by now");
+
+    let (keys, mut store, token, _) = before_the_fence();
+    let held = own(&store, &keys);
+    became_anothers(&keys, &mut store);
+    assert!(!store.commit(release_if_held(&keys, &token, held)), "the slot is another's, of the same revision");
 }
 
 #[test]

@@ -114,6 +114,7 @@ impl<'a> Draft<'a> {
             Compare::CreateRevision(key, revision) => {
                 self.item(key).map_or(0, |item| item.create_revision) == *revision
             }
+            Compare::Value(key, value) => self.item(key).is_some_and(|item| item.value == *value),
             Compare::NoneNewer(prefix, revision) => self.newest(prefix) <= *revision,
         })
     }

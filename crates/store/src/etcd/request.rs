@@ -43,6 +43,7 @@ fn condition(compare: &Compare) -> etcd_client::Compare {
         Compare::CreateRevision(key, seen) => {
             etcd_client::Compare::create_revision(key.as_str(), CompareOp::Equal, signed(*seen))
         }
+        Compare::Value(key, value) => etcd_client::Compare::value(key.as_str(), CompareOp::Equal, value.as_slice()),
         Compare::NoneNewer(prefix, seen) => {
             let (key, end) = range(prefix);
             etcd_client::Compare::create_revision(key, CompareOp::Less, signed(seen.saturating_add(1))).with_range(end)
@@ -52,8 +53,8 @@ fn condition(compare: &Compare) -> etcd_client::Compare {
 
 fn key_of(compare: &Compare) -> Vec<u8> {
     match compare {
-        Compare::ModRevision(key, _) | Compare::CreateRevision(key, _) => key.as_bytes().to_vec(),
         Compare::NoneNewer(prefix, _) => range(prefix).0,
+        of_one => of_one.key().as_bytes().to_vec(),
     }
 }
 

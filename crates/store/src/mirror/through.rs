@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use deployer_core::store::{Change, Compare, Entry, LeaseId, Listed, Outcome, Range, Revision, Txn, Write};
+use deployer_core::store::{Change, Entry, LeaseId, Listed, Outcome, Range, Revision, Txn, Write};
 use futures_util::stream::BoxStream;
 
 use super::Mirror;
@@ -50,12 +50,6 @@ fn key(write: &Write) -> &str {
     }
 }
 
-fn compared(compare: &Compare) -> &str {
-    match compare {
-        Compare::ModRevision(key, _) | Compare::CreateRevision(key, _) | Compare::NoneNewer(key, _) => key,
-    }
-}
-
 #[async_trait]
 impl Store for Through {
     async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError> {
@@ -79,7 +73,7 @@ impl Store for Through {
             under_way.then.iter().for_each(|write| self.0.expect_write(write, outcome.revision));
         } else {
             // Something is not as the caller saw it: seen so again, it would be tried again for ever.
-            when.iter().for_each(|compare| self.0.doubt(compared(compare)));
+            when.iter().for_each(|compare| self.0.doubt(compare.key()));
         }
         Ok(outcome)
     }

@@ -52,6 +52,7 @@ macro_rules! holds_the_contract {
             a_transaction_is_one_revision
             nothing_written_is_no_revision
             a_failed_condition_writes_nothing
+            a_value_is_compared_whole
             none_newer_sees_creations_only
             a_list_is_sorted_and_of_one_moment
             ranges_are_of_one_moment_and_find_the_last_before_a_key
@@ -140,6 +141,8 @@ pub async fn a_failed_condition_writes_nothing(opened: &impl Opened) {
         Compare::ModRevision("/t/b".into(), before),
         Compare::CreateRevision("/t/b".into(), before),
         Compare::NoneNewer("/t/".into(), before - 1),
+        Compare::Value("/t/a".into(), b"2".to_vec()),
+        Compare::Value("/t/b".into(), b"2".to_vec()),
     ];
     for condition in conditions {
         let txn = Txn::new().when(Compare::ModRevision("/t/a".into(), before)).when(condition);
@@ -148,6 +151,15 @@ pub async fn a_failed_condition_writes_nothing(opened: &impl Opened) {
     }
     check_entry(get(store, "/t/a").await, "1", before, before);
     assert_eq!(get(store, "/t/b").await, None);
+}
+
+pub async fn a_value_is_compared_whole(opened: &impl Opened) {
+    let store = opened.store();
+    done(store, Txn::new().put("/t/a".into(), &"one")).await;
+    let if_it_is = |value: &[u8]| Txn::new().when(Compare::Value("/t/a".into(), value.to_vec())).put("/t/b".into(), &1);
+    for (value, expected) in [(&b"\"on"[..], false), (b"", false), (b"\"one\"", true), (b"\"one\"x", false)] {
+        assert_eq!(store.txn(if_it_is(value)).await.expect("an answer").succeeded, expected, "{value:?}");
+    }
 }
 
 pub async fn none_newer_sees_creations_only(opened: &impl Opened) {

@@ -1,6 +1,7 @@
 //! A gate, while its engine does not answer or is not heard.
 
 use deployer_core::gate::Gate;
+use deployer_core::replacement::ANEW_MAX;
 
 use super::*;
 use crate::stand_in::unheard;
@@ -50,5 +51,28 @@ async fn a_process_that_ended_before_the_engine_was_heard_has_not_failed_for_cer
         }
         let has_failed = matches!(watched.await.expect("it answers"), observe::Watched::Failed(_));
         assert_eq!(has_failed, is_heard || lives_first, "heard: {is_heard}");
+    }
+}
+
+/// One that could not be started was started again and again, and its slot was taken for given back in the end.
+#[tokio::test]
+async fn only_what_has_passed_is_started_again_before_its_slot_is_given_back() {
+    let refused = Some(Failure::Node("no such file".to_owned()));
+    for (failure, anew, is_given_back) in [(None, 0, false), (None, ANEW_MAX, true), (refused, 0, true)] {
+        let case = format!("{failure:?}, anew {anew} times");
+        let fixture = fixture().await;
+        let (site, shutdown) = (fixture.site(), CancellationToken::new());
+        fixture.engine.state().containers = vec![container("old", "web", "running")];
+        let mut replacement = replacement();
+        acts::carry_out(&site, &mut replacement, Act::Claim, &shutdown).await.expect("claimed");
+
+        fixture.engine.state().containers = vec![container("new", "web", "exited")];
+        let candidate = Some("new".to_owned());
+        let mut replacement = Replacement { phase: Phase::Judged, candidate, failure, anew, ..replacement };
+        let event = acts::carry_out(&site, &mut replacement, Act::Release, &shutdown).await.expect("answered");
+        assert_eq!(event == Event::Done, is_given_back, "{case}");
+        let claim = fixture.world.store.get(&fixture.world.keys.claim("cluster", 0)).await.expect("read");
+        assert_eq!(claim.is_none(), is_given_back, "{case}");
+        assert!(event == Event::Done || replacement.apply(event).is_ok(), "{case}");
     }
 }

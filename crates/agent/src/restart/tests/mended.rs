@@ -26,7 +26,7 @@ async fn coordination_l3_a_slot_that_is_found_again_waits_for_the_other_replacem
     fixture.engine.state().containers = vec![container("old", "web", "running")];
     let (world, mut replacement) = (&fixture.world, replacement());
     let keys = &world.keys;
-    let claim = slot::claim_of(world, &replacement, ClaimPhase::Acquired);
+    let claim = slot::claim_of(world, &replacement, ClaimPhase::Acquired, 0);
     let txn = Txn::new().put(keys.claim("cluster", 0), &claim).put(keys.hold("cluster", 0), &replacement.txn);
     world.store.txn(txn).await.expect("stored");
     world.memory().replacing.resume_turn("0badcafe");

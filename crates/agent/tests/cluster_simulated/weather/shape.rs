@@ -38,7 +38,7 @@ pub fn of_all_kinds(random: &Ambient) -> Shape {
         Spec { name: format!("web{number}"), policy: policies[below(policies.len())], network, ..service }
     };
     let host = |number: usize| {
-        let count = if is_crowded && number == 0 { 17 + below(8) } else { [1, 1, 1, 2, 3][below(5)] };
+        let count = if is_crowded && number == 0 { 17 + below(24) } else { [1, 1, 1, 2, 3][below(5)] };
         let mut specs: Vec<Spec> = (1..=count).map(spec).collect();
         if below(4) == 0 {
             specs.push(Spec { is_managed: false, ..Spec::new("theirs", &tracks[0]) });

@@ -43,6 +43,8 @@ pub struct Host {
     pub twin_of: Option<String>,
     pub troubled: Option<Duration>,
     pub is_engine_gone: bool,
+    /// When its engine last came back.
+    pub engine_back: Option<Duration>,
     /// Its daemon was stopped by a person, and nobody has looked after its containers since.
     pub has_left: bool,
     pub left: Duration,

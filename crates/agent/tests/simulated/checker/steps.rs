@@ -8,7 +8,8 @@ use deployer_core::slot::{Claim, ClaimPhase};
 use deployer_core::store::Change;
 
 use super::super::history::{Befalling, By, Deed, Entry, Purpose, Shown, What, instance_of, transition_of};
-use super::replay::{Claimed, Container, Instance, Replay, Will, key, verdict_of};
+use super::NEWS_FROM_TROUBLE;
+use super::replay::{Claimed, Container, Host, Instance, Replay, Will, key, verdict_of};
 
 /// How long before the end of a replacement its gate may have had its last look.
 const LAST_LOOK: Duration = Duration::from_secs(1);
@@ -129,15 +130,18 @@ impl Replay {
         let claimed = self.claim(host, instance_of(name)).map(|claim| claim.at);
         // While a replacement has two containers of the instance, the other takes the place of one that is removed.
         let has_two = self.bodies(host, instance_of(name)).any(|(other, body)| other != id && !body.is_theirs());
-        // A daemon that is away hears nothing of it, ever, and goes on where its journals end.
-        let is_unheard = self.hosts.get(host).is_some_and(|host| host.is_left_alone);
+        // A daemon that is away hears nothing of it, ever, and goes on where its journals end; so does one that has not found
+        // its engine again.
+        let is_hardly_back = |back: Duration| at < back + NEWS_FROM_TROUBLE;
+        let is_deaf = |host: &Host| host.is_left_alone || host.engine_back.is_some_and(is_hardly_back);
+        let is_unheard = self.hosts.get(host).is_some_and(is_deaf);
         let is_open = self.instances.get(&key(host, name)).is_some_and(|it| it.was_owed || it.is_doubtful);
         // A candidate that has failed is on its way back, and what comes back is another.
         let is_on_the_way_back = claimed.is_some_and(|claimed| container.made >= claimed) && container.has_failed;
         let is_too_late = container.is_being_stopped
             || is_on_the_way_back
             || (is_unheard && (claimed.is_some() || has_two || is_open))
-            || (claimed.is_none() && has_two)
+            || (has_two && (claimed.is_none() || container.is_theirs()))
             || claimed.is_some_and(|claimed| container.made < claimed || container.started.is_none());
         match deed {
             Deed::Start | Deed::Unpause => self.set_will(host, at, name, Will::Runs, false),
@@ -228,7 +232,7 @@ impl Replay {
         host.troubled = Some(at);
         match what {
             Befalling::EngineGone => host.is_engine_gone = true,
-            Befalling::EngineBack => host.is_engine_gone = false,
+            Befalling::EngineBack => (host.is_engine_gone, host.engine_back) = (false, Some(at)),
             Befalling::DaemonLeft => (host.has_left, host.left, host.is_left_alone) = (true, at, true),
             Befalling::DaemonKilled | Befalling::DaemonDied(_) | Befalling::DaemonFrozen => host.is_left_alone = true,
             Befalling::DaemonThawed => host.is_left_alone = false,

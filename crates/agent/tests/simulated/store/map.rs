@@ -174,6 +174,7 @@ impl Map {
         match compare {
             Compare::ModRevision(key, revision) => entry(key).map_or(0, |entry| entry.mod_revision) == *revision,
             Compare::CreateRevision(key, revision) => entry(key).map_or(0, |entry| entry.create_revision) == *revision,
+            Compare::Value(key, value) => entry(key).is_some_and(|entry| entry.value == *value),
             Compare::NoneNewer(prefix, revision) => {
                 self.below(prefix).all(|item| item.entry.create_revision <= *revision)
             }
