@@ -367,4 +367,8 @@ fn what_a_replacement_stopped_runs_in_the_end() {
     finds(&[BEGINNING, &begun(10, 12), dies], &end, &[Kind::Lost]);
     let later = dies.replace("20", "70").replace("21", "71").replace("22", "72").replace("60 a releases web", "");
     finds(&[BEGINNING, &replaced(10), &later], &end, &[]);
+    // A workload that ends after its gate, while the store is away, is nobody's loss; at its gate it is.
+    let by_itself = |at: u64| format!("{at} a itself end 2; {at} a is 2 Exited; 60 a releases web");
+    finds(&[BEGINNING, &begun(10, 12), &by_itself(40)], &end, &[]);
+    finds(&[BEGINNING, &begun(10, 12), &by_itself(20)], &end, &[Kind::Lost]);
 }

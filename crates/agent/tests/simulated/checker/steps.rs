@@ -14,6 +14,9 @@ use super::replay::{Claimed, Container, Host, Instance, Replay, Will, key, verdi
 /// How long before the end of a replacement its gate may have had its last look.
 const LAST_LOOK: Duration = Duration::from_secs(1);
 
+/// How long after its start a candidate that serves has certainly passed its gate and monitor.
+const GATE_LONGEST: Duration = Duration::from_secs(15);
+
 /// Within what time a container that is owed, and does not stay up, is started again.
 const OWED_AGAIN: Duration = Duration::from_secs(60);
 
@@ -304,11 +307,13 @@ impl Replay {
     /// The replacement has ended. What runs then has passed its gate, or was put back; what becomes of it is not its doing.
     fn is_released(&mut self, at: Duration, claim: &Claimed) {
         let (host, name) = (claim.host.as_str(), claim.container.as_str());
-        let has_just_ended = |body: &Container| {
+        // Whatever became of it then: its slot may be held for as long as the store is away.
+        let has_passed = |body: &Container| {
             let by_itself = body.ended.filter(|(by, _)| *by == By::Itself && body.has_served);
-            by_itself.is_some_and(|(_, ended)| at < ended + LAST_LOOK)
+            let was_long_up = |ended| body.started.is_some_and(|(_, begun)| ended > begun + GATE_LONGEST);
+            by_itself.is_some_and(|(_, ended)| at < ended + LAST_LOOK || was_long_up(ended))
         };
-        if self.bodies(host, name).any(|(_, body)| body.is_meant() || has_just_ended(body)) {
+        if self.bodies(host, name).any(|(_, body)| body.is_meant() || has_passed(body)) {
             if let Some(instance) = self.instances.get_mut(&key(host, name)) {
                 (instance.is_owed, instance.in_transition) = (false, false);
             }
