@@ -72,13 +72,11 @@ pub async fn held_by_twins(world: &World) -> Result<Option<BTreeSet<String>>, St
 /// Whether this is a ticket of this node that nobody here waits with: it came back with a store that was restored, and would
 /// keep its place for as long as this node lives.
 fn is_forgotten_ticket(world: &World, entry: &Entry) -> bool {
-    if !world.keys.is_ticket(&entry.key) {
+    if !world.keys.is_ticket_of(&entry.key, &world.settings.node) {
         return false;
     }
     let ticket: Option<Read<Ticket>> = readable(world, entry.clone());
-    ticket.is_some_and(|Read { value, .. }| {
-        value.node == world.settings.node && !world.memory().tickets.all(&value.container).contains(&entry.key)
-    })
+    ticket.is_some_and(|Read { value, .. }| !world.memory().tickets.all(&value.container).contains(&entry.key))
 }
 
 /// Whether this daemon is at work under the claim, or a journal says that one before it was.
@@ -87,11 +85,12 @@ fn has_journal(world: &World, claim: &Claim) -> Result<bool, StoreError> {
         return Ok(true);
     }
     let journals = world.journals.all().map_err(|error| StoreError::Broken(error.to_string()))?;
-    Ok(journals.iter().any(|journal| journal.txn == claim.txn))
+    Ok(journals.iter().any(|journal| journal.txn == claim.txn && journal.may_hold_slot()))
 }
 
 #[cfg(test)]
 mod tests {
+    use deployer_core::replacement::{Phase, Replacement};
     use deployer_core::slot::ClaimPhase;
 
     use super::*;
@@ -164,7 +163,8 @@ mod tests {
         world.memory().replacing.leave_turn(&held.txn);
         world.journals.write(&held).expect("written");
         assert_eq!(end_dead(world, &entries).await, Ok(false), "its journal is open");
-        world.journals.close(&held.txn).expect("closed");
+        let owing = Replacement { phase: Phase::Returned, ..held };
+        world.journals.write(&owing).expect("written");
         assert_eq!(end_dead(world, &entries).await, Ok(true));
         assert!(world.store.list(&world.keys.locks()).await.expect("listed").0.is_empty());
     }

@@ -173,15 +173,19 @@ async fn keep(world: &World, lease: LeaseId) {
 /// Looks whether the store is still the one that was spoken to: it may have been restored from a snapshot. `false`: it does
 /// not know this daemon, whose lease it keeps all the same.
 async fn look_back(world: &World, lease: LeaseId) -> Result<bool, StoreError> {
+    let before = world.presence.borrow().lease;
     let sign: Option<Read<Sign>> =
         world.store.get(&world.keys.node(&world.settings.node)).await?.map(decode).transpose()?;
     let Some(sign) = sign.filter(|sign| sign.value.lease == lease.0) else { return Ok(false) };
-    // What is claimed hangs on this revision, and an older one may stand again.
+    // What is claimed hangs on this revision, and an older one may stand again; or a newer one, if it was written meanwhile.
     world.presence.send_if_modified(|presence| {
         let stands = Some((lease, sign.revision));
-        std::mem::replace(&mut presence.lease, stands) != stands
+        presence.lease == before && std::mem::replace(&mut presence.lease, stands) != stands
     });
-    publish::look_back(world).await?;
+    // What came back of what was said has come back of what was claimed.
+    if publish::look_back(world).await? {
+        end_dead_claims(world).await?;
+    }
     Ok(true)
 }
 

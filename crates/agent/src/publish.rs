@@ -10,7 +10,7 @@ use deployer_core::availability::{Fetched, Fetching, Instance, Report, Run};
 use deployer_core::image::Track;
 use deployer_core::plan::{Action, Target};
 use deployer_core::replacement::transitional;
-use deployer_core::store::{Entry, LeaseId, Txn};
+use deployer_core::store::{Entry, LeaseId, Range, Txn};
 use deployer_store::{StoreError, TXN_OPERATIONS_MAX};
 use serde_json::Value;
 
@@ -165,13 +165,17 @@ fn fetched(view: &TrackView) -> Fetched {
 pub async fn begin(world: &World) -> Result<(), StoreError> {
     let named = index(world).await?;
     let mut lasting: BTreeSet<String> = world.memory().speech.lasting().cloned().collect();
-    match named {
-        Some(named) => lasting.extend(named),
+    match &named {
+        Some(named) => lasting.extend(named.iter().cloned()),
         // A node that has never said anything, or whose last daemon left no index.
         None => lasting.extend(find_instances(world).await?),
     }
+    let speech = &mut world.memory().speech;
     // Somebody may have removed or changed it meanwhile, so it is said anew, whatever it was.
-    world.memory().speech.begin(lasting);
+    speech.begin(lasting);
+    if let Some(named) = named {
+        speech.read(world.keys.index(&world.settings.node), Said::Lasting(json(&named)));
+    }
     Ok(())
 }
 
@@ -226,7 +230,7 @@ async fn say(world: &World, words: &Words, lease: LeaseId) -> Result<(), StoreEr
     let gone = speech.keys().into_iter().filter(|key| !words.0.contains_key(*key));
     let gone: Vec<String> = ours(world, gone.cloned().collect()).await?;
     let gone = gone.into_iter().map(|key| (key, None));
-    let new = words.0.iter().filter(|(key, word)| !speech.has_said(key, word));
+    let new = words.0.iter().filter(|(key, word)| **word != Said::UNKNOWN && !speech.has_said(key, word));
     let mut changes: Vec<(String, Option<Said>)> =
         gone.chain(new.map(|(key, word)| (key.clone(), Some(word.clone())))).collect();
     let ups = world.keys.all_ups();
@@ -255,7 +259,15 @@ async fn say(world: &World, words: &Words, lease: LeaseId) -> Result<(), StoreEr
 async fn not_to_be_forgotten(world: &World, words: &Words) -> Result<BTreeMap<String, Said>, StoreError> {
     let named = index(world).await?.unwrap_or_default();
     let unknown = |key: &String| !words.0.contains_key(key) && !world.memory().speech.keys().contains(key);
-    let forgotten: BTreeMap<String, Said> = named.into_iter().filter(unknown).map(|key| (key, Said::UNKNOWN)).collect();
+    let unknown: Vec<String> = named.into_iter().filter(unknown).collect();
+    // Most of them were withdrawn, and are named no more from now on.
+    let mut forgotten = BTreeMap::new();
+    for some in unknown.chunks(TXN_OPERATIONS_MAX) {
+        let ranges: Vec<Range> = some.iter().cloned().map(Range::All).collect();
+        let standing = world.store.ranges(&ranges).await?.0.into_iter().flat_map(|listed| listed.entries);
+        let named = standing.filter(|entry| some.contains(&entry.key));
+        forgotten.extend(named.map(|entry| (entry.key, Said::UNKNOWN)));
+    }
     if !forgotten.is_empty() {
         world.memory().speech.find(&forgotten);
         world.bell.notify_one();
@@ -304,6 +316,12 @@ pub fn say_too(world: &World, txn: Txn, key: &str, report: &Report, lease: Lease
         Some(mark) => txn.delete(mark),
         None => txn,
     }
+}
+
+/// Notes that this is about to be said of an instance: whether it was nobody knows before the answer.
+pub fn doubt(world: &World, key: &str) {
+    let marked = world.keys.up_of_report(key);
+    world.memory().speech.doubt(marked.into_iter().chain([key.to_owned()]).collect());
 }
 
 /// Notes that this was said.

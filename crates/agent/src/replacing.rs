@@ -27,6 +27,8 @@ pub struct Replacing {
     transitions: BTreeMap<String, Transition>,
     unready: Retries<String>,
     doing: BTreeMap<String, String>,
+    /// IDs of containers whose renaming was given up without an answer.
+    renamed_late: BTreeSet<String>,
 }
 
 impl Replacing {
@@ -49,6 +51,16 @@ impl Replacing {
     /// Gives this machine's turn to a replacement that had it when the daemon ended, whoever has it now.
     pub fn resume_turn(&mut self, txn: &str) {
         self.turn = Some(txn.to_owned());
+    }
+
+    /// Notes that an engine may yet give a container a name that it is not to have any more.
+    pub fn may_be_renamed_late(&mut self, id: &str) {
+        self.renamed_late.insert(id.to_owned());
+    }
+
+    /// Whether it may have been renamed so.
+    pub fn is_renamed_late(&self, id: &str) -> bool {
+        self.renamed_late.contains(id)
     }
 
     /// Notes that the replacement of a container begins.

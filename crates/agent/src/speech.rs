@@ -66,6 +66,10 @@ impl Speech {
     /// Notes that something was said beside the looks around.
     pub fn note(&mut self, keys: &Keys, key: &str, word: Said) {
         self.spoken += 1;
+        self.unanswered.remove(key);
+        if let Some(mark) = keys.up_of_report(key) {
+            self.unanswered.remove(&mark);
+        }
         self.said.0.insert(key.to_owned(), word);
         self.said.mark_ups(keys);
     }
@@ -86,6 +90,11 @@ impl Speech {
     pub fn begin(&mut self, lasting: BTreeSet<String>) {
         self.unanswered.clear();
         self.said = Words(lasting.into_iter().map(|key| (key, Said::UNKNOWN)).collect());
+    }
+
+    /// Notes what was found to stand under a key.
+    pub fn read(&mut self, key: String, word: Said) {
+        self.said.0.insert(key, word);
     }
 }
 

@@ -179,6 +179,11 @@ impl Keys {
         key.strip_prefix(&self.locks()).is_some_and(|rest| rest.split('/').nth(1) == Some("line"))
     }
 
+    /// Whether a key below [`Keys::locks`] is a ticket of a node.
+    pub fn is_ticket_of(&self, key: &str, node: &str) -> bool {
+        self.is_ticket(key) && key.rsplit('/').nth(1) == Some(text(node).as_str())
+    }
+
     /// Whether a key below [`Keys::locks`] is a deferral.
     pub fn is_deferral(&self, key: &str) -> bool {
         key.strip_prefix(&self.locks()).is_some_and(|rest| rest.split('/').nth(1) == Some("deferred"))

@@ -13,11 +13,11 @@ use crate::words::Said;
 use crate::world::World;
 
 /// Looks at everything that stands in this node's name, in one request for each hundred and some places, and asks for a
-/// look around that says or withdraws anew what is not as it was said.
+/// look around that says or withdraws anew what is not as it was said. Whether anything is not.
 ///
 /// # Errors
 /// [`StoreError`] if the store does not answer.
-pub async fn look_back(world: &World) -> Result<(), StoreError> {
+pub async fn look_back(world: &World) -> Result<bool, StoreError> {
     let _saying = world.saying.lock().await;
     let speech = world.memory().speech.clone();
     let stands = standing(world, &speech).await?;
@@ -32,7 +32,7 @@ pub async fn look_back(world: &World) -> Result<(), StoreError> {
         tracing::warn!("{count} keys of this node are not in the store as it left them; they are written anew");
         world.bell.notify_one();
     }
-    Ok(())
+    Ok(count > 0)
 }
 
 /// What stands under the keys that this node uses, and below its share of every service.

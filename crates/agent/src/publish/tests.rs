@@ -178,6 +178,11 @@ async fn what_a_restored_index_names_is_not_written_over() {
     say(&fixture, vec![container("too", "other", "running")]).await;
     let stands = standing(world).await;
     assert_eq!((stands.contains_key(&of("web")), stands.contains_key(&of("other"))), (false, true));
+
+    say(&fixture, vec![container("three", "third", "running")]).await;
+    say(&fixture, vec![container("four", "fourth", "running")]).await;
+    let named = index(world).await.expect("read").expect("there is one");
+    assert!(!named.contains(&of("web")) && !named.contains(&of("other")), "what is gone for good is named no more");
 }
 
 #[tokio::test]

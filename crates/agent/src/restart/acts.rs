@@ -254,7 +254,11 @@ pub async fn name(site: &Site<'_>, id: &str, wanted: &str) -> Result<(), EngineE
     if text(&container, "/Name").trim_start_matches('/') == wanted {
         return Ok(());
     }
-    site.hand.rename(id, wanted).await
+    let renamed = site.hand.rename(id, wanted).await;
+    if renamed.as_ref().is_err_and(EngineError::is_ambiguous) {
+        site.memory().replacing.may_be_renamed_late(id);
+    }
+    renamed
 }
 
 async fn swap_names(site: &Site<'_>, replacement: &Replacement) -> Result<Event, ActError> {
@@ -351,8 +355,15 @@ async fn was_ended_unheard(world: &World, replacement: &Replacement) -> Result<b
     let Some(candidate) = replacement.candidate.as_ref().filter(|_| has_passed && replacement.may_begin_anew()) else {
         return Ok(false);
     };
-    let is_down = way_back::runs(world, candidate).await? == Some(false);
-    Ok(is_down && observe::whose_end(world, candidate).await? == Doing::Unknown)
+    let looked = async {
+        let is_down = way_back::runs(world, candidate).await? == Some(false);
+        Ok(is_down && observe::whose_end(world, candidate).await? == Doing::Unknown)
+    };
+    match looked.await {
+        // Refused whenever it is asked, it is no reason to keep the slot.
+        Err(error) if !EngineError::is_ambiguous(&error) => Ok(false),
+        outcome => outcome,
+    }
 }
 
 async fn approve(world: &World, replacement: &Replacement) -> Result<Event, ActError> {

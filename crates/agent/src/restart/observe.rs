@@ -95,7 +95,8 @@ pub async fn watch(world: &World, facts: &Facts, id: &str, mut gate: Gate) -> Re
                         return Ok(Watched::Passed);
                     }
                     Judgement::Failed(reason) => {
-                        let ended = Ended { id, process: before, is: now, known: lived.unwrap_or(asked), stood_still };
+                        let ended =
+                            Ended { id, process: before, is: now, known: Some(lived.unwrap_or(asked)), stood_still };
                         if let Some(watched) = end.judge(world, facts, &ended, reason).await {
                             return Ok(watched);
                         }
@@ -148,8 +149,9 @@ struct Ended<'a> {
     process: &'a str,
     /// What became of that.
     is: Process,
-    /// When it was first seen to live, or else was to be watched: from then on every event must have been heard.
-    known: Instant,
+    /// When it was first seen to live, or else was to be watched: from then on every event must have been heard. `None`: nobody
+    /// knows, so that only what was heard tells.
+    known: Option<Instant>,
     /// Whether it was not looked at for a while: what happened meanwhile may be about to be told.
     stood_still: bool,
 }
@@ -204,7 +206,7 @@ async fn whose(world: &World, ended: &Ended<'_>) -> (Doing, Vec<Deed>) {
         let _ = tokio::time::timeout(HEARD_WITHIN, told).await;
     }
     let heard = mirror.snapshot().hearing.clone();
-    let is_all_heard = matches!(heard, Hearing::Heard { since } if since <= ended.known);
+    let is_all_heard = matches!(heard, Hearing::Heard { since } if ended.known.is_some_and(|known| since <= known));
     let deeds = mirror.deeds(ended.id, nanos(ended.process));
     (doing(&deeds, is_all_heard, ended.is), deeds)
 }
@@ -218,7 +220,7 @@ pub async fn whose_end(world: &World, id: &str) -> Result<Doing, EngineError> {
     tokio::time::sleep(SECOND_LOOK).await;
     let container = world.engine.container(id).await?;
     let process = container.pointer("/State/StartedAt").and_then(Value::as_str).unwrap_or_default();
-    let Some(known) = world.memory().settled.since(id, process) else { return Ok(Doing::Unknown) };
+    let known = world.memory().settled.since(id, process);
     Ok(whose(world, &Ended { id, process, is: Process::Ended, known, stood_still: false }).await.0)
 }
 

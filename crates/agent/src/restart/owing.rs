@@ -54,7 +54,10 @@ pub async fn sweep(site: &Site<'_>) {
             continue;
         };
         let is_candidate = container.labels.get(TXN).is_some_and(|made_by| made_by == txn);
-        let is_nameless = survey.named(name).is_none() && container.name == predecessor_name(name, txn);
+        // Nobody else may be judged by a name: a person may have given it.
+        let is_nameless = survey.named(name).is_none()
+            && container.name == predecessor_name(name, txn)
+            && site.memory().replacing.is_renamed_late(&container.id);
         let undone = match container.state.as_str() {
             // Where nothing runs, it is all that tells of a replacement whose journal was lost.
             "created" if is_candidate && is_served(&survey, name, container.labels.get(REPLACES)) => {

@@ -33,6 +33,8 @@ pub async fn recover_with_engine(world: &World, hand: &dyn Hand) -> Result<Vec<R
     let mut left = Vec::new();
     for mut replacement in site.journals.all()? {
         let found = replacement.phase;
+        // Of what the daemon before this one asked for last nobody knows what becomes of it.
+        site.memory().replacing.may_be_renamed_late(&replacement.facts.predecessor);
         settle(site, &mut replacement).await;
         tracing::warn!(
             txn = replacement.txn,

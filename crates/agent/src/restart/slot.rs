@@ -63,6 +63,7 @@ pub async fn release(world: &World, replacement: &Replacement) -> Result<Event, 
     let key = world.keys.report(&facts.service, &world.settings.node, &facts.container);
     let lease = world.presence.borrow().lease;
     let outcome = if let (Some(report), Some((lease, _))) = (report_after(world, replacement, &key, is_up), lease) {
+        publish::doubt(world, &key);
         match world.store.txn(publish::say_too(world, release(), &key, &report, lease)).await {
             Ok(outcome) if outcome.succeeded => {
                 publish::note(world, &key, &report);

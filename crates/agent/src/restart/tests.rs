@@ -297,13 +297,18 @@ async fn a_sweep_leaves_what_another_daemon_has_just_created() {
 /// It ran on under that name, was no instance, and no version ever came to it.
 #[tokio::test(start_paused = true)]
 async fn what_was_renamed_after_its_replacement_had_ended_gets_its_name_back() {
-    for (name, state, has_another, expected) in [
-        ("web.old-0badcafe", "running", false, true),
-        ("web.old-0badcafe", "exited", false, false),
-        ("web.old-0badcafe", "running", true, false),
-        ("web.new-0badcafe", "running", false, false),
+    for (name, state, has_another, is_in_doubt, expected) in [
+        ("web.old-0badcafe", "running", false, true, true),
+        ("web.old-0badcafe", "exited", false, true, false),
+        ("web.old-0badcafe", "running", true, true, false),
+        ("web.new-0badcafe", "running", false, true, false),
+        // A person gave it that name.
+        ("web.old-20260115", "running", false, false, false),
     ] {
         let fixture = fixture().await;
+        if is_in_doubt {
+            fixture.world.memory().replacing.may_be_renamed_late("old");
+        }
         let another = has_another.then(|| container("another", "web", "running"));
         fixture.engine.state().containers = another.into_iter().chain([container("old", name, state)]).collect();
         let (sender, containers) = mpsc::channel(9);

@@ -48,6 +48,11 @@ impl Replacement {
         }
     }
 
+    /// Whether a slot may be held for it. What is only owed still has given that back.
+    pub fn may_hold_slot(&self) -> bool {
+        !self.phase.is_final() && (self.token.is_some() || !self.phase.is_past_fence())
+    }
+
     /// Whether the candidate may be started anew once more.
     pub fn may_begin_anew(&self) -> bool {
         self.anew < ANEW_MAX

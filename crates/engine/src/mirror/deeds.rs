@@ -34,8 +34,15 @@ pub(super) struct Deeds {
     of: BTreeMap<String, VecDeque<Deed>>,
     /// Processes that this program has ended itself, by container ID and the moment of their start.
     ended: BTreeMap<String, i64>,
-    /// Until when a stop of this program that was not answered may yet be carried out, by container ID.
-    late: BTreeMap<String, Instant>,
+    /// Stops of this program that were not answered and may yet be carried out, by container ID.
+    late: BTreeMap<String, Late>,
+}
+
+/// Stops of one container that nobody waits for any more.
+struct Late {
+    /// How many there may be. Each that is told of is one less, so that a person's is heard again.
+    count: u32,
+    until: Instant,
 }
 
 impl Deeds {
@@ -43,7 +50,7 @@ impl Deeds {
     pub fn note(&mut self, event: &EngineEvent) {
         let Some(deed) = deed_of(event) else { return };
         let is_stop = matches!(deed.kind, DeedKind::Kill { .. } | DeedKind::Stop);
-        if is_stop && self.late.get(&event.id).is_some_and(|until| Instant::now() < *until) {
+        if is_stop && self.is_late(&event.id, deed.kind == DeedKind::Stop) {
             return;
         }
         let deeds = self.of.entry(event.id.clone()).or_default();
@@ -60,9 +67,19 @@ impl Deeds {
         self.ended.insert(id.to_owned(), started);
     }
 
-    /// Takes a stop of this container within the next two minutes for our own, whatever process it ends.
+    /// Takes one stop more of this container within the next two minutes for our own, whatever process it ends.
     pub fn stop_late(&mut self, id: &str) {
-        self.late.insert(id.to_owned(), Instant::now() + LATE_STOP);
+        let count = self.late.get(id).map_or(0, |late| late.count) + 1;
+        self.late.insert(id.to_owned(), Late { count, until: Instant::now() + LATE_STOP });
+    }
+
+    /// Whether what is told of a stop belongs to one that nobody waits for, and if it is over, takes it for told.
+    fn is_late(&mut self, id: &str, is_over: bool) -> bool {
+        let Some(late) = self.late.get_mut(id).filter(|late| Instant::now() < late.until && late.count > 0) else {
+            return false;
+        };
+        late.count -= u32::from(is_over);
+        true
     }
 
     /// What others did to a container's process since that was started, in order.
@@ -116,6 +133,9 @@ mod tests {
         deeds.stop_late("a");
         ["kill", "stop", "restart"].into_iter().zip(1..).for_each(|(action, at)| deeds.note(&event(action, at)));
         assert_eq!(deeds.of("a", 0).len(), 1, "a restart is a person's");
+        deeds.note(&event("stop", 3));
+        assert_eq!(deeds.of("a", 2).len(), 2, "one that was given up is carried out once");
+        deeds.stop_late("a");
         tokio::time::advance(LATE_STOP).await;
         deeds.note(&event("stop", 4));
         assert_eq!(deeds.of("a", 3).len(), 1);

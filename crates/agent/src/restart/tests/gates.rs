@@ -57,9 +57,16 @@ async fn a_process_that_ended_before_the_engine_was_heard_has_not_failed_for_cer
 /// One that could not be started was started again and again, and its slot was taken for given back in the end.
 #[tokio::test]
 async fn only_what_has_passed_is_started_again_before_its_slot_is_given_back() {
-    let refused = Some(Failure::Node("no such file".to_owned()));
-    for (failure, anew, is_given_back) in [(None, 0, false), (None, ANEW_MAX, true), (refused, 0, true)] {
-        let case = format!("{failure:?}, anew {anew} times");
+    let failed = Some(Failure::Node("no such file".to_owned()));
+    let refusal =
+        || EngineError::Refused { what: "inspect container new".into(), status: 500, message: "broken".into() };
+    for (failure, anew, refused, is_given_back) in [
+        (None, 0, None, false),
+        (None, ANEW_MAX, None, true),
+        (None, 0, Some(refusal()), true),
+        (failed, 0, None, true),
+    ] {
+        let case = format!("{failure:?}, anew {anew} times, {refused:?}");
         let fixture = fixture().await;
         let (site, shutdown) = (fixture.site(), CancellationToken::new());
         fixture.engine.state().containers = vec![container("old", "web", "running")];
@@ -67,6 +74,7 @@ async fn only_what_has_passed_is_started_again_before_its_slot_is_given_back() {
         acts::carry_out(&site, &mut replacement, Act::Claim, &shutdown).await.expect("claimed");
 
         fixture.engine.state().containers = vec![container("new", "web", "exited")];
+        fixture.engine.state().refused.extend(refused.map(|error| ("container", error)));
         let candidate = Some("new".to_owned());
         let mut replacement = Replacement { phase: Phase::Judged, candidate, failure, anew, ..replacement };
         let event = acts::carry_out(&site, &mut replacement, Act::Release, &shutdown).await.expect("answered");
