@@ -9,12 +9,12 @@ use std::time::Duration;
 use deployer_core::ambient::Ambient;
 use deployer_core::image::{Digest, Track};
 use deployer_core::slot::Scope;
+use deployer_simulated::engine::{Fault, SimulatedEngine};
+use deployer_simulated::history::History;
+use deployer_simulated::registry::{Behaviour, SimulatedRegistry, digest};
 use deployer_store::embedded::Embedded;
 use simulated::attendance;
-use simulated::engine::{Fault, SimulatedEngine};
-use simulated::history::History;
 use simulated::node::{self, Node};
-use simulated::registry::{Behaviour, SimulatedRegistry, digest};
 
 /// Simulated time in which everything must have come to its end: gates, monitors, and the longest backoff.
 const AN_HOUR: Duration = Duration::from_secs(3600);

@@ -10,7 +10,7 @@ mod counted;
 mod meter;
 mod watcher;
 
-// The world of the simulated cluster; only its engines, registry and daemons are of use here.
+// The machines of the simulated cluster; only their daemons are of use here.
 #[path = "../../tests/simulated/mod.rs"]
 mod simulated;
 
@@ -24,6 +24,9 @@ use deployer_core::keys::Keys;
 use deployer_core::record::{Pending, Record, Source};
 use deployer_core::slot::Scope;
 use deployer_core::store::Txn;
+use deployer_simulated::engine::SimulatedEngine;
+use deployer_simulated::history::History;
+use deployer_simulated::registry::{Behaviour, SimulatedRegistry};
 use deployer_store::Store as _;
 use deployer_store::etcd::{Etcd, EtcdSettings};
 use deployer_testkit::{Etcd as Server, EtcdOptions};
@@ -34,10 +37,7 @@ use tokio_util::sync::CancellationToken;
 
 use counted::{Counted, Counter, Counts};
 use meter::Meter;
-use simulated::engine::SimulatedEngine;
-use simulated::history::History;
 use simulated::node::{Node, folder};
-use simulated::registry::{Behaviour, SimulatedRegistry};
 use watcher::Watcher;
 
 /// Tracks, of each of which every node runs one container.

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use deployer_core::asking::TERM;
 use deployer_core::image::Digest;
+use deployer_simulated::registry::{Behaviour, Obstruction};
 use tokio::time::sleep;
 
 use crate::simulated::cluster::{Cluster, first};
-use crate::simulated::registry::{Behaviour, Obstruction};
 
 /// The time in which a push is resolved though the nodes that ask first get nowhere.
 const SOON: Duration = Duration::from_secs(180);

@@ -5,12 +5,12 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use deployer_core::store::{Change, Entry as Stored};
+use deployer_simulated::history::{Befalling, By, Deed, EndOfContainer, Entry, Purpose, Shown, What};
+use deployer_simulated::registry::{Behaviour, digest};
 use serde_json::json;
 
-use crate::simulated::checker::{End, EndOfContainer, EndOfHost, Kind, check};
+use crate::simulated::checker::{End, EndOfHost, Kind, check};
 use crate::simulated::cluster::track;
-use crate::simulated::history::{Befalling, By, Deed, Entry, Purpose, Shown, What};
-use crate::simulated::registry::{Behaviour, digest};
 
 /// Three hosts with one container each, all up since the beginning, and a version to come.
 const BEGINNING: &str =

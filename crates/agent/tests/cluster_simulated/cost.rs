@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use deployer_core::image::Track;
+use deployer_simulated::engine::SimulatedEngine;
+use deployer_simulated::registry::{Behaviour, SimulatedRegistry};
+use deployer_simulated::store::Traffic;
 use tokio::time::sleep;
 
 use crate::simulated::cluster::Cluster;
-use crate::simulated::engine::SimulatedEngine;
-use crate::simulated::registry::{Behaviour, SimulatedRegistry};
-use crate::simulated::store::Traffic;
 
 /// Few nodes, and many.
 const SIZES: [usize; 2] = [3, 12];

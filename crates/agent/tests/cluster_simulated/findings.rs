@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use deployer_core::queue::Ticket;
 use deployer_core::slot::Claim;
+use deployer_simulated::engine::{Move, SimulatedEngine, Spec};
+use deployer_simulated::registry::{Behaviour, digest};
 use tokio::time::sleep;
 
 use crate::simulated::checker::Violation;
 use crate::simulated::cluster::{Cluster, LIMIT, Shape, track};
-use crate::simulated::engine::{Move, SimulatedEngine, Spec};
-use crate::simulated::registry::{Behaviour, digest};
 
 /// Findings whose faults are still in the code, by the name of their plays. A play that shows no fault any more is to be
 /// taken out, which its test sees to.

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use deployer_core::record::HISTORY_MAX;
+use deployer_simulated::registry::Behaviour;
 use tokio::time::sleep;
 
 use crate::simulated::cluster::Cluster;
-use crate::simulated::registry::Behaviour;
 
 const A_MINUTE: Duration = Duration::from_secs(60);
 const A_DAY: Duration = Duration::from_secs(24 * 3600);

@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use deployer_core::replacement::Phase;
+use deployer_simulated::engine::{Fault, Spec};
+use deployer_simulated::registry::Behaviour;
+use deployer_simulated::store::Fault as StoreFault;
 use tokio::time::sleep;
 
 use crate::simulated::cluster::{Cluster, Shape, first};
-use crate::simulated::engine::{Fault, Spec};
-use crate::simulated::registry::Behaviour;
-use crate::simulated::store::Fault as StoreFault;
 
 /// Time in which a few containers are replaced, or put back, with what is waited for in between.
 const SOON: Duration = Duration::from_secs(300);

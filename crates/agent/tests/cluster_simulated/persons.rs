@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use deployer_core::image::Digest;
+use deployer_simulated::engine::Move;
+use deployer_simulated::registry::Behaviour;
 use tokio::time::sleep;
 
 use crate::simulated::cluster::{Cluster, first};
-use crate::simulated::engine::Move;
-use crate::simulated::registry::Behaviour;
 
 /// Time in which three containers are replaced one after the other, each watched.
 const LONG: Duration = Duration::from_secs(1800);

@@ -1,7 +1,8 @@
 //! What a cluster does when nothing fails but what was pushed.
 
+use deployer_simulated::registry::Behaviour;
+
 use crate::simulated::cluster::{Cluster, first};
-use crate::simulated::registry::Behaviour;
 
 #[tokio::test(start_paused = true)]
 async fn a_push_told_to_any_machine_reaches_all_and_the_registry_is_asked_once() {

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use deployer_core::availability::Report;
 use deployer_core::image::Digest;
+use deployer_simulated::engine::SimulatedEngine;
+use deployer_simulated::registry::{Behaviour, SimulatedRegistry};
 use serde_json::json;
 use tokio::time::sleep;
 
 use crate::simulated::cluster::{Cluster, first};
-use crate::simulated::engine::SimulatedEngine;
-use crate::simulated::registry::{Behaviour, SimulatedRegistry};
 
 /// Time in which what a person says reaches every node, and three containers are replaced.
 const SOON: Duration = Duration::from_secs(120);

@@ -6,11 +6,11 @@ use std::time::Duration;
 use deployer_core::availability::Instance;
 use deployer_core::replacement::Phase;
 use deployer_core::slot::{Claim, ClaimPhase};
+use deployer_simulated::engine::Spec;
+use deployer_simulated::registry::Behaviour;
 use tokio::time::{sleep, timeout};
 
 use crate::simulated::cluster::Cluster;
-use crate::simulated::engine::Spec;
-use crate::simulated::registry::Behaviour;
 
 /// Longer than a lease lasts.
 const LONG: Duration = Duration::from_secs(90);

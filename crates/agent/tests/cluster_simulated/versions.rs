@@ -1,10 +1,10 @@
 //! Which version a container is moved to: never one that it never ran and no registry named, and the same that is shown.
 
+use deployer_simulated::engine::SimulatedEngine;
+use deployer_simulated::registry::{Behaviour, SimulatedRegistry, digest};
 use serde_json::Value;
 
 use crate::simulated::cluster::{Cluster, first};
-use crate::simulated::engine::SimulatedEngine;
-use crate::simulated::registry::{Behaviour, SimulatedRegistry, digest};
 
 /// Two machines that run different versions when they are first looked at, while the registry has a third.
 async fn unequal(newest: Behaviour) -> Cluster {

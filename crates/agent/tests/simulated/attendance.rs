@@ -1,9 +1,9 @@
 //! Who served at each moment: read off the history.
 
+use deployer_simulated::history::{Deed, Entry, What, instance_of};
+
 use std::collections::BTreeMap;
 use std::time::Duration;
-
-use super::history::{Deed, Entry, What, instance_of};
 
 /// The fewest instances that served at any moment from `since` on, and who did not; `None` if nothing changed since.
 pub fn fewest(entries: &[Entry], since: Duration) -> Option<(usize, String)> {

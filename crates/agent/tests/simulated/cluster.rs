@@ -8,15 +8,15 @@ use deployer_core::image::{Digest, Track};
 use deployer_core::record::Record;
 use deployer_core::slot::Scope;
 use deployer_core::store::{Change, Entry};
+use deployer_simulated::engine::{SimulatedEngine, Spec};
+use deployer_simulated::history::{Befalling, History, What};
+use deployer_simulated::registry::{Behaviour, SimulatedRegistry, digest};
+use deployer_simulated::store::{Handle, SimulatedStore};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::attendance;
 use super::checker::{self, End, EndOfHost, Violation};
-use super::engine::{SimulatedEngine, Spec};
-use super::history::{Befalling, History, What};
 use super::node::{Hooked, Node, folder};
-use super::registry::{Behaviour, SimulatedRegistry, digest};
-use super::store::{Handle, SimulatedStore};
 
 /// How long a letter to or from the store is on its way at most, here.
 const LINE: Duration = Duration::from_millis(20);

@@ -19,6 +19,9 @@ use deployer_core::policy::Manage;
 use deployer_core::replacement::Replacement;
 use deployer_core::slot::Scope;
 use deployer_engine::Engine as _;
+use deployer_simulated::ambient::chances;
+use deployer_simulated::engine::SimulatedEngine;
+use deployer_simulated::history::{Befalling, History};
 use deployer_store::Store;
 use deployer_store::unopened::Unopened;
 use tempfile::TempDir;
@@ -26,10 +29,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::chances;
-use super::engine::SimulatedEngine;
 use super::freezer::Freezer;
-use super::history::{Befalling, History};
 
 /// The period of the timer.
 const INTERVAL: Duration = Duration::from_secs(3600);

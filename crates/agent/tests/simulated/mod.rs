@@ -1,34 +1,11 @@
-//! A simulated world: real implementations of the two traits of the outside, in memory, on tokio's clock. With it
-//! paused the real stages run through hours within milliseconds, and a seed makes a run the same each time.
+//! Machines and clusters in the simulated world of `deployer-simulated`, on which the real stages run, and the checker that
+//! judges what came of it.
 
 #![allow(dead_code, unused_imports, reason = "each test file uses a part")]
-
-use std::time::Duration;
-
-use deployer_core::ambient::Ambient;
 
 pub mod attendance;
 pub mod checker;
 pub mod cluster;
 mod daemon;
-pub mod engine;
 pub mod freezer;
-pub mod history;
 pub mod node;
-pub mod registry;
-pub mod store;
-
-/// Chances that follow from a seed: neighbours have nothing in common (splitmix64, Steele and others 2014).
-pub fn chances(seed: u64) -> Ambient {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(0x9E37_79B9_7F4A_7C15);
-    state = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    state = (state ^ (state >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    Ambient::chosen(|| 0, state ^ (state >> 31))
-}
-
-/// Lets time pass; without any, not even other tasks get their turn.
-async fn pause(time: Duration) {
-    if !time.is_zero() {
-        tokio::time::sleep(time).await;
-    }
-}

@@ -13,6 +13,8 @@ use deployer_core::record::Pending;
 use deployer_core::replacement::{Phase, Replacement};
 use deployer_core::slot::Scope;
 use deployer_core::store::Txn;
+use deployer_simulated::engine::SimulatedEngine;
+use deployer_simulated::history::{Befalling, History};
 use deployer_store::{Store, StoreError};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -23,9 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::daemon::{Hooks, Machine, Service};
-use super::engine::SimulatedEngine;
 use super::freezer::Freezer;
-use super::history::{Befalling, History};
 
 /// How long a registry waits for the answer to its hook.
 const PATIENCE: Duration = Duration::from_secs(10);

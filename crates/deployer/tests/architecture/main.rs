@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 /// Every crate, by its folder below `crates`.
-const CRATES: [&str; 8] = ["agent", "core", "deployer", "engine", "hooks", "store", "testkit", "wire"];
+const CRATES: [&str; 9] = ["agent", "core", "deployer", "engine", "hooks", "simulated", "store", "testkit", "wire"];
 
 /// Every source file of a crate, with its text as far as the unit tests.
 fn sources(krate: &str) -> Vec<(String, String)> {
@@ -92,7 +92,7 @@ fn one_file_spawns() {
 fn the_stages_choose_by_order_and_not_by_chance() {
     // What only a real network is waited for by is no part of the simulation.
     let is_simulated = |file: &str| !file.contains("/etcd/") && !file.contains("/embedded");
-    let all = ["agent", "store"].into_iter().flat_map(sources);
+    let all = ["agent", "simulated", "store"].into_iter().flat_map(sources);
     for (file, code) in all.filter(|(file, _)| is_simulated(file)) {
         let lines: Vec<&str> = code.lines().map(str::trim).collect();
         let by_chance = lines.windows(2).filter(|two| two[0].ends_with("select! {") && two[1] != "biased;");

@@ -12,7 +12,7 @@ fn known_to(krate: &str) -> &'static [&'static str] {
         "core" | "wire" | "testkit" => &[],
         "engine" | "hooks" => &["deployer-core", "deployer-wire"],
         "store" => &["deployer-core"],
-        "agent" => &["deployer-core", "deployer-engine", "deployer-store"],
+        "agent" | "simulated" => &["deployer-core", "deployer-engine", "deployer-store"],
         _ => {
             &["deployer-agent", "deployer-core", "deployer-engine", "deployer-hooks", "deployer-store", "deployer-wire"]
         }

@@ -9,7 +9,3 @@ mod mirror;
 mod mirror_outage;
 mod outage;
 mod simulation;
-
-#[allow(dead_code, reason = "the tests of the stages use the rest")]
-#[path = "../../../agent/tests/simulated/store/mod.rs"]
-mod simulated;

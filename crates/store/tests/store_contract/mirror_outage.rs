@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deployer_core::store::Txn;
+use deployer_simulated::store::{Fault, Handle, SILENCE_LIMIT, SimulatedStore};
 use deployer_store::Store;
 use deployer_testkit as testkit;
 use tokio::time::{Instant, sleep, timeout};
@@ -12,7 +13,6 @@ use crate::contract::{LIMIT, done};
 use crate::etcd::{InACluster, nobody};
 use crate::mirror::{Mirrored, check_equal, listed, mirrored};
 use crate::outage::again;
-use crate::simulated::{Fault, Handle, SILENCE_LIMIT, SimulatedStore};
 
 /// A simulated store, one node's way to it, and a mirror behind that.
 async fn simulated() -> (SimulatedStore, Handle, Arc<dyn Store>, Mirrored) {

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deployer_core::store::{Change, Txn};
+use deployer_simulated::store::{CALL_LIMIT, Fault, Handle, SILENCE_LIMIT, SimulatedStore};
 use deployer_store::{Store, StoreError};
 use futures_util::stream::StreamExt;
 use tokio::time::{Instant, advance, sleep};
 
 use crate::contract::{Opened, absent, done, get, holds_the_contract, next};
-use crate::simulated::{CALL_LIMIT, Fault, Handle, SILENCE_LIMIT, SimulatedStore};
 
 struct InMemory {
     shared: SimulatedStore,

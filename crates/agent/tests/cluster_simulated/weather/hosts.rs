@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use deployer_simulated::engine::{self, Spec};
+use deployer_simulated::history::Befalling;
+use deployer_simulated::registry::Obstruction;
+use deployer_simulated::store;
 use tokio::time::{sleep, timeout};
 
 use super::{Blow, Storm};
-use crate::simulated::engine::{self, Spec};
-use crate::simulated::history::Befalling;
-use crate::simulated::registry::Obstruction;
-use crate::simulated::store;
 
 /// How long a machine that goes down waits for its daemon to end.
 const TERMINATION: Duration = Duration::from_secs(60);

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use deployer_core::ambient::Ambient;
+use deployer_simulated::ambient::chances;
+use deployer_simulated::history::Entry;
+use deployer_simulated::registry::Behaviour;
+use deployer_simulated::store::Snapshot;
 use tokio::time::sleep;
 
-use crate::simulated::chances;
 use crate::simulated::checker::Violation;
 use crate::simulated::cluster::{Cluster, LIMIT};
-use crate::simulated::history::Entry;
-use crate::simulated::registry::Behaviour;
-use crate::simulated::store::Snapshot;
 
 mod hosts;
 mod people;

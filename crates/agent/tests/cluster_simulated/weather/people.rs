@@ -1,10 +1,10 @@
 //! What people do to containers, and what workloads do by themselves.
 
 use deployer_core::slot::{Claim, ClaimPhase, remove_unmoved};
+use deployer_simulated::engine::Move;
 use std::time::Duration;
 
 use super::Storm;
-use crate::simulated::engine::Move;
 
 impl Storm {
     /// A name that a person sees on a machine: of containers that no replacement has named.

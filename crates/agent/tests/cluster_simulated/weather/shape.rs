@@ -5,9 +5,9 @@ use std::time::Duration;
 use deployer_core::ambient::Ambient;
 use deployer_core::image::Track;
 use deployer_core::slot::Scope;
+use deployer_simulated::engine::Spec;
 
 use crate::simulated::cluster::{Shape, track};
-use crate::simulated::engine::Spec;
 
 /// Long enough to see what dies early, and no longer: a storm spends most of its time at gates.
 const MONITOR: &str = "10s";

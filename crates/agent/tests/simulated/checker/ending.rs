@@ -2,10 +2,10 @@
 
 use deployer_core::image::Digest;
 use deployer_core::record::Opinion;
+use deployer_simulated::history::{By, EndOfContainer, Purpose, Shown, instance_of, short, transition_of};
 
-use super::super::history::{By, Purpose, Shown, instance_of, short, transition_of};
 use super::replay::{Instance, Replay, Will};
-use super::{End, EndOfContainer, Kind};
+use super::{End, Kind};
 
 /// States in which a container is not what it should be, and says why.
 const EXCUSES: [&str; 2] = ["failed_here", "held_back"];

@@ -6,9 +6,9 @@ use std::time::Duration;
 use deployer_core::image::Digest;
 use deployer_core::record::{Opinion, Verdict};
 use deployer_core::store::Change;
+use deployer_simulated::history::{By, Deed, Entry, Purpose, What, instance_of, short, transition_of};
+use deployer_simulated::registry::Behaviour;
 
-use super::super::history::{By, Deed, Entry, Purpose, What, instance_of, short, transition_of};
-use super::super::registry::Behaviour;
 use super::Kind;
 use super::replay::{Container, Replay, verdict_of};
 

@@ -2,14 +2,13 @@
 //!
 //! It knows nothing of how the daemon decides. Where news needs time, the rules say how much they allow.
 
+use deployer_simulated::history::{Befalling, EndOfContainer, Entry, What};
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use deployer_core::image::Digest;
-
 use super::freezer::SPINS;
-use super::history::{Befalling, Entry, Shown, What};
 
 mod ending;
 mod judgements;
@@ -98,16 +97,6 @@ pub struct EndOfHost {
     /// Replacements whose journals are open.
     pub journals: Vec<String>,
     pub containers: Vec<EndOfContainer>,
-}
-
-/// How a container was in the end.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EndOfContainer {
-    pub id: String,
-    pub number: u32,
-    pub name: String,
-    pub digest: Option<Digest>,
-    pub shown: Shown,
 }
 
 /// Everything that was not as it must be.

@@ -8,9 +8,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use deployer_core::availability::Limit;
 use deployer_core::image::Digest;
 use deployer_core::record::Opinion;
+use deployer_simulated::history::{By, Purpose, Shown, instance_of, transition_of};
+use deployer_simulated::registry::Behaviour;
 
-use super::super::history::{By, Purpose, Shown, instance_of, transition_of};
-use super::super::registry::Behaviour;
 use super::NEWS_FROM_TROUBLE;
 
 /// Everything that is known.

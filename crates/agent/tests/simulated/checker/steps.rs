@@ -6,8 +6,8 @@ use deployer_core::availability;
 use deployer_core::record::{Record, Verdict};
 use deployer_core::slot::{Claim, ClaimPhase};
 use deployer_core::store::Change;
+use deployer_simulated::history::{Befalling, By, Deed, Entry, Purpose, Shown, What, instance_of, transition_of};
 
-use super::super::history::{Befalling, By, Deed, Entry, Purpose, Shown, What, instance_of, transition_of};
 use super::NEWS_FROM_TROUBLE;
 use super::replay::{Claimed, Container, Host, Instance, Replay, Will, key, verdict_of};
 

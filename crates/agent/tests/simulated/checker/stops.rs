@@ -1,8 +1,9 @@
 //! The rules of a stop: the service can spare the instance, and a claim past its fence stands for it.
 
+use deployer_simulated::history::{By, Deed, Entry, Purpose, Shown, What, instance_of};
+
 use std::time::Duration;
 
-use super::super::history::{By, Deed, Entry, Purpose, Shown, What, instance_of};
 use super::replay::{Claimed, Host, Instance, Replay, Will};
 use super::{Kind, NEWS, NEWS_FROM_TROUBLE};
 

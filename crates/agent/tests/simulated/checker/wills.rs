@@ -1,6 +1,7 @@
 //! The rules of what people want: nothing of theirs is touched, nothing that they stopped is started, nothing vanishes.
 
-use super::super::history::{By, Deed, Entry, What, instance_of};
+use deployer_simulated::history::{By, Deed, Entry, What, instance_of};
+
 use super::replay::{Replay, Will};
 use super::{Kind, NEWS_OF_A_PERSON};
 

@@ -6,29 +6,8 @@ use std::time::Duration;
 
 use deployer_core::image::{Digest, Track};
 
-use super::history::{Befalling, History, What};
-
-/// What containers of an image do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Behaviour {
-    Serves,
-    ExitsAtOnce,
-    /// Serves at first, and exits after so long.
-    DiesAfter(Duration),
-    NeverListens,
-    StartRefused,
-    /// Never passes its HEALTHCHECK, where it has one.
-    Sickens,
-}
-
-/// Why a node gets no answer when it asks for a tag.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Obstruction {
-    /// No way there: a certificate, a proxy, a name that is not found.
-    Unreachable,
-    /// No leave.
-    Denied,
-}
+use crate::history::{Befalling, History, What};
+pub use crate::history::{Behaviour, Obstruction};
 
 /// The registry, shared by all engines.
 #[derive(Clone, Default)]

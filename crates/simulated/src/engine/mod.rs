@@ -11,9 +11,9 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use super::history::{Befalling, History};
-use super::pause;
-use super::registry::SimulatedRegistry;
+use crate::ambient::pause;
+use crate::history::{Befalling, History};
+use crate::registry::SimulatedRegistry;
 
 mod api;
 mod container;

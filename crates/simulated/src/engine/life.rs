@@ -5,11 +5,11 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::super::history::{By, Deed};
-use super::super::registry::Behaviour;
 use super::container::Process;
 use super::containers::State;
 use super::power::Power;
+use crate::history::{By, Deed};
+use crate::registry::Behaviour;
 
 /// The wait before the engine's first restart; it doubles with each, and begins anew after a life of [`LONG_LIFE`].
 const RESTART_FIRST: Duration = Duration::from_millis(100);

@@ -6,11 +6,11 @@ use deployer_core::image::{Digest, Track};
 use deployer_core::policy::BOOKKEEPING;
 use serde_json::{Value, json};
 
-use super::super::history::{By, Deed};
 use super::SimulatedEngine;
 use super::containers::State;
 use super::life::{Coming, Due};
 use super::power::Power;
+use crate::history::{By, Deed};
 
 /// How a person runs a container.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,14 +8,14 @@ use deployer_engine::EngineError;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::super::chances;
-use super::super::history::{By, Deed, History, Purpose, What};
-use super::super::registry::{Behaviour, SimulatedRegistry};
 use super::Fault;
 use super::container::{Container, Process, number_of};
 use super::events::Streams;
 use super::life::{Coming, Due, Letter};
 use super::power::Power;
+use crate::ambient::chances;
+use crate::history::{By, Deed, History, Purpose, What};
+use crate::registry::{Behaviour, SimulatedRegistry};
 
 /// The engine's state.
 pub struct State {

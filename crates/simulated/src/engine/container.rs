@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::super::history::{By, Shown};
+use crate::history::{By, Shown};
 
 /// A container.
 #[derive(Clone, Debug)]

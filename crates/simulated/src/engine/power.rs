@@ -3,13 +3,12 @@
 
 use deployer_core::image::{Digest, Track};
 
-use super::super::checker::EndOfContainer;
-use super::super::history::{Befalling, By};
 use super::SimulatedEngine;
 use super::container::{Container, Process, number_of};
 use super::containers::State;
 use super::events::STREAM_SILENCE;
 use super::life::Due;
+use crate::history::{Befalling, By, EndOfContainer};
 
 /// Whether the engine answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

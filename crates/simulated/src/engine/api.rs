@@ -14,14 +14,14 @@ use futures_util::stream::BoxStream;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
-use super::super::history::By;
-use super::super::pause;
-use super::super::registry::Obstruction;
 use super::container::{Container, address_of};
 use super::containers::not_found;
 use super::images::PullRefusal;
 use super::power::Power;
 use super::{CALL_LIMIT, SimulatedEngine, timed_out, unreachable};
+use crate::ambient::pause;
+use crate::history::By;
+use crate::registry::Obstruction;
 
 #[async_trait]
 impl Engine for SimulatedEngine {

@@ -9,8 +9,6 @@ use deployer_core::image::Digest;
 use deployer_core::store::Change;
 use tokio::time::Instant;
 
-use super::registry::{Behaviour, Obstruction};
-
 /// Whose doing something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
@@ -63,6 +61,28 @@ pub enum Deed {
     Remove,
     Pause,
     Unpause,
+}
+
+/// What containers of an image do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Behaviour {
+    Serves,
+    ExitsAtOnce,
+    /// Serves at first, and exits after so long.
+    DiesAfter(Duration),
+    NeverListens,
+    StartRefused,
+    /// Never passes its HEALTHCHECK, where it has one.
+    Sickens,
+}
+
+/// Why a node gets no answer when it asks for a tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Obstruction {
+    /// No way there: a certificate, a proxy, a name that is not found.
+    Unreachable,
+    /// No leave.
+    Denied,
 }
 
 /// What befalls a host, or with no name the whole cluster.
@@ -124,6 +144,16 @@ pub struct Entry {
     pub at: Duration,
     pub host: String,
     pub what: What,
+}
+
+/// How a container was in the end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndOfContainer {
+    pub id: String,
+    pub number: u32,
+    pub name: String,
+    pub digest: Option<Digest>,
+    pub shown: Shown,
 }
 
 /// The history, written by everything simulated.
