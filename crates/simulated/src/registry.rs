@@ -20,6 +20,9 @@ struct State {
     /// What each tag points to, and pointed to before, the last at the end.
     tags: BTreeMap<String, Vec<Digest>>,
     images: BTreeMap<Digest, Image>,
+    /// Ports that images expose, where it is not port 80 alone, and what they are built for, where it is another machine.
+    exposed: BTreeMap<String, Vec<u16>>,
+    architectures: BTreeMap<String, &'static str>,
     resolves: u64,
     resolve_time: Duration,
     /// Hosts that are not answered.
@@ -52,8 +55,7 @@ impl SimulatedRegistry {
     /// Pushes a version and gives back its digest.
     pub fn push(&self, track: &Track, number: u32, behaviour: Behaviour) -> Digest {
         let digest = digest(number);
-        let id = format!("sha256:{:064x}", number + 0x1000);
-        let image = Image { id, track: track.to_string(), behaviour, touched: BTreeSet::new() };
+        let image = Image { id: image(number), track: track.to_string(), behaviour, touched: BTreeSet::new() };
         self.lock().images.insert(digest.clone(), image);
         self.point(track, &digest);
         digest
@@ -146,6 +148,28 @@ impl SimulatedRegistry {
         self.lock().images.get_mut(digest).expect("it was pushed").behaviour = behaviour;
     }
 
+    /// Lets the image of a digest expose other ports than 80.
+    pub fn expose(&self, digest: &Digest, ports: &[u16]) {
+        let id = self.image_id(digest).expect("it was pushed");
+        self.lock().exposed.insert(id, ports.to_vec());
+    }
+
+    /// The ports that an image exposes.
+    pub fn exposed(&self, image_id: &str) -> Vec<u16> {
+        self.lock().exposed.get(image_id).cloned().unwrap_or_else(|| vec![80])
+    }
+
+    /// Lets the image of a digest be one for other machines.
+    pub fn build_for(&self, digest: &Digest, architecture: &'static str) {
+        let id = self.image_id(digest).expect("it was pushed");
+        self.lock().architectures.insert(id, architecture);
+    }
+
+    /// What an image is built for.
+    pub fn architecture(&self, image_id: &str) -> &'static str {
+        self.lock().architectures.get(image_id).copied().unwrap_or("amd64")
+    }
+
     /// How often an engine asked.
     pub fn resolves(&self) -> u64 {
         self.lock().resolves
@@ -188,4 +212,9 @@ impl SimulatedRegistry {
 /// The digest of the version of a number.
 pub fn digest(number: u32) -> Digest {
     Digest::parse(&format!("sha256:{number:064x}")).expect("a digest")
+}
+
+/// The ID of the image of the version of a number.
+pub fn image(number: u32) -> String {
+    format!("sha256:{:064x}", number + 0x1000)
 }

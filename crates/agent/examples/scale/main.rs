@@ -24,7 +24,7 @@ use deployer_core::keys::Keys;
 use deployer_core::record::{Pending, Record, Source};
 use deployer_core::slot::Scope;
 use deployer_core::store::Txn;
-use deployer_simulated::engine::SimulatedEngine;
+use deployer_simulated::engine::{SimulatedEngine, Spec};
 use deployer_simulated::history::History;
 use deployer_simulated::registry::{Behaviour, SimulatedRegistry};
 use deployer_store::Store as _;
@@ -224,11 +224,13 @@ fn track(number: usize) -> Track {
 
 /// Runs a container of a track, with no window of the gate open: nothing waits on purpose.
 fn run(engine: &SimulatedEngine, track: &Track) {
-    let labels = json!({
-        "deployer.enable": "true", "deployer.health.stable": "0", "deployer.health.timeout": "30s",
-        "deployer.monitor": "0",
+    let name = track.name().repository().rsplit('/').next().unwrap_or_default();
+    engine.run_with(&Spec::new(name, track), |body| {
+        body["Labels"] = json!({
+            "deployer.enable": "true", "deployer.health.stable": "0", "deployer.health.timeout": "30s",
+            "deployer.monitor": "0",
+        });
     });
-    engine.run_labeled(track, track.name().repository().rsplit('/').next().unwrap_or_default(), labels);
 }
 
 /// A connection of its own.

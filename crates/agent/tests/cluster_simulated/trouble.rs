@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use deployer_core::availability::Report;
 use deployer_core::image::Digest;
-use deployer_simulated::engine::SimulatedEngine;
+use deployer_engine::EngineError;
+use deployer_simulated::engine::{SimulatedEngine, Spec};
 use deployer_simulated::registry::{Behaviour, SimulatedRegistry};
 use serde_json::json;
 use tokio::time::sleep;
@@ -16,6 +17,10 @@ const SOON: Duration = Duration::from_secs(120);
 const AN_HOUR: Duration = Duration::from_secs(3600);
 /// After so long what was refused is looked at again ever more rarely: by itself not within [`SOON`] of that moment.
 const A_LONG_REST: Duration = Duration::from_secs(45 * 60);
+
+fn refused() -> EngineError {
+    EngineError::Refused { what: "do it".into(), status: 500, message: "simulated".into() }
+}
 
 fn is_in_trouble(cluster: &Cluster, machine: usize) -> bool {
     !cluster.members[machine].node.world.memory().troubles.all().is_empty()
@@ -36,7 +41,7 @@ async fn one_retry_from_any_machine_reaches_every_node_in_trouble_at_once() {
     ] {
         let mut cluster = Cluster::start(3, &["web"], seed).await;
         for machine in &machines {
-            cluster.members[*machine].node.engine.set_refused(call, true);
+            cluster.members[*machine].node.engine.refuse(call, refused());
         }
         let digest = cluster.push(Behaviour::Serves);
         cluster.notify(2).await;
@@ -46,7 +51,7 @@ async fn one_retry_from_any_machine_reaches_every_node_in_trouble_at_once() {
         let halt = cluster.members[0].node.world.keys.halt(&cluster.track);
         assert_eq!(cluster.store.entries(&halt).is_empty(), call == "changes", "{command} after {call}");
         for machine in &machines {
-            cluster.members[*machine].node.engine.set_refused(call, false);
+            cluster.members[*machine].node.engine.permit(call);
         }
         let track = cluster.track.to_string();
         cluster.members[2].node.command(command, &track).await;
@@ -90,7 +95,9 @@ async fn a_container_that_was_refused_is_looked_at_again_when_the_cause_may_be_g
 async fn a_node_whose_container_is_left_alone_keeps_no_rollout_waiting_for_its_image() {
     for mark in ["com.docker.swarm.service.id", "deployer.misspelt"] {
         let run = |engine: &SimulatedEngine, _: &SimulatedRegistry, track: &_| match engine.node().as_str() {
-            "a" => engine.run_labeled(track, "web", json!({"deployer.enable": "true", mark: "x"})),
+            "a" => engine.run_with(&Spec::new("web", track), |body| {
+                body["Labels"] = json!({"deployer.enable": "true", mark: "x"});
+            }),
             _ => engine.run(track, "web"),
         };
         let mut cluster = Cluster::of(3, 1, run).await;

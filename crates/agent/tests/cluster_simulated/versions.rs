@@ -1,6 +1,6 @@
 //! Which version a container is moved to: never one that it never ran and no registry named, and the same that is shown.
 
-use deployer_simulated::engine::SimulatedEngine;
+use deployer_simulated::engine::{SimulatedEngine, Spec};
 use deployer_simulated::registry::{Behaviour, SimulatedRegistry, digest};
 use serde_json::Value;
 
@@ -50,7 +50,7 @@ async fn a_rollback_to_what_was_adopted_reaches_those_that_ran_it() {
 #[tokio::test(start_paused = true)]
 async fn only_what_a_managed_container_runs_is_adopted() {
     let run = |engine: &SimulatedEngine, registry: &SimulatedRegistry, track: &_| {
-        engine.run_labeled(track, "someone-elses", serde_json::json!({}));
+        engine.run_with(&Spec::new("someone-elses", track), |body| body["Labels"] = serde_json::json!({}));
         registry.push(track, 2, Behaviour::Serves);
         engine.run(track, "web");
         registry.push(track, 3, Behaviour::ExitsAtOnce);

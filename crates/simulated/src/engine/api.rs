@@ -1,6 +1,6 @@
 //! The engine as the stages see it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,10 +11,10 @@ use deployer_engine::{
     PullError, PullProgress, ResolveError, Resolved,
 };
 use futures_util::stream::BoxStream;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
-use super::container::{Container, address_of};
+use super::container::Container;
 use super::containers::not_found;
 use super::images::PullRefusal;
 use super::power::Power;
@@ -57,7 +57,7 @@ impl Engine for SimulatedEngine {
         let reference = reference.to_owned();
         self.call("inspect image", move |state| {
             let id = state.image_of(&reference).ok_or_else(|| not_found(&format!("image {reference}")))?;
-            Ok(json!({"Id": id, "Os": "linux", "Architecture": "amd64", "Config": {"ExposedPorts": {"80/tcp": {}}}}))
+            Ok(state.inspect_image(&id))
         })
         .await
     }
@@ -97,8 +97,9 @@ impl Engine for SimulatedEngine {
         self.call("log", |_| Ok(String::new())).await
     }
 
-    async fn changes(&self, _: &str) -> Result<Vec<String>, EngineError> {
-        self.call("changes", |_| Ok(Vec::new())).await
+    async fn changes(&self, id: &str) -> Result<Vec<String>, EngineError> {
+        let id = id.to_owned();
+        self.call("changes", move |state| Ok(state.changes(&id))).await
     }
 
     async fn file(&self, _: &str, _: &str) -> Result<Option<ChangedFile>, EngineError> {
@@ -119,14 +120,12 @@ impl Engine for SimulatedEngine {
     }
 
     async fn connects(&self, address: SocketAddr, _: Duration) -> bool {
-        self.shared.with(|state| {
-            let mut containers = state.containers.iter();
-            containers.any(|(id, container)| IpAddr::V4(address_of(id)) == address.ip() && container.serves())
-        })
+        self.shared.with(|state| state.answers(address.ip()))
     }
 
-    async fn http_get(&self, _: SocketAddr, _: &str, _: Duration) -> HttpProbe {
-        HttpProbe::NoAnswer("simulated".into())
+    async fn http_get(&self, address: SocketAddr, _: &str, _: Duration) -> HttpProbe {
+        let status = self.shared.with(|state| state.http_status.filter(|_| state.answers(address.ip())));
+        status.map_or_else(|| HttpProbe::NoAnswer("simulated".into()), HttpProbe::Status)
     }
 }
 

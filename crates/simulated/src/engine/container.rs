@@ -31,6 +31,8 @@ pub struct Container {
     pub unseen: Option<By>,
     /// Whoever wants it started again once it has ended.
     pub again: Option<By>,
+    /// Paths at which its files are not those of its image.
+    pub changes: Vec<String>,
     /// What the history knows.
     pub noted: Option<(Shown, bool)>,
 }
@@ -103,11 +105,13 @@ impl Container {
         self.body["Labels"][name].as_str()
     }
 
-    /// The raw inspection.
-    pub fn inspection(&self, id: &str) -> Value {
+    /// The raw inspection, with the ports that its image exposes.
+    pub fn inspection(&self, id: &str, exposed: &[u16]) -> Value {
         let mut config = self.body.clone();
         // As an engine shows it: merged with the image's defaults.
-        config["ExposedPorts"]["80/tcp"] = json!({});
+        for port in exposed {
+            config["ExposedPorts"][format!("{port}/tcp")] = json!({});
+        }
         let mut host = config.as_object_mut().and_then(|config| config.remove("HostConfig")).unwrap_or_default();
         config.as_object_mut().and_then(|config| config.remove("NetworkingConfig"));
         host["RestartPolicy"] = self.policy.clone();
@@ -141,6 +145,11 @@ fn clock(nanos: i64) -> String {
 pub fn address_of(id: &str) -> Ipv4Addr {
     let number = number_of(id);
     Ipv4Addr::new(10, 0, (number >> 8) as u8, (number & 255) as u8)
+}
+
+/// The ID of the container that the engine of a host made as its first, second, and so on. No two engines give the same.
+pub fn id_of(host: &str, number: u32) -> String {
+    format!("{:0<56}{number:08x}", hex::encode(host))
 }
 
 /// The number of a container: its ID, for people.

@@ -1,6 +1,7 @@
 //! What a simulated engine holds, and what is done to containers by whomever.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use deployer_core::ambient::Ambient;
@@ -9,8 +10,9 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::Fault;
-use super::container::{Container, Process, number_of};
+use super::container::{Container, Process, address_of, id_of, number_of};
 use super::events::Streams;
+use super::images::Untold;
 use super::life::{Coming, Due, Letter};
 use super::power::Power;
 use crate::ambient::chances;
@@ -33,14 +35,22 @@ pub struct State {
     pub is_full: bool,
     /// Whether the networks that people make are gone.
     pub has_no_networks: bool,
-    /// Calls that are refused for as long as they are in here.
-    pub refused: BTreeSet<&'static str>,
+    /// Whether no container can be reached from the machine.
+    pub is_cut_off: bool,
+    /// What every path of a container that serves answers; `None`: nothing.
+    pub http_status: Option<u16>,
+    /// What it does not tell of its images.
+    pub untold: Untold,
+    /// Calls that are refused for as long as they are in here, and those that end in a panic.
+    pub refused: BTreeMap<&'static str, EngineError>,
+    pub panics: BTreeSet<&'static str>,
     pub made: u32,
     pub calls: u64,
+    pub calls_of: BTreeMap<&'static str, u64>,
     /// Faults to come, by number of the call.
     pub faults: BTreeMap<u64, Fault>,
-    /// Names of calls that are kept waiting, and of those that wait.
-    pub held: BTreeSet<&'static str>,
+    /// Names of calls that are kept waiting, with how many may go on all the same, and of those that wait.
+    pub held: BTreeMap<&'static str, u32>,
     pub waiting: BTreeSet<&'static str>,
     /// What time will bring, by its moment and the order of planning.
     pub agenda: BTreeMap<(Instant, u64), Due>,
@@ -67,11 +77,16 @@ impl State {
             containers: BTreeMap::new(),
             is_full: false,
             has_no_networks: false,
-            refused: BTreeSet::new(),
+            is_cut_off: false,
+            http_status: None,
+            untold: Untold::default(),
+            refused: BTreeMap::new(),
+            panics: BTreeSet::new(),
             made: 0,
             calls: 0,
+            calls_of: BTreeMap::new(),
             faults: BTreeMap::new(),
-            held: BTreeSet::new(),
+            held: BTreeMap::new(),
             waiting: BTreeSet::new(),
             agenda: BTreeMap::new(),
             planned: 0,
@@ -80,6 +95,18 @@ impl State {
             way_longest: Duration::ZERO,
             life_longest: Duration::ZERO,
             random: chances(seed),
+        }
+    }
+
+    /// Whether a call of this name goes on, as far as it is kept waiting.
+    pub fn may_go(&mut self, what: &str) -> bool {
+        match self.held.get_mut(what) {
+            None => true,
+            Some(0) => false,
+            Some(free) => {
+                *free -= 1;
+                true
+            }
         }
     }
 
@@ -123,8 +150,7 @@ impl State {
         let reference = body["Image"].as_str().unwrap_or_default();
         let image = self.image_of(reference).ok_or_else(|| not_found(&format!("image {reference}")))?;
         self.made += 1;
-        // No two engines give the same.
-        let id = format!("{:0<56}{:08x}", hex::encode(&self.host), self.made);
+        let id = id_of(&self.host, self.made);
         let container = Container {
             name: name.to_owned(),
             policy: body["HostConfig"]["RestartPolicy"].clone(),
@@ -141,6 +167,7 @@ impl State {
             is_stopped_by_hand: false,
             unseen: None,
             again: None,
+            changes: Vec::new(),
             noted: None,
         };
         self.did(by, &id, Deed::Create(self.purpose(&container)));
@@ -231,6 +258,12 @@ impl State {
         Ok(Some((id, life)))
     }
 
+    /// Whether a container that serves has this address, and can be reached.
+    pub fn answers(&self, address: IpAddr) -> bool {
+        let is_its = |id: &String| IpAddr::V4(address_of(id)) == address;
+        !self.is_cut_off && self.containers.iter().any(|(id, container)| is_its(id) && container.serves())
+    }
+
     /// Whether a life that was to end has.
     pub fn has_ended(&self, id: &str, life: u64) -> bool {
         self.containers.get(id).is_none_or(|container| container.life != life || !container.lives())
@@ -274,9 +307,15 @@ impl State {
         Ok(())
     }
 
+    /// Paths at which the files of a container are not those of its image.
+    pub fn changes(&self, id: &str) -> Vec<String> {
+        self.containers.get(id).map(|container| container.changes.clone()).unwrap_or_default()
+    }
+
     pub fn inspect(&self, id: &str) -> Result<Value, EngineError> {
         let id = self.find(id)?;
-        Ok(self.containers[&id].inspection(&id))
+        let container = &self.containers[&id];
+        Ok(container.inspection(&id, &self.registry.exposed(&container.image)))
     }
 }
 

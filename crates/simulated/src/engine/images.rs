@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use deployer_core::image::{Digest, ImageRef, Track};
 use deployer_engine::{EngineError, ImageSummary};
+use serde_json::{Map, Value, json};
 
 use super::containers::{State, conflict, not_found};
 
@@ -12,6 +13,15 @@ pub enum PullRefusal {
     Unreachable,
     Absent,
     Full,
+}
+
+/// What an engine does not tell of its images.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Untold {
+    /// That it has these.
+    pub digests: BTreeSet<Digest>,
+    /// Whether a registry knows what has a tag: as with containerd's image store, where a build has a digest, too.
+    pub origins: bool,
 }
 
 impl State {
@@ -28,8 +38,20 @@ impl State {
 
     /// An image with its names.
     pub fn summary(&self, id: &str) -> ImageSummary {
-        let names = self.names.iter().filter(|(_, image)| *image == id);
-        ImageSummary::named(id, names.map(|(name, _)| name.as_str()))
+        let names = self.names.iter().filter(|(_, image)| *image == id).map(|(name, _)| name.as_str());
+        let mut image = ImageSummary::named(id, names);
+        image.digests.values_mut().for_each(|digests| digests.retain(|digest| !self.untold.digests.contains(digest)));
+        if self.untold.origins {
+            image.unverified = image.tags.iter().map(|tag| tag.name().clone()).collect();
+        }
+        image
+    }
+
+    /// The raw inspection of an image.
+    pub fn inspect_image(&self, id: &str) -> Value {
+        let exposed = self.registry.exposed(id).into_iter().map(|port| (format!("{port}/tcp"), json!({})));
+        let config = json!({"ExposedPorts": exposed.collect::<Map<_, _>>()});
+        json!({"Id": id, "Os": "linux", "Architecture": self.registry.architecture(id), "Config": config})
     }
 
     /// Brings an image here, under the name of its digest.
@@ -47,7 +69,8 @@ impl State {
         Ok(())
     }
 
-    fn bring(&mut self, name: &str, digest: &Digest) -> Option<String> {
+    /// Brings what is behind a digest here, under the name of that.
+    pub fn bring(&mut self, name: &str, digest: &Digest) -> Option<String> {
         let id = self.registry.image_id(digest)?;
         self.images.insert(id.clone());
         self.names.insert(format!("{name}@{digest}"), id.clone());

@@ -24,6 +24,7 @@ mod life;
 mod person;
 mod power;
 
+pub use container::id_of;
 use containers::State;
 use life::Due;
 pub use person::{Move, Spec};
@@ -88,10 +89,19 @@ impl SimulatedEngine {
         self.shared.lock().faults.clear();
     }
 
-    /// Refuses a call, or does not any more.
-    pub fn set_refused(&self, what: &'static str, is_refused: bool) {
-        let refused = &mut self.shared.lock().refused;
-        let _ = if is_refused { refused.insert(what) } else { refused.remove(what) };
+    /// Answers every call of this name with an error, without effect.
+    pub fn refuse(&self, what: &'static str, error: EngineError) {
+        self.shared.lock().refused.insert(what, error);
+    }
+
+    /// Refuses calls of this name no more.
+    pub fn permit(&self, what: &'static str) {
+        self.shared.lock().refused.remove(what);
+    }
+
+    /// Lets every call of this name end in a panic of its caller, as a fault of our own would.
+    pub fn panic_at(&self, what: &'static str) {
+        self.shared.lock().panics.insert(what);
     }
 
     /// Has no room for a further image any more, or again.
@@ -101,7 +111,13 @@ impl SimulatedEngine {
 
     /// Keeps every call of this name waiting until it is let go.
     pub fn hold(&self, what: &'static str) {
-        self.shared.lock().held.insert(what);
+        self.shared.lock().held.insert(what, 0);
+    }
+
+    /// Lets one call of this name go on; those after it are kept waiting.
+    pub fn let_one_go(&self, what: &'static str) {
+        self.shared.with(|state| *state.held.entry(what).or_default() += 1);
+        self.shared.tell();
     }
 
     /// Lets calls of this name go on.
@@ -125,13 +141,18 @@ impl SimulatedEngine {
         self.shared.lock().calls
     }
 
+    /// Calls of this name so far, whatever came of them.
+    pub fn calls_of(&self, what: &str) -> u64 {
+        self.shared.lock().calls_of.get(what).copied().unwrap_or_default()
+    }
+
     /// One call: counted, and failed if its number says so.
     async fn call<T: Send + 'static>(
         &self,
         what: &'static str,
         act: impl FnOnce(&mut State) -> Result<T, EngineError> + Send + 'static,
     ) -> Result<T, EngineError> {
-        let (fault, [there, back]) = self.begin(what);
+        let (fault, refusal, [there, back]) = self.begin(what);
         pause(there).await;
         let limit = Instant::now() + CALL_LIMIT;
         if timeout_at(limit, self.heard(what)).await.is_err() {
@@ -141,7 +162,7 @@ impl SimulatedEngine {
         }
         let outcome = match fault {
             _ if self.shared.lock().power == Power::Gone => Err(unreachable(what)),
-            None => self.shared.with(act),
+            None => refusal.map_or_else(|| self.shared.with(act), Err),
             Some(Fault::Refused) => {
                 Err(EngineError::Refused { what: what.to_owned(), status: 500, message: "simulated".into() })
             }
@@ -161,16 +182,20 @@ impl SimulatedEngine {
     }
 
     /// What becomes of the next call, and how long it and its answer are on their way.
-    fn begin(&self, what: &'static str) -> (Option<Fault>, [Duration; 2]) {
+    fn begin(&self, what: &'static str) -> (Option<Fault>, Option<EngineError>, [Duration; 2]) {
         let mut state = self.shared.lock();
         state.calls += 1;
+        *state.calls_of.entry(what).or_default() += 1;
         let number = state.calls;
         let ways = [state.some(state.way_longest), state.some(state.way_longest)];
         let fault = state.faults.remove(&number);
         if let Some(fault) = fault {
             state.history.befell(&state.host, Befalling::Fault(format!("{what}: {fault:?}")));
         }
-        (fault.or(state.refused.contains(what).then_some(Fault::Refused)), ways)
+        let (refusal, panics) = (state.refused.get(what).cloned(), state.panics.contains(what));
+        drop(state);
+        assert!(!panics, "a fault of our own");
+        (fault, refusal, ways)
     }
 
     /// Waits until the engine takes up a call, or is gone.
@@ -179,8 +204,7 @@ impl SimulatedEngine {
             let told = self.shared.news.told();
             {
                 let mut state = self.shared.lock();
-                let is_held = state.power == Power::Hung || state.held.contains(what);
-                if !is_held {
+                if state.power != Power::Hung && state.may_go(what) {
                     state.waiting.remove(what);
                     return;
                 }

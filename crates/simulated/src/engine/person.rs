@@ -58,7 +58,7 @@ impl Spec {
             labels["deployer.enable"] = json!("true");
         }
         let mut body = json!({
-            "Image": self.track.familiar(), "ExposedPorts": {"80/tcp": {}}, "Labels": labels,
+            "Image": self.track.familiar(), "Labels": labels,
             "HostConfig": {"RestartPolicy": State::policy(self.policy), "NetworkMode": self.network},
         });
         if let Some(port) = self.port {
@@ -97,11 +97,11 @@ impl SimulatedEngine {
         self.run_body(&spec.track, &spec.name, &spec.body());
     }
 
-    /// The same, with labels of one's own.
-    pub fn run_labeled(&self, track: &Track, name: &str, labels: Value) {
-        let mut body = Spec::new(name, track).body();
-        body["Labels"] = labels;
-        self.run_body(track, name, &body);
+    /// The same, with a change of what the engine is asked for.
+    pub fn run_with(&self, spec: &Spec, change: impl FnOnce(&mut Value)) {
+        let mut body = spec.body();
+        change(&mut body);
+        self.run_body(&spec.track, &spec.name, &body);
     }
 
     /// Runs a container that shares the network of another one, whose replacement would take it away.
@@ -167,9 +167,48 @@ impl SimulatedEngine {
         assert!(self.does(name, &Move::Remove), "a container of this name");
     }
 
+    /// `docker pull` of a tag, or of a digest of its repository.
+    pub fn pull_by_hand(&self, track: &Track, digest: Option<&Digest>) {
+        let pulled = self.shared.with(|state| match digest {
+            Some(digest) => state.bring(&track.name().familiar(), digest).map(drop),
+            None => state.pull_tag(track),
+        });
+        pulled.expect("it was pushed");
+    }
+
+    /// `docker tag`.
+    pub fn tag_by_hand(&self, image_id: &str, name: &str) {
+        self.shared.with(|state| state.tag(image_id, name)).expect("the image is here");
+    }
+
     /// Every name of an image.
     pub fn names(&self) -> Vec<String> {
         self.shared.lock().names.keys().cloned().collect()
+    }
+
+    /// Lets no container be reached from the machine any more, or again.
+    pub fn set_cut_off(&self, is_cut_off: bool) {
+        self.shared.with(|state| state.is_cut_off = is_cut_off);
+    }
+
+    /// What every path of a container answers from now on, as long as it serves.
+    pub fn answer_http(&self, status: u16) {
+        self.shared.with(|state| state.http_status = Some(status));
+    }
+
+    /// Shows no image by this digest, though it has it, as an engine did whose list said less than its inspection.
+    pub fn hide_digest(&self, digest: &Digest) {
+        self.shared.with(|state| state.untold.digests.insert(digest.clone()));
+    }
+
+    /// Does not know any more whether a registry has what is tagged here, as one with containerd's image store.
+    pub fn forget_origins(&self) {
+        self.shared.with(|state| state.untold.origins = true);
+    }
+
+    /// The workload of a container writes a file.
+    pub fn writes(&self, name: &str, path: &str) {
+        self.shared.with(|state| state.found(name).expect("a container of this name").changes.push(path.to_owned()));
     }
 
     /// The workload of a container ends by itself.
@@ -200,6 +239,14 @@ impl SimulatedEngine {
             }
             true
         })
+    }
+
+    /// The HEALTHCHECK of a container passes now, whatever its image does.
+    pub fn passes_its_check(&self, name: &str) {
+        self.shared.with(|state| {
+            let id = state.find(name).expect("a container of this name");
+            state.check(&id, "healthy");
+        });
     }
 
     /// A container by name: its ID, the digest of its image, and its state's word.
