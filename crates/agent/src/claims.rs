@@ -94,7 +94,7 @@ mod tests {
     use deployer_core::slot::ClaimPhase;
 
     use super::*;
-    use crate::stand_in::{digest, fixture, replacement, track};
+    use crate::fixture::{digest, fixture, replacement, track};
 
     /// A claim of `node machine folder`.
     fn claim([node, machine, state]: [&str; 3], phase: ClaimPhase) -> Claim {
@@ -103,7 +103,7 @@ mod tests {
             boot: "1".into(),
             txn: replacement().txn,
             image: track(),
-            digest: digest('2'),
+            digest: digest(2),
             container: "web".into(),
             phase,
             machine: machine.into(),

@@ -126,7 +126,7 @@ impl Intake {
 mod tests {
     use super::*;
     use crate::concern::Concern;
-    use crate::stand_in::{fixture, track};
+    use crate::fixture::{fixture, track};
 
     fn numbered(number: usize) -> Track {
         Track::parse(&format!("registry.test/web:{number}")).expect("a track")

@@ -233,66 +233,74 @@ fn tag(digest: &Digest) -> String {
 mod tests {
     use deployer_core::record::{Opinion, Record, Source};
     use deployer_core::store::Txn;
-    use serde_json::json;
+    use deployer_simulated::engine::Spec;
+    use deployer_simulated::registry::Behaviour;
 
     use super::*;
-    use crate::stand_in::{container, digest, fixture, track};
-    use deployer_engine::ImageSummary;
+    use crate::fixture::{Fixture, digest, fixture, image, track};
+
+    fn other() -> Track {
+        Track::parse("registry.test/web:stable").expect("a track")
+    }
+
+    /// Brings a version here that the track's pulls keep.
+    fn keep_here(fixture: &Fixture, number: u32) -> [String; 2] {
+        fixture.push(number);
+        fixture.bring(number);
+        let keep_tag = format!("{}:{}", repository(&track(), Kind::Pulled), tag(&digest(number)));
+        fixture.engine.tag_by_hand(&image(number), &keep_tag);
+        [keep_tag, track().at(&digest(number)).to_string()]
+    }
+
+    async fn record(world: &World, track: &Track, record: &Record) {
+        world.store.txn(Txn::new().put(world.keys.record(track), record)).await.expect("stored");
+    }
 
     #[tokio::test]
     async fn what_another_service_of_the_track_needs_stays() {
         let fixture = fixture().await;
         let world = &fixture.world;
-        let mut other = container("api", "api", "running");
-        other["Config"]["Labels"] = json!({"deployer.service": "api"});
-        let image = |letter: char| {
-            let keep_tag = format!("{}:{}", repository(&track(), Kind::Pulled), tag(&digest(letter)));
-            let by_digest = format!("registry.test/web@{}", digest(letter));
-            ImageSummary::named(&format!("sha256:{letter}"), [keep_tag.as_str(), &by_digest])
-        };
-        fixture.engine.state().containers = vec![container("web", "web", "running"), other];
-        fixture.engine.state().images = ['0', '1', '2', '3'].map(image).into();
-        let first = Record::adopt(None, &digest('0'), Source::Hook, 0);
-        let record = ['1', '2', '3'].into_iter().fold(first, |r, l| r.advanced(digest(l), Source::Hook, 0));
-        world.store.txn(Txn::new().put(world.keys.record(&track()), &record)).await.expect("stored");
+        fixture.push(9);
+        fixture.run("web");
+        fixture.engine.run_as(&Spec { service: "api".to_owned(), ..Spec::new("api", &track()) });
+        let names = [0, 1, 2, 3].map(|number| keep_here(&fixture, number));
+        let first = Record::adopt(None, &digest(0), Source::Hook, 0);
+        record(world, &track(), &[1, 2, 3].into_iter().fold(first, |r, n| r.advanced(digest(n), Source::Hook, 0)))
+            .await;
         let (web, api) = (track().to_string(), "api".to_owned());
-        let opinions = [(&web, '2', Opinion::Good), (&web, '3', Opinion::Good), (&api, '1', Opinion::Good)];
-        for (service, letter, opinion) in
-            opinions.into_iter().chain([(&api, '2', Opinion::Bad), (&api, '3', Opinion::Bad)])
+        let opinions = [(&web, 2, Opinion::Good), (&web, 3, Opinion::Good), (&api, 1, Opinion::Good)];
+        for (service, number, opinion) in opinions.into_iter().chain([(&api, 2, Opinion::Bad), (&api, 3, Opinion::Bad)])
         {
-            ledger::write_verdict(world, service, &digest(letter), opinion, "seen").await.expect("stored");
+            ledger::write_verdict(world, service, &digest(number), opinion, "seen").await.expect("stored");
         }
         tidy(world, fixture.engine.as_ref(), &track()).await.expect("tidied");
-        let calls = fixture.engine.state().calls.clone();
-        let is_gone = |letter: &char| calls.iter().any(|call| call.contains(digest(*letter).as_str()));
-        let gone: Vec<char> = "0123".chars().filter(is_gone).collect();
-        assert_eq!(gone, ['0'], "{calls:?}");
+        let left = fixture.engine.names();
+        let is_gone = |number: &usize| names[*number].iter().any(|name| !left.contains(name));
+        let gone: Vec<usize> = (0..4).filter(is_gone).collect();
+        assert_eq!(gone, [0], "{left:?}");
     }
 
     /// On the containerd image store a removal of `name@digest` takes every tag of that repository along.
     #[tokio::test]
     async fn a_name_by_digest_stays_while_somebody_elses_tag_would_go_with_it() {
-        let own = format!("{}:x", repository(&track(), Kind::Pulled));
-        let by_digest = format!("registry.test/web@{}", digest('1'));
-        let other = Track::parse("registry.test/web:stable").expect("a track");
-        let others_keep = format!("{}:x", repository(&other, Kind::Pulled));
+        let others_keep = format!("{}:x", repository(&other(), Kind::Pulled));
         for (further, expected) in [
-            (vec![], 2),
-            (vec!["zoo:latest"], 2),
-            (vec!["registry.test/web:known-good"], 1),
-            (vec![others_keep.as_str()], 1),
+            (None, 2),
+            (Some("zoo:latest"), 2),
+            (Some("registry.test/web:known-good"), 1),
+            (Some(others_keep.as_str()), 1),
         ] {
             let fixture = fixture().await;
             let world = &fixture.world;
-            let record = Record::adopt(None, &digest('2'), Source::Hook, 0);
-            world.store.txn(Txn::new().put(world.keys.record(&track()), &record)).await.expect("stored");
-            let names = further.iter().copied().chain([own.as_str(), &by_digest]);
-            fixture.engine.state().images = vec![ImageSummary::named("sha256:1", names)];
+            record(world, &track(), &Record::adopt(None, &digest(2), Source::Hook, 0)).await;
+            let [own, by_digest] = keep_here(&fixture, 1);
+            further.into_iter().for_each(|name| fixture.engine.tag_by_hand(&image(1), name));
+            let mut gone = fixture.engine.names();
             tidy(world, fixture.engine.as_ref(), &track()).await.expect("tidied");
-            let calls = fixture.engine.state().calls.clone();
-            let gone: Vec<_> = calls.iter().filter(|call| call.starts_with("untag")).collect();
+            let left = fixture.engine.names();
+            gone.retain(|name| !left.contains(name));
             assert_eq!(gone.len(), expected, "{further:?}: {gone:?}");
-            assert!(gone.iter().all(|call| call.contains(&own) || call.contains('@')), "{gone:?}");
+            assert!(gone.iter().all(|name| [&own, &by_digest].contains(&name)), "{gone:?}");
         }
     }
 
@@ -300,19 +308,13 @@ mod tests {
     async fn what_another_track_of_the_repository_needs_stays() {
         let fixture = fixture().await;
         let world = &fixture.world;
-        let other = Track::parse("registry.test/web:stable").expect("a track");
-        let mut stable = container("stable", "stable", "running");
-        stable["Config"]["Image"] = json!(other.to_string());
-        fixture.engine.state().containers = vec![container("web", "web", "running"), stable];
-        let keep_tag = format!("{}:x", repository(&track(), Kind::Pulled));
-        let by_digest = format!("registry.test/web@{}", digest('1'));
-        fixture.engine.state().images = vec![ImageSummary::named("sha256:1", [keep_tag.as_str(), &by_digest])];
-        for (track, letter) in [(track(), '2'), (other, '1')] {
-            let record = Record::adopt(None, &digest(letter), Source::Hook, 0);
-            world.store.txn(Txn::new().put(world.keys.record(&track), &record)).await.expect("stored");
+        keep_here(&fixture, 1);
+        for (track, name, runs, wants) in [(track(), "web", 9, 2), (other(), "stable", 8, 1)] {
+            fixture.registry.push(&track, runs, Behaviour::Serves);
+            fixture.engine.run(&track, name);
+            record(world, &track, &Record::adopt(None, &digest(wants), Source::Hook, 0)).await;
         }
         tidy(world, fixture.engine.as_ref(), &track()).await.expect("tidied");
-        let calls = fixture.engine.state().calls.clone();
-        assert!(!calls.iter().any(|call| call.starts_with("untag")), "{calls:?}");
+        assert_eq!(fixture.engine.calls_of("untag"), 0, "{:?}", fixture.engine.names());
     }
 }

@@ -23,7 +23,7 @@ impl Left {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stand_in::track;
+    use crate::fixture::track;
 
     #[test]
     fn what_is_named_again_begins_anew() {

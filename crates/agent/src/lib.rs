@@ -10,6 +10,9 @@ pub mod concern;
 mod failpoint;
 pub mod fault;
 mod fetches;
+#[cfg(any(test, feature = "stand-in"))]
+#[doc(hidden)]
+pub mod fixture;
 pub mod happening;
 pub mod intake;
 pub mod journal;

@@ -238,7 +238,7 @@ pub async fn leave(world: &World, why: Farewell) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stand_in::fixture;
+    use crate::fixture::fixture;
 
     /// Nothing was claimed any more: every claim hung on a sign that was not in the store.
     #[tokio::test]

@@ -166,14 +166,14 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::stand_in::{Fixture, container, digest, fixture, track};
-    use deployer_engine::ImageSummary;
+    use crate::fixture::{Fixture, digest, fixture, image, track};
 
     /// A container of the track, with a version recorded that is not on the machine.
     async fn behind() -> Fixture {
         let fixture = fixture().await;
-        fixture.engine.state().containers = vec![container("old", "web", "running")];
-        let record = Record::adopt(None, &digest('2'), Source::Hook, 0);
+        fixture.run("web");
+        fixture.push(2);
+        let record = Record::adopt(None, &digest(2), Source::Hook, 0);
         let world = &fixture.world;
         world.store.txn(Txn::new().put(world.keys.record(&track()), &record)).await.expect("stored");
         fixture
@@ -183,17 +183,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_pull_that_succeeds_without_effect_backs_off_and_is_shown() {
         let fixture = behind().await;
-        let name = format!("registry.test/web@{}", digest('2'));
-        fixture.engine.state().unlisted = vec![ImageSummary::named("sha256:new", [name.as_str()])];
+        fixture.engine.hide_digest(&digest(2));
         let begun = Instant::now();
         for _ in 0..600 {
             pull(&fixture.world, fixture.engine.as_ref(), &track()).await.expect("looked");
             tokio::time::advance(Duration::from_secs(1)).await;
         }
-        let pulls = fixture.engine.state().calls.iter().filter(|call| call.starts_with("pull ")).count();
+        let pulls = fixture.engine.calls_of("pull");
         assert!((3..=9).contains(&pulls), "{pulls} pulls in ten minutes");
         let memory = fixture.world.memory();
-        let reason = memory.fetches.resting(&track(), &digest('2'), 0, begun).expect("it is tried again");
+        let reason = memory.fetches.resting(&track(), &digest(2), 0, begun).expect("it is tried again");
         assert!(reason.contains("does not show"), "{reason}");
     }
 
@@ -202,19 +201,25 @@ mod tests {
     async fn an_image_for_another_platform_goes_without_the_tags_that_others_gave_it() {
         for (tag, expected) in [(None, 1), (Some("registry.test/web:1"), 0), (Some("registry.test/blog:1"), 1)] {
             let fixture = behind().await;
-            let name = format!("registry.test/web@{}", digest('2'));
-            {
-                let mut state = fixture.engine.state();
-                state.arrives = vec![ImageSummary::named("sha256:new", tag.into_iter().chain([name.as_str()]))];
-                state.images = vec![ImageSummary::named("sha256:old", [])];
-                state.architectures = [("sha256:new".into(), "arm64"), ("sha256:old".into(), "amd64")].into();
-            }
-            pull(&fixture.world, fixture.engine.as_ref(), &track()).await.expect("looked");
-            let calls = fixture.engine.state().calls.clone();
-            let gone = calls.iter().filter(|call| call.starts_with("untag ")).count();
-            assert_eq!(gone, expected, "{tag:?}: {calls:?}");
-            assert!(!calls.iter().any(|call| call.starts_with("tag ")), "it is not kept: {calls:?}");
-            assert!(fixture.world.memory().fetches.hopeless(&track(), &digest('2'), 0).is_some(), "{tag:?}");
+            let engine = &fixture.engine;
+            fixture.registry.build_for(&digest(2), "arm64");
+            engine.hold("pull");
+            let somebody = async {
+                while !engine.is_waited_for("pull") {
+                    tokio::task::yield_now().await;
+                }
+                if let Some(tag) = tag {
+                    fixture.bring(2);
+                    engine.tag_by_hand(&image(2), tag);
+                }
+                engine.let_go("pull");
+            };
+            let track = track();
+            let (looked, ()) = tokio::join!(pull(&fixture.world, engine.as_ref(), &track), somebody);
+            looked.expect("looked");
+            assert_eq!(engine.calls_of("untag"), expected, "{tag:?}: {:?}", engine.names());
+            assert_eq!(engine.calls_of("tag"), 0, "it is not kept: {:?}", engine.names());
+            assert!(fixture.world.memory().fetches.hopeless(&track, &digest(2), 0).is_some(), "{tag:?}");
         }
     }
 }

@@ -41,7 +41,7 @@ impl Tags {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stand_in::track;
+    use crate::fixture::track;
 
     #[test]
     fn what_a_look_saw_is_not_taken_over_what_was_set_since() {

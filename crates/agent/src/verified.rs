@@ -66,11 +66,11 @@ impl Verified {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stand_in::{digest, track};
+    use crate::fixture::{digest, track};
 
     #[tokio::test(start_paused = true)]
     async fn a_registry_without_the_image_is_left_in_peace_in_the_end() {
-        let image = (track().name().clone(), digest('9'));
+        let image = (track().name().clone(), digest(9));
         let mut verified = Verified::default();
         for times in 1..=ABSENT_MAX {
             verified.deny(image.clone(), "not there".into(), 0, 0);

@@ -1,20 +1,19 @@
-//! What is said, and what is not, on a stand-in for the engine.
+//! What is said, and what is not, on a simulated engine.
 
 use std::collections::BTreeMap;
 
 use deployer_core::plan::Answer;
 use deployer_core::replacement::{Failure, Phase};
+use deployer_simulated::engine::Move;
+use futures_util::FutureExt as _;
 use serde_json::json;
 
-use futures_util::FutureExt as _;
-
 use super::*;
-use crate::stand_in::{Fixture, container, fixture, replacement, track};
+use crate::fixture::{Fixture, fixture, replacement, track};
 
 /// Says what the engine shows of the track, as a look around does.
-async fn say(fixture: &Fixture, containers: Vec<Value>) {
+async fn say(fixture: &Fixture) {
     let world = &fixture.world;
-    fixture.engine.state().containers = containers;
     let survey = Survey::of(world).await.expect("listed");
     let view = TrackView::of(world, &survey, &track(), Answer::NotAsked).await.expect("read");
     let mut words = Words::default();
@@ -29,7 +28,8 @@ async fn say(fixture: &Fixture, containers: Vec<Value>) {
 async fn a_look_that_began_before_a_replacement_ended_says_nothing_after_it() {
     let fixture = fixture().await;
     let world = &fixture.world;
-    say(&fixture, vec![container("old", "web", "running")]).await;
+    fixture.run("web");
+    say(&fixture).await;
     let (key, spoken) = (world.keys.report(&track().to_string(), "a", "web"), world.memory().speech.spoken());
     let report = last_report(world, &key).expect("said");
     let (lease, _) = world.presence.borrow().lease.expect("registered");
@@ -55,11 +55,12 @@ async fn what_is_owed_is_an_instance_though_it_is_down() {
     owing.reached = Phase::Started;
     owing.control = Some(true);
     owing.failure = Some(Failure::Candidate("exited".into()));
+    fixture.run_and_stop("web");
     for (is_owed, expected) in [(false, None), (true, Some(false))] {
         if is_owed {
             world.memory().owed.note(owing.clone(), 0);
         }
-        say(&fixture, vec![container("old", "web", "exited")]).await;
+        say(&fixture).await;
         let report = last_report(world, &world.keys.report(&track().to_string(), "a", "web"));
         assert_eq!(report.map(|report| report.up), expected);
     }
@@ -89,19 +90,22 @@ async fn what_the_daemon_before_said_is_withdrawn_when_it_is_no_more() {
     // The daemon before it was of a version that kept no index.
     assert_eq!(lasting(world, "a").await.len(), 1);
     start_again(world).await;
-    say(&fixture, vec![]).await;
+    say(&fixture).await;
     assert_eq!(lasting(world, "a").await, [""; 0]);
 
     let others = Instance { node: "b".into(), image: track(), container: "web".into(), off: false };
     let txn = Txn::new().put(world.keys.instance("web", "b", "web"), &others);
     world.store.txn(txn.put(world.keys.run(&track(), "b"), &json!({"services": ["web"]}))).await.expect("stored");
-    say(&fixture, vec![container("old", "web", "running"), container("too", "web-too", "running")]).await;
+    ["web", "web-too"].into_iter().for_each(|name| fixture.run(name));
+    say(&fixture).await;
     assert_eq!(lasting(world, "a").await.len(), 3, "two instances of a track");
     start_again(world).await;
-    say(&fixture, vec![container("old", "web", "running")]).await;
+    fixture.engine.remove_by_hand("web-too");
+    say(&fixture).await;
     assert_eq!(lasting(world, "a").await.len(), 2);
     start_again(world).await;
-    say(&fixture, vec![]).await;
+    fixture.engine.remove_by_hand("web");
+    say(&fixture).await;
     assert_eq!(lasting(world, "a").await, [""; 0]);
     assert_eq!(lasting(world, "b").await.len(), 2, "another node's stay");
 }
@@ -110,12 +114,12 @@ async fn what_the_daemon_before_said_is_withdrawn_when_it_is_no_more() {
 async fn what_somebody_removed_while_the_lease_was_gone_is_said_again() {
     let fixture = fixture().await;
     let world = &fixture.world;
-    let containers = || vec![container("old", "web", "running")];
-    say(&fixture, containers()).await;
+    fixture.run("web");
+    say(&fixture).await;
     let txn = lasting(world, "a").await.into_iter().fold(Txn::new(), Txn::delete);
     world.store.txn(txn.delete(world.keys.index("a"))).await.expect("forgotten");
     begin(world).await.expect("begun");
-    say(&fixture, containers()).await;
+    say(&fixture).await;
     assert_eq!(lasting(world, "a").await.len(), 2);
     assert!(world.store.get(&world.keys.index("a")).await.expect("read").is_some());
 }
@@ -133,10 +137,11 @@ async fn standing(world: &World) -> BTreeMap<String, Value> {
 async fn what_a_restored_store_has_forgotten_is_said_again_and_what_it_brings_back_is_withdrawn() {
     let fixture = fixture().await;
     let world = &fixture.world;
-    say(&fixture, vec![container("old", "web", "running")]).await;
+    fixture.run("web");
+    say(&fixture).await;
     let snapshot = standing(world).await;
-    let containers = || vec![container("old", "renamed", "running")];
-    say(&fixture, containers()).await;
+    assert!(fixture.engine.does("web", &Move::Rename("renamed".to_owned())));
+    say(&fixture).await;
     let (before, service) = (standing(world).await, track().to_string());
     assert!(!before.contains_key(&world.keys.instance(&service, "a", "web")));
 
@@ -147,7 +152,7 @@ async fn what_a_restored_store_has_forgotten_is_said_again_and_what_it_brings_ba
     world.bell.notified().now_or_never();
     look_back(world).await.expect("looked");
     assert!(world.bell.notified().now_or_never().is_some(), "a look around is asked for");
-    say(&fixture, containers()).await;
+    say(&fixture).await;
     let index = world.keys.index("a");
     let without_index = |mut keys: BTreeMap<String, Value>| keys.remove(&index).map(|_| keys);
     assert_eq!(without_index(standing(world).await), without_index(before));
@@ -189,7 +194,8 @@ async fn what_a_restored_index_names_is_not_written_over() {
 async fn a_node_that_is_off_is_not_counted_and_its_notifications_are_taken() {
     let fixture = fixture().await;
     let world = &fixture.world;
-    say(&fixture, vec![container("old", "web", "running")]).await;
+    fixture.run("web");
+    say(&fixture).await;
     // Off before the next daemon has said anything, too.
     for _ in 0..2 {
         off(world).await.expect("said");

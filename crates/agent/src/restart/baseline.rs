@@ -51,22 +51,23 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::stand_in::{State, container, fixture};
+    use crate::fixture::{Fixture, fixture, id};
 
     /// A container in two networks, of which this machine reaches the second alone.
-    fn reachable_in_one(state: &mut State) -> Value {
-        state.unreachable.insert([10, 0, 0, 2].into());
-        let mut web = container("old", "web", "running");
-        web["NetworkSettings"] = json!({"Networks": {"a": {"IPAddress": "10.0.0.2"}, "b": {"IPAddress": "10.0.1.2"}}});
-        web
+    async fn reachable_in_one() -> (Fixture, Value) {
+        let fixture = fixture().await;
+        fixture.run("web");
+        let mut web = fixture.world.engine.container(&id(1)).await.expect("it is there");
+        let reached = web["NetworkSettings"]["Networks"]["bridge"].take();
+        web["NetworkSettings"] = json!({"Networks": {"a": {"IPAddress": "10.255.0.2"}, "b": reached}});
+        (fixture, web)
     }
 
     /// What comes of a label for a container that is known for these ports, of which none is required, where every path
     /// answers with this status.
     async fn check(label: &str, known: &[u16], status: u16, expected: Result<Option<u16>, &str>) {
-        let fixture = fixture().await;
-        let web = reachable_in_one(&mut fixture.engine.state());
-        fixture.engine.state().http_status = Some(status);
+        let (fixture, web) = reachable_in_one().await;
+        fixture.engine.answer_http(status);
         let labels = [("deployer.health.http".to_owned(), label.to_owned())].into();
         let http = Policy::of_labels(&labels).expect("right").http;
         let found = http_check(&fixture.world, &web, http, &[], known).await;
@@ -90,11 +91,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn case_pb09_a_port_counts_that_answers_in_any_network() {
-        let fixture = fixture().await;
-        let web = reachable_in_one(&mut fixture.engine.state());
+        let (fixture, web) = reachable_in_one().await;
         let known = Ports { published: vec![], known: vec![80] };
         assert_eq!(ports(&fixture.world, &web, &known, &[], true).await, [80]);
-        fixture.engine.state().unreachable.insert([10, 0, 1, 2].into());
+        fixture.engine.set_cut_off(true);
         assert_eq!(ports(&fixture.world, &web, &known, &[], true).await, [0u16; 0]);
     }
 }

@@ -58,13 +58,14 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::stand_in::{container, fixture};
+    use crate::fixture::{fixture, id};
 
     /// Case PB05: neither the successor nor what it was to take the place of could be started, and the slot was held for that.
     #[tokio::test(start_paused = true)]
     async fn case_pb05_a_device_that_is_gone_is_found_before_anything_stops() {
         let fixture = fixture().await;
         let world = &fixture.world;
+        fixture.run("web");
         let devices = world.settings.root.join("dev");
         std::fs::create_dir_all(&devices).expect("a folder");
         std::fs::write(devices.join("there"), "").expect("a file");
@@ -73,7 +74,7 @@ mod tests {
             ("/dev/gone", "/dev/there", Some("device /dev/gone does not exist any more")),
             ("/dev/gone", "/of/another/machine", None),
         ] {
-            let mut web = container("old", "web", "running");
+            let mut web = world.engine.container(&id(1)).await.expect("it is there");
             web["HostConfig"] =
                 json!({"NetworkMode": "none", "Devices": [{"PathOnHost": device, "PathInContainer": "/dev/stick"}]});
             web["HostnamePath"] = json!(hostname);

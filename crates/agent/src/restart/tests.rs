@@ -1,18 +1,19 @@
-//! Acts and short replacements against a stand-in for the engine, with a real store and real journals.
+//! Acts and short replacements on a simulated engine, with a real store and real journals.
 
 use std::sync::Arc;
 
 use deployer_core::availability::{Instance, Report};
 use deployer_core::record::{Opinion, Record, Source};
 use deployer_core::store::Txn;
-use deployer_engine::{EngineError, ImageSummary};
-use serde_json::json;
+use deployer_engine::{EngineError, Hand as _};
+use deployer_simulated::engine::{Move, Spec};
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::stage::SWEEP_EVERY;
 use super::*;
+use crate::fixture::{Fixture, digest, fixture, id, image, replacement, track};
 use crate::ledger;
-use crate::stand_in::{Fixture, container, digest, fixture, replacement, track};
 
 mod gates;
 mod hostile;
@@ -25,7 +26,7 @@ fn refused() -> EngineError {
 /// A replacement on its way back, from as far as the candidate's start.
 fn returning() -> Replacement {
     let failure = Some(Failure::Candidate("exited".into()));
-    let candidate = Some("new".to_owned());
+    let candidate = Some(id(2));
     Replacement { phase: Phase::Returning, reached: Phase::Started, failure, candidate, ..replacement() }
 }
 
@@ -45,12 +46,9 @@ async fn the_way_back_ends_though_somebody_removed_both_containers() {
 #[tokio::test(start_paused = true)]
 async fn an_old_one_that_does_not_start_is_owed_and_holds_up_neither_others_nor_a_shutdown() {
     let fixture = fixture().await;
-    {
-        let mut state = fixture.engine.state();
-        state.containers = vec![container("old", "web.old-00c0ffee", "exited")];
-        state.refused.insert("start", refused());
-    }
-    let starts = || fixture.engine.state().calls.iter().filter(|call| *call == "start old").count();
+    fixture.run_and_stop("web.old-00c0ffee");
+    fixture.engine.refuse("start", refused());
+    let starts = || fixture.engine.calls_of("start");
     let shutdown = CancellationToken::new();
     let (_sender, containers) = mpsc::channel(9);
     let restart =
@@ -71,7 +69,7 @@ async fn an_old_one_that_does_not_start_is_owed_and_holds_up_neither_others_nor_
 #[tokio::test(start_paused = true)]
 async fn a_journal_that_cannot_be_written_leaves_no_slot_taken() {
     let fixture = fixture().await;
-    fixture.engine.state().containers = vec![container("old", "web", "running")];
+    fixture.run("web");
     let world = &fixture.world;
     let mut replacement = replacement();
     let shutdown = CancellationToken::new();
@@ -103,7 +101,7 @@ async fn a_journal_that_cannot_be_written_leaves_no_place_in_line() {
 async fn of_several_journals_of_one_container_one_goes_on_at_a_time() {
     let fixture = stale().await;
     let mut owed = Replacement { txn: "00000001".into(), reached: Phase::Started, ..returning() };
-    (owed.phase, owed.candidate, owed.has_no_way_back) = (Phase::Started, Some("old".to_owned()), true);
+    (owed.phase, owed.candidate, owed.has_no_way_back) = (Phase::Started, Some(id(1)), true);
     owed.facts.gate.stable_ms = 60_000;
     owed.facts.predecessor = "removed".into();
     let waiting = Replacement { phase: Phase::Returning, ..replacement() };
@@ -116,7 +114,7 @@ async fn of_several_journals_of_one_container_one_goes_on_at_a_time() {
         assert!(tokio::time::timeout(Duration::from_secs(5), &mut stage).await.is_err(), "the stage goes on");
         sender.send("web".to_owned()).await.expect("it listens");
     }
-    let has_begun = || fixture.engine.state().calls.iter().any(|call| call.starts_with("changes"));
+    let has_begun = || fixture.engine.calls_of("changes") > 0;
     assert!(!has_begun(), "what is owed is looked at first");
     assert!(tokio::time::timeout(Duration::from_secs(60), &mut stage).await.is_err(), "the stage goes on");
     assert!(has_begun(), "then the new version comes");
@@ -124,16 +122,22 @@ async fn of_several_journals_of_one_container_one_goes_on_at_a_time() {
 
 /// A container of the track that runs version 1, with version 2 recorded and on the machine.
 async fn stale() -> Fixture {
+    stale_with(|_| {}).await
+}
+
+/// The same, with a change of what the container was made with.
+async fn stale_with(change: impl FnOnce(&mut Value)) -> Fixture {
     let fixture = fixture().await;
-    let image = |id: &str, letter| ImageSummary::named(id, [track().at(&digest(letter)).to_string().as_str()]);
-    {
-        let mut state = fixture.engine.state();
-        state.containers = vec![container("old", "web", "running")];
-        state.containers[0]["HostConfig"]["NetworkMode"] = json!("host");
-        state.images = vec![image("sha256:old", '1'), image("sha256:new", '2')];
-    }
+    fixture.engine.run_with(&Spec::new("web", &track()), |body| {
+        body["Labels"] = json!({});
+        change(body);
+    });
+    // Kept already: of the calls that set a tag, the first is the one that begins a replacement.
+    fixture.engine.tag_by_hand(&image(1), "deployer.invalid/kept/web:1");
+    fixture.push(2);
+    fixture.bring(2);
     let world = &fixture.world;
-    let record = Record::adopt(Some(&digest('1')), &digest('2'), Source::Hook, 0);
+    let record = Record::adopt(Some(&digest(1)), &digest(2), Source::Hook, 0);
     let service = track().to_string();
     let instance = Instance { node: "a".into(), image: track(), container: "web".into(), off: false };
     let txn = Txn::new().put(world.keys.record(&track()), &record);
@@ -155,7 +159,7 @@ async fn replace_until_left(site: &Site<'_>) {
 #[tokio::test(start_paused = true)]
 async fn what_the_engine_refuses_before_the_beginning_halts_the_container() {
     let fixture = stale().await;
-    fixture.engine.state().refused.insert("changes", refused());
+    fixture.engine.refuse("changes", refused());
     replace_until_left(&fixture.site()).await;
     assert_eq!(fixture.world.memory().troubles.all().len(), 1);
 }
@@ -164,61 +168,67 @@ async fn what_the_engine_refuses_before_the_beginning_halts_the_container() {
 async fn no_answer_before_the_beginning_is_asked_for_again_after_a_pause() {
     let fixture = stale().await;
     let timeout = EngineError::Timeout { what: "list changes".into(), limit: Duration::ZERO };
-    fixture.engine.state().refused.insert("changes", timeout);
+    fixture.engine.refuse("changes", timeout);
     let (sender, containers) = mpsc::channel(9);
     sender.send("web".to_owned()).await.expect("a place");
     let restart = Restart { world: Arc::clone(&fixture.world), hand: fixture.hand(), containers, left: Vec::new() };
     let mut stage = Box::pin(restart.run(CancellationToken::new()));
     for (seconds, expected) in [(4, 1), (6, 2)] {
         assert!(tokio::time::timeout(Duration::from_secs(seconds), &mut stage).await.is_err(), "the stage goes on");
-        let calls = fixture.engine.state().calls.iter().filter(|call| call.starts_with("changes")).count();
+        let calls = fixture.engine.calls_of("changes");
         assert_eq!(calls, expected, "after {seconds} s more");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_fence_is_not_passed_over_what_a_person_did_meanwhile() {
-    let stopped = container("old", "web", "exited");
-    let renamed = container("old", "blog", "running");
-    for (seen, expected) in [
-        (vec![], Some("the container was removed")),
-        (vec![stopped], Some("the container was stopped")),
-        (vec![renamed], Some("the container is /blog now")),
-        (vec![container("old", "web", "running")], None),
+    for (what, expected) in [
+        (Some(Move::Remove), Some("the container was removed")),
+        (Some(Move::Stop), Some("the container was stopped")),
+        (Some(Move::Rename("blog".to_owned())), Some("the container is /blog now")),
+        (None, None),
     ] {
         let fixture = fixture().await;
         let shutdown = CancellationToken::new();
         let mut replacement = replacement();
-        fixture.engine.state().containers = vec![container("old", "web", "running")];
+        fixture.run("web");
         acts::carry_out(&fixture.site(), &mut replacement, Act::Claim, &shutdown).await.expect("claimed");
-        fixture.engine.state().containers = seen;
+        what.into_iter().for_each(|what| assert!(fixture.engine.does("web", &what)));
         let event = acts::carry_out(&fixture.site(), &mut replacement, Act::Fence, &shutdown).await.expect("decided");
         let event_expected = expected.map_or(Event::Done, |why| Event::Failed(Failure::Superseded(why.to_owned())));
         assert_eq!(event, event_expected);
     }
 }
 
+/// Calls so far that change something.
+fn changes(fixture: &Fixture) -> u64 {
+    const NAMES: [&str; 10] =
+        ["pull", "tag", "untag", "create", "connect", "start", "stop", "rename", "update", "remove"];
+    NAMES.into_iter().map(|name| fixture.engine.calls_of(name)).sum()
+}
+
 #[tokio::test(start_paused = true)]
 async fn only_a_policy_that_may_have_been_taken_is_given_back() {
     for (reached, calls) in [(Phase::Claimed, 0), (Phase::Tagged, 0), (Phase::Created, 1), (Phase::Started, 1)] {
         let fixture = fixture().await;
-        fixture.engine.state().containers = vec![container("old", "web", "running")];
+        fixture.run("web");
         let mut replacement = Replacement { reached, ..returning() };
         let shutdown = CancellationToken::new();
         acts::carry_out(&fixture.site(), &mut replacement, Act::RearmPredecessor, &shutdown).await.expect("done");
-        assert_eq!(fixture.engine.state().calls.len(), calls, "{reached:?}");
+        assert_eq!(changes(&fixture), calls, "{reached:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_tag_goes_back_only_from_the_candidates_image() {
-    for (tagged, expected) in [("sha256:new", 1), ("sha256:built-meanwhile", 0)] {
+    for (tagged, expected) in [(2, 1), (3, 0)] {
         let fixture = fixture().await;
-        fixture.engine.state().containers = vec![container("old", "web", "running")];
-        fixture.engine.state().images = vec![ImageSummary::named(tagged, ["registry.test/web:1"])];
+        fixture.run("web");
+        fixture.push(tagged);
+        fixture.engine.pull_by_hand(&track(), None);
         let shutdown = CancellationToken::new();
         acts::carry_out(&fixture.site(), &mut returning(), Act::MoveTagBack, &shutdown).await.expect("done");
-        let moves = fixture.engine.state().calls.iter().filter(|call| call.starts_with("tag ")).count();
+        let moves = fixture.engine.calls_of("tag");
         assert_eq!(moves, expected, "{tagged}");
     }
 }
@@ -226,7 +236,7 @@ async fn the_tag_goes_back_only_from_the_candidates_image() {
 #[tokio::test(start_paused = true)]
 async fn a_claim_whose_answer_was_lost_is_found_again() {
     let fixture = fixture().await;
-    fixture.engine.state().containers = vec![container("old", "web", "running")];
+    fixture.run("web");
     let (mut replacement, shutdown) = (replacement(), CancellationToken::new());
     let mut claim = async || {
         replacement.token = None;
@@ -244,9 +254,9 @@ async fn a_claim_whose_answer_was_lost_is_found_again() {
 async fn a_container_made_anew_under_the_same_name_is_tried_again() {
     let fixture = stale().await;
     let world = &fixture.world;
-    fixture.engine.state().refused.insert("changes", refused());
+    fixture.engine.refuse("changes", refused());
     replace_until_left(&fixture.site()).await;
-    fixture.engine.state().containers = vec![container("remade", "web", "running")];
+    assert!(fixture.engine.does("web", &Move::MakeAnew));
     let survey = Survey::of(world).await.expect("seen");
     let view = TrackView::of(world, &survey, &track(), Answer::NotAsked).await.expect("read");
     let actions: Vec<Action> = view.decisions.iter().map(|decision| decision.row.action).collect();
@@ -257,17 +267,18 @@ async fn a_container_made_anew_under_the_same_name_is_tried_again() {
 async fn check_verdict(known: Opinion, act: Act, expected: Opinion) {
     let fixture = fixture().await;
     // One that has ended by now would be put back, and nothing said of its digest.
-    fixture.engine.state().containers =
-        vec![container("old", "web.old-00c0ffee", "exited"), container("new", "web", "running")];
+    fixture.run_and_stop("web.old-00c0ffee");
+    fixture.push(2);
+    fixture.run("web");
     let (world, shutdown) = (&fixture.world, CancellationToken::new());
-    ledger::write_verdict(world, "web", &digest('2'), known, "seen by another node").await.expect("stored");
+    ledger::write_verdict(world, "web", &digest(2), known, "seen by another node").await.expect("stored");
     let mut replacement = Replacement { control: Some(true), ..returning() };
     if act == Act::Approve {
         replacement.failure = None;
     }
     acts::carry_out(&fixture.site(), &mut replacement, act, &shutdown).await.expect("done");
     let (verdicts, _) = ledger::verdicts(world, "web").await.expect("read");
-    let standing = verdicts.0.get(&digest('2')).map(|verdict| verdict.verdict);
+    let standing = verdicts.0.get(&digest(2)).map(|verdict| verdict.verdict);
     assert_eq!(standing, Some(expected), "{known:?} {act:?}");
 }
 
@@ -279,18 +290,23 @@ async fn a_bad_digest_never_turns_good_because_another_instance_passed_later() {
     check_verdict(Opinion::Good, Act::Condemn, Opinion::Good).await;
 }
 
+/// Makes a container of what the tag names here, which nobody starts. Gives back its ID.
+async fn create(fixture: &Fixture, name: &str, labels: Value) -> String {
+    let body = json!({"Image": track().familiar(), "Labels": labels, "HostConfig": {}});
+    fixture.engine.create(name, &body).await.expect("created")
+}
+
 /// Daemons share an engine by the value of a label, and each knows its own journals alone.
 #[tokio::test(start_paused = true)]
 async fn a_sweep_leaves_what_another_daemon_has_just_created() {
     for (enable, expected) in [("true", 1), ("blue", 0), ("false", 0)] {
         let fixture = fixture().await;
-        let mut candidate = container("new", "web.new-0badcafe", "created");
-        candidate["Config"]["Labels"] =
-            json!({"deployer.txn": "0badcafe", "deployer.replaces": "old", "deployer.enable": enable});
-        fixture.engine.state().containers = vec![candidate, container("old", "web", "running")];
+        fixture.run("web");
+        let labels = json!({"deployer.txn": "0badcafe", "deployer.replaces": id(1), "deployer.enable": enable});
+        create(&fixture, "web.new-0badcafe", labels).await;
         owing::sweep(&fixture.site()).await;
-        let removed = fixture.engine.state().calls.iter().filter(|call| *call == "remove new").count();
-        assert_eq!(removed, expected, "{enable}");
+        assert_eq!(fixture.engine.calls_of("remove"), expected, "{enable}");
+        assert_eq!(fixture.engine.container_of("web.new-0badcafe").is_none(), expected == 1, "{enable}");
     }
 }
 
@@ -307,17 +323,22 @@ async fn what_was_renamed_after_its_replacement_had_ended_gets_its_name_back() {
     ] {
         let fixture = fixture().await;
         if is_in_doubt {
-            fixture.world.memory().replacing.may_be_renamed_late("old");
+            fixture.world.memory().replacing.may_be_renamed_late(&id(1));
         }
-        let another = has_another.then(|| container("another", "web", "running"));
-        fixture.engine.state().containers = another.into_iter().chain([container("old", name, state)]).collect();
+        fixture.run(name);
+        if state == "exited" {
+            fixture.engine.stop_by_hand(name);
+        }
+        if has_another {
+            fixture.run("web");
+        }
         let (sender, containers) = mpsc::channel(9);
         let world = Arc::clone(&fixture.world);
         let stage = Restart { world, hand: fixture.hand(), containers, left: Vec::new() };
         let within = tokio::time::timeout(SWEEP_EVERY, stage.run(CancellationToken::new()));
         assert!(within.await.is_err(), "the stage goes on");
         drop(sender);
-        let has_been = fixture.engine.state().calls.iter().any(|call| call.starts_with("rename old"));
+        let has_been = fixture.engine.calls_of("rename") > 0;
         assert_eq!(has_been, expected, "{name} {state} {has_another}");
     }
 }
@@ -338,17 +359,28 @@ async fn a_slot_is_given_back_with_what_the_engine_says_of_the_instance_by_then(
         let case = format!("{phase:?}, {state}, {refused:?}");
         let fixture = fixture().await;
         let (world, site) = (&fixture.world, fixture.site());
-        fixture.engine.state().containers = vec![container("old", "web", "running")];
+        fixture.run("web");
         let (mut replacement, shutdown) = (replacement(), CancellationToken::new());
         acts::carry_out(&site, &mut replacement, Act::Claim, &shutdown).await.expect("claimed");
         let key = world.keys.report("web", "a", "web");
-        let [id, image_id] = ["old", "sha256:old"].map(str::to_owned);
-        let said = Report { up: true, id, image_id, digest: None, state: String::new(), reason: String::new() };
+        let said = Report {
+            up: true,
+            id: id(1),
+            image_id: image(1),
+            digest: None,
+            state: String::new(),
+            reason: String::new(),
+        };
         crate::publish::note(world, &key, &said);
 
         replacement.phase = phase;
-        fixture.engine.state().containers = vec![container("new", "web", state)];
-        fixture.engine.state().refused.extend(refused.map(|error| ("containers", error)));
+        fixture.engine.remove_by_hand("web");
+        fixture.push(2);
+        fixture.run("web");
+        if state == "exited" {
+            fixture.engine.stop_by_hand("web");
+        }
+        refused.into_iter().for_each(|error| fixture.engine.refuse("list containers", error));
         let released = acts::carry_out(&site, &mut replacement, Act::Release, &shutdown).await;
         assert_eq!(released.expect("released"), Event::Done, "{case}");
         let report = world.store.get(&key).await.expect("read").expect("it is told");

@@ -93,21 +93,24 @@ fn changes<'a, T>(
 #[cfg(test)]
 mod tests {
     use deployer_core::replacement::is_transitional;
+    use deployer_engine::ImageHand as _;
     use deployer_engine::mirror::Thing;
-    use serde_json::{Value, json};
+    use deployer_simulated::engine::{Move, SimulatedEngine, Spec};
+    use serde_json::json;
+    use tokio::time::sleep;
 
     use super::*;
-    use crate::stand_in::{Fixture, container, digest, fixture, track};
+    use crate::fixture::{A_CHECK, Fixture, digest, fixture, id, image, track};
 
     /// Whom a change of the engine wakes that an event of one thing tells of.
-    async fn woken(fixture: &Fixture, thing: &str, change: impl FnOnce(&mut crate::stand_in::State)) -> Vec<Wake> {
+    async fn woken(fixture: &Fixture, thing: &str, change: impl AsyncFnOnce(&SimulatedEngine)) -> Vec<Wake> {
         let world = &fixture.world;
         let trigger = EngineEvents { world: Arc::clone(world), wakes: mpsc::channel(1).0 };
         if world.engine_mirror.snapshot().is_heard().is_err() {
             world.engine_mirror.refresh().await.expect("answered");
         }
         let before = world.engine_mirror.snapshot();
-        change(&mut fixture.engine.state());
+        change(&fixture.engine).await;
         let is_image = thing.contains(':');
         let thing = if is_image { Thing::Image(thing.to_owned()) } else { Thing::Container(thing.to_owned()) };
         world.engine_mirror.look_again(&thing).await.expect("answered");
@@ -117,30 +120,36 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_container_wakes_everything_unless_it_is_a_strangers_or_in_a_replacement() {
         let all = || vec![Wake::All];
-        let set = |pointer: &'static str, value: Value| {
-            move |state: &mut crate::stand_in::State| {
-                *state.containers[0].pointer_mut(pointer).expect("it is there") = value;
-            }
-        };
+        let a = id(1);
         for (name, enabled, expected) in
             [("web", "true", all()), ("web", "false", vec![]), ("web.old-00c0ffee", "true", vec![])]
         {
             let fixture = fixture().await;
-            let mut made = container("a", name, "running");
-            made["Config"]["Labels"] = json!({"deployer.enable": enabled});
-            made["State"]["Health"] = json!({"Status": "healthy"});
+            let spec = Spec { has_check: true, ..Spec::new(name, &track()) };
+            let make = async |engine: &SimulatedEngine| {
+                engine.run_with(&spec, |body| body["Labels"]["deployer.enable"] = json!(enabled));
+                sleep(A_CHECK).await;
+            };
             let case = format!("{name} {enabled} {}", is_transitional(name));
-            assert_eq!(woken(&fixture, "a", |state| state.containers.push(made)).await, expected, "made: {case}");
-            assert_eq!(woken(&fixture, "a", |_| ()).await, [], "told again: {case}");
-            let unhealthy = set("/State/Health/Status", json!("unhealthy"));
-            assert_eq!(woken(&fixture, "a", unhealthy).await, expected, "unhealthy: {case}");
-            assert_eq!(woken(&fixture, "a", set("/State/Status", json!("exited"))).await, expected, "ended: {case}");
-            assert_eq!(woken(&fixture, "a", |state| state.containers.clear()).await, expected, "gone: {case}");
+            assert_eq!(woken(&fixture, &a, make).await, expected, "made: {case}");
+            assert_eq!(woken(&fixture, &a, async |_| ()).await, [], "told again: {case}");
+            let ill = async |engine: &SimulatedEngine| assert!(engine.falls_ill(name, None), "{case}");
+            assert_eq!(woken(&fixture, &a, ill).await, expected, "unhealthy: {case}");
+            let ended = async |engine: &SimulatedEngine| engine.stop_by_hand(name);
+            assert_eq!(woken(&fixture, &a, ended).await, expected, "ended: {case}");
+            let gone = async |engine: &SimulatedEngine| engine.remove_by_hand(name);
+            assert_eq!(woken(&fixture, &a, gone).await, expected, "gone: {case}");
         }
         let fixture = fixture().await;
-        woken(&fixture, "a", |state| state.containers.push(container("a", "web.new-00c0ffee", "running"))).await;
-        assert_eq!(woken(&fixture, "a", set("/Name", json!("/web"))).await, all(), "it has its name now");
-        assert_eq!(woken(&fixture, "a", set("/Name", json!("/web.old-00c0ffee"))).await, [], "and is replaced");
+        let [candidate, web, predecessor] = ["web.new-00c0ffee", "web", "web.old-00c0ffee"];
+        woken(&fixture, &a, async |engine| engine.run(&track(), candidate)).await;
+        let renamed = async |engine: &SimulatedEngine, from: &str, to: &str| {
+            assert!(engine.does(from, &Move::Rename(to.to_owned())));
+        };
+        let named = woken(&fixture, &a, async |engine| renamed(engine, candidate, web).await).await;
+        assert_eq!(named, all(), "it has its name now");
+        let replaced = woken(&fixture, &a, async |engine| renamed(engine, web, predecessor).await).await;
+        assert_eq!(replaced, [], "and is replaced");
     }
 
     #[tokio::test(start_paused = true)]
@@ -150,8 +159,15 @@ mod tests {
         let world = &fixture.world;
         let concern = [track(), other.clone()].map(|track| (track, "web".to_owned())).into_iter().collect();
         world.registered.send_replace(Some(concern));
-        let image = |names: &[&str]| ImageSummary::named("sha256:1", names.iter().copied());
-        let (by_digest, kept) = (track().at(&digest('1')).to_string(), "deployer.invalid/kept/x:1");
+        let image = image(1);
+        let set_names = async |engine: &SimulatedEngine, names: &[&str]| {
+            engine.pull_by_hand(&track(), Some(&digest(1)));
+            names.iter().filter(|name| !name.contains('@')).for_each(|name| engine.tag_by_hand(&image, name));
+            for gone in engine.names().iter().filter(|name| !names.contains(&name.as_str())) {
+                engine.untag(gone).await.expect("nothing runs it");
+            }
+        };
+        let (by_digest, kept) = (track().at(&digest(1)).to_string(), "deployer.invalid/kept/x:1");
         let both = [Wake::Track(track()), Wake::Track(other)];
         for (names, expected, case) in [
             (vec!["registry.test/web:1"], &both[..1], "a tag moves here"),
@@ -161,12 +177,12 @@ mod tests {
             (vec!["registry.test/web:1", &by_digest], &both, "a version is here"),
             (vec![&by_digest], &both[..1], "a tag is taken away"),
         ] {
-            let woken = woken(&fixture, "sha256:1", |state| state.images = vec![image(&names)]).await;
+            let woken = woken(&fixture, &image, async |engine| set_names(engine, &names).await).await;
             assert_eq!(woken, expected, "{case}");
         }
         world.memory().fetches.come_in(&track(), String::new());
-        let pulled =
-            woken(&fixture, "sha256:1", |state| state.images = vec![image(&["registry.test/web:1", &by_digest])]);
+        let names = ["registry.test/web:1", &by_digest];
+        let pulled = woken(&fixture, &image, async |engine| set_names(engine, &names).await);
         assert_eq!(pulled.await, [], "the end of the pull rings the bell");
     }
 

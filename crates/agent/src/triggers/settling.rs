@@ -83,30 +83,18 @@ async fn answers(world: &World, container: &Container) -> bool {
 mod tests {
     use std::pin::pin;
 
-    use serde_json::{Value, json};
+    use deployer_simulated::engine::{Move, Spec};
+    use tokio::time::sleep;
 
     use super::*;
-    use crate::stand_in::{Fixture, container, fixture};
+    use crate::fixture::{A_CHECK, Fixture, digest, fixture, track};
     use crate::survey::Survey;
-
-    fn serving(started_at: &str) -> Value {
-        let mut made = container("a", "web", "running");
-        made["Config"]["ExposedPorts"] = json!({"80/tcp": {}});
-        made["NetworkSettings"] = json!({"Networks": {"bridge": {"IPAddress": "10.0.0.2"}}});
-        made["State"]["StartedAt"] = json!(started_at);
-        made
-    }
 
     /// Whether the container is up, and whether it is down, as this node says it.
     async fn stands(fixture: &Fixture) -> (bool, bool) {
         let survey = Survey::of(&fixture.world).await.expect("heard");
         let web = survey.named("web").expect("it is there");
         (web.is_up(), web.is_down())
-    }
-
-    async fn shows(fixture: &Fixture, made: Value) {
-        fixture.engine.state().containers = vec![made];
-        fixture.world.engine_mirror.refresh().await.expect("answered");
     }
 
     /// Lets it ask, for so long, and tells whether the bell was rung.
@@ -122,14 +110,18 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_process_that_has_begun_is_not_up_before_it_answers_and_not_down_either() {
         let fixture = fixture().await;
-        shows(&fixture, serving("2026-01-01T00:00:00Z")).await;
+        let look = async || fixture.world.engine_mirror.refresh().await.expect("answered");
+        fixture.registry.expose(&digest(1), &[80]);
+        fixture.run("web");
+        look().await;
         assert_eq!(stands(&fixture).await, (false, false), "it has just begun");
         assert!(rings_within(&fixture, 1).await);
         assert_eq!(stands(&fixture).await, (true, false), "it answers");
-        fixture.engine.state().is_silent = true;
+        fixture.engine.set_cut_off(true);
         assert!(!rings_within(&fixture, 60).await, "one that has settled is not asked again");
         assert_eq!(stands(&fixture).await, (true, false), "it has settled");
-        shows(&fixture, serving("2026-01-01T00:00:01Z")).await;
+        assert!(fixture.engine.does("web", &Move::Restart));
+        look().await;
         assert_eq!(stands(&fixture).await, (false, false), "it was restarted");
         assert!(!rings_within(&fixture, 9).await);
         assert_eq!(stands(&fixture).await, (false, false), "it does not answer");
@@ -140,18 +132,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_has_no_port_is_up_as_soon_as_it_runs_and_what_has_a_check_once_that_passed() {
         let fixture = fixture().await;
-        for (health, expected) in [
-            (None, (true, false)),
-            (Some("starting"), (false, false)),
-            (Some("healthy"), (true, false)),
-            (Some("unhealthy"), (false, true)),
-        ] {
-            let mut made = container("a", "web", "running");
-            if let Some(health) = health {
-                made["State"]["Health"] = json!({"Status": health});
-            }
-            shows(&fixture, made).await;
-            assert_eq!(stands(&fixture).await, expected, "{health:?}");
-        }
+        fixture.run("web");
+        assert_eq!(stands(&fixture).await, (true, false), "without a check");
+        fixture.engine.remove_by_hand("web");
+        fixture.engine.run_as(&Spec { has_check: true, ..Spec::new("web", &track()) });
+        assert_eq!(stands(&fixture).await, (false, false), "starting");
+        sleep(A_CHECK).await;
+        assert_eq!(stands(&fixture).await, (true, false), "healthy");
+        assert!(fixture.engine.falls_ill("web", None));
+        assert_eq!(stands(&fixture).await, (false, true), "unhealthy");
     }
 }

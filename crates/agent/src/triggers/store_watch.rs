@@ -97,7 +97,7 @@ mod tests {
     use deployer_core::store::Txn;
 
     use super::*;
-    use crate::stand_in::{fixture, track};
+    use crate::fixture::{fixture, track};
 
     /// The wakes of a node that runs the track, while something happens in the store.
     async fn heard(happening: impl AsyncFnOnce(&World, mpsc::Receiver<Wake>)) {

@@ -2,30 +2,34 @@
 
 use deployer_core::gate::Gate;
 use deployer_core::replacement::ANEW_MAX;
+use deployer_simulated::engine::Move;
+use deployer_simulated::registry::Behaviour;
 
 use super::*;
-use crate::stand_in::unheard;
+use crate::fixture::unheard;
+
+/// Longer than a second look at what does not pass takes, and shorter than a HEALTHCHECK takes to fail.
+const A_WHILE: Duration = Duration::from_secs(3);
 
 /// It was condemned for a HEALTHCHECK that its engine did not run meanwhile.
 #[tokio::test(start_paused = true)]
 async fn a_gate_is_not_missed_while_the_engine_does_not_answer() {
     let fixture = fixture().await;
-    let healthy = |word: &str| {
-        let mut container = container("new", "web", "running");
-        container["State"]["Health"] = json!({"Status": word});
-        vec![container]
-    };
+    fixture.registry.mend(&digest(1), Behaviour::Sickens);
+    fixture.engine.run_as(&Spec { has_check: true, ..Spec::new("web", &track()) });
     let mut facts = replacement().facts;
     let patience = Duration::from_secs(10);
     facts.gate.timeout_ms = 10_000;
-    fixture.engine.state().containers = healthy("starting");
-    let away = EngineError::Timeout { what: "inspect container new".into(), limit: patience };
-    fixture.engine.state().refused.insert("container", away);
-    let mut watched = Box::pin(observe::watch(&fixture.world, &facts, "new", Gate::new(facts.gate.clone())));
+    let away = EngineError::Timeout { what: "inspect container".into(), limit: patience };
+    fixture.engine.refuse("inspect container", away);
+    let candidate = id(1);
+    let mut watched = Box::pin(observe::watch(&fixture.world, &facts, &candidate, Gate::new(facts.gate.clone())));
     assert!(tokio::time::timeout(patience * 10, &mut watched).await.is_err(), "the engine is waited for");
-    fixture.engine.state().refused.clear();
-    assert!(tokio::time::timeout(patience / 2, &mut watched).await.is_err(), "its time has only begun");
-    fixture.engine.state().containers = healthy("healthy");
+    // Its checks begin anew.
+    assert!(fixture.engine.does("web", &Move::Restart));
+    fixture.engine.permit("inspect container");
+    assert!(tokio::time::timeout(A_WHILE, &mut watched).await.is_err(), "its time has only begun");
+    fixture.engine.passes_its_check("web");
     assert_eq!(watched.await.expect("it answers"), observe::Watched::Passed);
 }
 
@@ -35,19 +39,23 @@ async fn a_process_that_ended_before_the_engine_was_heard_has_not_failed_for_cer
     for (is_heard, lives_first) in [(true, false), (false, false), (false, true)] {
         let fixture = unheard().await;
         let world = &fixture.world;
-        let show = |state: &str| fixture.engine.state().containers = vec![container("new", "web", state)];
-        show(if lives_first { "running" } else { "exited" });
+        if lives_first {
+            fixture.engine.run_as(&Spec { policy: "no", ..Spec::new("web", &track()) });
+        } else {
+            fixture.run_and_end("web");
+        }
+        let candidate = id(1);
         let mut facts = replacement().facts;
         (facts.gate.timeout_ms, facts.gate.stable_ms) = (60_000, 60_000);
         if is_heard {
-            world.engine_mirror.refresh().await.expect("the stand-in answers");
+            world.engine_mirror.refresh().await.expect("the engine answers");
         }
-        let mut watched = Box::pin(observe::watch(world, &facts, "new", Gate::new(facts.gate.clone())));
+        let mut watched = Box::pin(observe::watch(world, &facts, &candidate, Gate::new(facts.gate.clone())));
         assert!(is_heard || tokio::time::timeout(Duration::from_secs(5), &mut watched).await.is_err(), "not heard yet");
-        world.engine_mirror.refresh().await.expect("the stand-in answers");
+        world.engine_mirror.refresh().await.expect("the engine answers");
         if lives_first {
             assert!(tokio::time::timeout(Duration::from_secs(5), &mut watched).await.is_err(), "its window is open");
-            show("exited");
+            assert!(fixture.engine.dies("web"));
         }
         let has_failed = matches!(watched.await.expect("it answers"), observe::Watched::Failed(_));
         assert_eq!(has_failed, is_heard || lives_first, "heard: {is_heard}");
@@ -55,7 +63,7 @@ async fn a_process_that_ended_before_the_engine_was_heard_has_not_failed_for_cer
 }
 
 /// One that could not be started was started again and again, and its slot was taken for given back in the end.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn only_what_has_passed_is_started_again_before_its_slot_is_given_back() {
     let failed = Some(Failure::Node("no such file".to_owned()));
     let refusal =
@@ -69,13 +77,13 @@ async fn only_what_has_passed_is_started_again_before_its_slot_is_given_back() {
         let case = format!("{failure:?}, anew {anew} times, {refused:?}");
         let fixture = fixture().await;
         let (site, shutdown) = (fixture.site(), CancellationToken::new());
-        fixture.engine.state().containers = vec![container("old", "web", "running")];
+        fixture.run("web");
         let mut replacement = replacement();
         acts::carry_out(&site, &mut replacement, Act::Claim, &shutdown).await.expect("claimed");
 
-        fixture.engine.state().containers = vec![container("new", "web", "exited")];
-        fixture.engine.state().refused.extend(refused.map(|error| ("container", error)));
-        let candidate = Some("new".to_owned());
+        fixture.run_and_end("candidate");
+        refused.into_iter().for_each(|error| fixture.engine.refuse("inspect container", error));
+        let candidate = Some(id(2));
         let mut replacement = Replacement { phase: Phase::Judged, candidate, failure, anew, ..replacement };
         let event = acts::carry_out(&site, &mut replacement, Act::Release, &shutdown).await.expect("answered");
         assert_eq!(event == Event::Done, is_given_back, "{case}");

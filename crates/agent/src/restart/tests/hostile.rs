@@ -13,15 +13,14 @@ async fn security_1_a_healthcheck_beyond_all_measure_does_not_end_the_daemon() {
     let most = 9_223_369_200_000_000_000_u64;
     let check = json!({"Test": ["CMD", "true"], "Interval": most, "Timeout": most, "Retries": 2_147_483_647,
                        "StartPeriod": 1_000_000_000});
-    let (_fixture, facts) = prefetched(|container| container["Config"]["Healthcheck"] = check).await;
+    let (_fixture, facts) = prefetched(|body| body["Healthcheck"] = check).await;
     let facts = facts.expect("found");
     assert_eq!(facts.gate.timeout_ms, 3_600_000, "an hour at most");
 }
 
-/// What prefetch makes of the container with a change of its inspection.
+/// What prefetch makes of the container with a change of what it was made with.
 async fn prefetched(change: impl FnOnce(&mut Value)) -> (Fixture, Result<Facts, String>) {
-    let fixture = stale().await;
-    change(&mut fixture.engine.state().containers[0]);
+    let fixture = stale_with(change).await;
     let world = &fixture.world;
     let survey = Survey::of(world).await.expect("seen");
     let view = TrackView::of(world, &survey, &track(), Answer::NotAsked).await.expect("read");
@@ -41,10 +40,10 @@ async fn security_7_a_container_that_may_take_longer_than_an_hour_to_stop_is_lef
         (json!(-1), Some("1h"), Ok(3_600_000)),
         (json!(86400), Some("90s"), Ok(90_000)),
     ] {
-        let (_fixture, facts) = prefetched(|container| {
-            container["Config"]["StopTimeout"] = seconds.clone();
+        let (_fixture, facts) = prefetched(|body| {
+            body["StopTimeout"] = seconds.clone();
             if let Some(label) = labelled {
-                container["Config"]["Labels"] = json!({"deployer.stop.timeout": label});
+                body["Labels"] = json!({"deployer.stop.timeout": label});
             }
         })
         .await;
@@ -60,11 +59,10 @@ async fn security_7_a_container_that_may_take_longer_than_an_hour_to_stop_is_lef
 #[tokio::test(start_paused = true)]
 async fn security_7_a_healthcheck_beyond_an_hour_is_cut_with_a_note() {
     for (interval_seconds, expected) in [(1_u64, false), (899, false), (901, true)] {
-        let fixture = stale().await;
-        let mut told = fixture.world.account.follow();
         let check =
             json!({"Test": ["CMD", "true"], "Interval": interval_seconds * 1_000_000_000, "Timeout": 1, "Retries": 3});
-        fixture.engine.state().containers[0]["Config"]["Healthcheck"] = check;
+        let fixture = stale_with(|body| body["Healthcheck"] = check).await;
+        let mut told = fixture.world.account.follow();
         let shutdown = CancellationToken::new();
         shutdown.cancel();
         replace(&fixture.site(), "web", &shutdown).await.expect("decided");
@@ -88,7 +86,7 @@ async fn an_hour_of_the_stage(fixture: &Fixture, left: Vec<Replacement>) {
 #[tokio::test(start_paused = true)]
 async fn security_1_a_panic_before_a_replacement_is_trouble_of_this_node() {
     let fixture = stale().await;
-    fixture.engine.state().panics = vec!["changes"];
+    fixture.engine.panic_at("changes");
     an_hour_of_the_stage(&fixture, Vec::new()).await;
     let failed = fixture.world.memory().troubles.all();
     assert!(matches!(&failed[..], [Trouble::Failed(reason)] if reason.contains("a fault of our own")), "{failed:?}");
@@ -97,12 +95,12 @@ async fn security_1_a_panic_before_a_replacement_is_trouble_of_this_node() {
 /// The old one serves again, the slot is free, and nothing is tried again by itself.
 #[tokio::test(start_paused = true)]
 async fn security_1_a_panic_in_an_act_leads_back() {
-    for panics in ["tag sha256:new", "create "] {
+    for panics in ["tag", "create"] {
         let fixture = stale().await;
-        fixture.engine.state().panics = vec![panics];
+        fixture.engine.panic_at(panics);
         an_hour_of_the_stage(&fixture, Vec::new()).await;
         let world = &fixture.world;
-        let calls = fixture.engine.state().calls.iter().filter(|call| call.starts_with(panics)).count();
+        let calls = fixture.engine.calls_of(panics);
         assert!((1..10).contains(&calls), "{panics}: {calls}");
         assert_eq!(world.journals.all().expect("read"), [], "{panics}");
         assert_eq!(world.store.list(&world.keys.locks()).await.expect("listed").0, [], "{panics}");
@@ -114,16 +112,13 @@ async fn security_1_a_panic_in_an_act_leads_back() {
 #[tokio::test(start_paused = true)]
 async fn security_1_a_panic_on_the_way_back_keeps_the_journal() {
     let fixture = fixture().await;
-    {
-        let mut state = fixture.engine.state();
-        state.containers = vec![container("old", "web.old-00c0ffee", "exited")];
-        state.panics = vec!["start old"];
-    }
+    fixture.run_and_stop("web.old-00c0ffee");
+    fixture.engine.panic_at("start");
     an_hour_of_the_stage(&fixture, vec![returning()]).await;
     let world = &fixture.world;
     let phases: Vec<Phase> = world.journals.all().expect("read").iter().map(|journal| journal.phase).collect();
     assert_eq!(phases, [Phase::PolicyBack]);
-    let calls = fixture.engine.state().calls.iter().filter(|call| *call == "start old").count();
+    let calls = fixture.engine.calls_of("start");
     assert!((2..30).contains(&calls), "{calls} tries in an hour");
     let doing = world.memory().replacing.doing("web").unwrap_or_default();
     assert!(doing.starts_with("stuck: ") && doing.contains("a fault of our own"), "{doing}");
@@ -133,19 +128,13 @@ async fn security_1_a_panic_on_the_way_back_keeps_the_journal() {
 async fn claim_beside(key: &str) -> Result<Event, String> {
     let fixture = fixture().await;
     let world = &fixture.world;
-    fixture.engine.state().containers = vec![container("old", "web", "running")];
-    let report = Report {
-        up: true,
-        id: "old".into(),
-        image_id: "sha256:old".into(),
-        digest: None,
-        state: String::new(),
-        reason: String::new(),
-    };
+    fixture.run("web");
+    let report =
+        Report { up: true, id: id(1), image_id: image(1), digest: None, state: String::new(), reason: String::new() };
     let txn = Txn::new().put(key.to_owned(), &"nonsense").put(world.keys.report("web", "a", "web"), &report);
     world.store.txn(txn).await.expect("stored");
     let mut replacement = replacement();
-    let verdict = world.store.get(&world.keys.verdict("web", &digest('2'))).await.expect("read");
+    let verdict = world.store.get(&world.keys.verdict("web", &digest(2))).await.expect("read");
     let halt = world.store.get(&world.keys.halt(&track())).await.expect("read");
     replacement.facts.grounds.verdict = verdict.map_or(0, |entry| entry.mod_revision);
     replacement.facts.grounds.halt = halt.map_or(0, |entry| entry.mod_revision);
@@ -171,8 +160,8 @@ async fn security_11_nothing_but_a_claim_or_an_instance_keeps_a_slot_from_being_
         keys.node("gone"),
         keys.ticket("cluster", "0000000000000000-0-0-0000000000000000-0000000000000000", "gone", "web"),
         keys.deferral("cluster", &track()),
-        keys.verdict("web", &digest('2')),
-        keys.verdict("web", &digest('3')),
+        keys.verdict("web", &digest(2)),
+        keys.verdict("web", &digest(3)),
         keys.fetched_by(&track(), "gone"),
         keys.halt(&track()),
         keys.pending(&track()),
@@ -191,23 +180,19 @@ async fn security_11_nothing_but_a_claim_or_an_instance_keeps_a_slot_from_being_
 async fn security_11_a_verdict_is_written_over_one_that_makes_no_sense() {
     let fixture = fixture().await;
     let world = &fixture.world;
-    let key = world.keys.verdict("web", &digest('2'));
+    let key = world.keys.verdict("web", &digest(2));
     world.store.txn(Txn::new().put(key, &"nonsense")).await.expect("stored");
     for opinion in [Opinion::Bad, Opinion::Good] {
-        let standing = ledger::write_verdict(world, "web", &digest('2'), opinion, "seen here").await;
+        let standing = ledger::write_verdict(world, "web", &digest(2), opinion, "seen here").await;
         assert_eq!(standing, Ok(Opinion::Bad), "the first that makes sense stands");
     }
 }
 
 /// The ports that the candidate must answer on, with every one of the predecessor's answering.
-async fn ports_required(change: impl FnOnce(&mut Value), old_image: Value, new_image: Value) -> Vec<u16> {
-    let fixture = stale().await;
-    {
-        let mut state = fixture.engine.state();
-        change(&mut state.containers[0]);
-        let exposed = |ports: Value| json!({ "ExposedPorts": ports });
-        state.image_configs = [("sha256:old", exposed(old_image)), ("sha256:new", exposed(new_image))].into();
-    }
+async fn ports_required(change: impl FnOnce(&mut Value), old_image: &[u16], new_image: &[u16]) -> Vec<u16> {
+    let fixture = stale_with(change).await;
+    fixture.registry.expose(&digest(1), old_image);
+    fixture.registry.expose(&digest(2), new_image);
     let world = &fixture.world;
     let survey = Survey::of(world).await.expect("seen");
     let view = TrackView::of(world, &survey, &track(), Answer::NotAsked).await.expect("read");
@@ -219,38 +204,30 @@ async fn ports_required(change: impl FnOnce(&mut Value), old_image: Value, new_i
 /// What runs has no say in what its successor serves: a version that drops a port was found bad everywhere and for good.
 #[tokio::test(start_paused = true)]
 async fn security_8_a_port_that_the_new_image_dropped_is_not_required() {
-    let ports = |numbers: &[u16]| {
-        let ports = numbers.iter().map(|number| (format!("{number}/tcp"), json!({})));
-        Value::Object(ports.collect())
+    // The container shows its user's ports and its image's together.
+    let of_image = |_: &mut Value| {};
+    assert_eq!(ports_required(of_image, &[80, 3012], &[80]).await, [80], "dropped");
+    assert_eq!(ports_required(of_image, &[80, 3012], &[]).await, [0; 0], "all dropped");
+    assert_eq!(ports_required(of_image, &[80, 3012], &[80, 3012]).await, [80, 3012], "kept");
+    let by_user = |body: &mut Value| body["ExposedPorts"] = json!({"9000/tcp": {}});
+    assert_eq!(ports_required(by_user, &[80, 3012], &[80]).await, [80, 9000], "the user's own");
+    let published = |body: &mut Value| {
+        body["HostConfig"]["PortBindings"] = json!({"3012/tcp": [{"HostPort": "3012"}], "53/udp": []});
     };
-    let exposed = |container: &mut Value, numbers: &[u16]| container["Config"]["ExposedPorts"] = ports(numbers);
-    // As the container shows them: its user's and its image's together.
-    let of_image = |container: &mut Value| exposed(container, &[80, 3012]);
-    assert_eq!(ports_required(of_image, ports(&[80, 3012]), ports(&[80])).await, [80], "dropped");
-    assert_eq!(ports_required(of_image, ports(&[80, 3012]), json!(null)).await, [0; 0], "all dropped");
-    assert_eq!(ports_required(of_image, ports(&[80, 3012]), ports(&[80, 3012])).await, [80, 3012], "kept");
-    let by_user = |container: &mut Value| exposed(container, &[80, 3012, 9000]);
-    assert_eq!(ports_required(by_user, ports(&[80, 3012]), ports(&[80])).await, [80, 9000], "the user's own");
-    let published = |container: &mut Value| {
-        exposed(container, &[80, 3012]);
-        container["HostConfig"]["PortBindings"] = json!({"3012/tcp": [{"HostPort": "3012"}], "53/udp": []});
-    };
-    assert_eq!(ports_required(published, ports(&[80, 3012]), ports(&[80])).await, [80, 3012], "published");
-    let labelled = |container: &mut Value| {
-        exposed(container, &[80, 3012]);
-        container["Config"]["Labels"] = json!({"deployer.health.tcp": "8080"});
-    };
-    assert_eq!(ports_required(labelled, ports(&[80, 3012]), ports(&[80])).await, [8080], "labelled");
-    assert_eq!(ports_required(|_| {}, json!(null), ports(&[90])).await, [90], "new, and answered by chance");
+    assert_eq!(ports_required(published, &[80, 3012], &[80]).await, [80, 3012], "published");
+    let labelled = |body: &mut Value| body["Labels"] = json!({"deployer.health.tcp": "8080"});
+    assert_eq!(ports_required(labelled, &[80, 3012], &[80]).await, [8080], "labelled");
+    assert_eq!(ports_required(of_image, &[], &[90]).await, [90], "new, and answered by chance");
 }
 
 /// Hands the container to the stage while calls of a method fail, for so long; then lets the rest of an hour go by.
 async fn an_hour_with_failing(method: &'static str, error: EngineError, seconds: u64) -> Fixture {
     let fixture = stale().await;
-    fixture.engine.state().refused.insert(method, error);
+    fixture.engine.writes("web", "/etc/changed");
+    fixture.engine.refuse(method, error);
     let mends = async {
         tokio::time::sleep(Duration::from_secs(seconds)).await;
-        fixture.engine.state().refused.remove(method);
+        fixture.engine.permit(method);
         std::future::pending::<()>().await;
     };
     tokio::select! {
@@ -263,13 +240,13 @@ async fn an_hour_with_failing(method: &'static str, error: EngineError, seconds:
 
 /// Whether anything was done to the container: the first act that others see moves the tag.
 fn was_begun(fixture: &Fixture) -> bool {
-    fixture.engine.state().calls.iter().any(|call| call.starts_with("tag sha256:new"))
+    fixture.engine.calls_of("tag") > 0
 }
 
 /// One moment of weakness of the engine is no reason to let nobody in the cluster deploy.
 #[tokio::test(start_paused = true)]
 async fn versions_b6_a_call_that_fails_once_halts_nothing() {
-    for method in ["changes", "image", "file"] {
+    for method in ["changes", "inspect image", "file"] {
         let fixture = an_hour_with_failing(method, refused(), 1).await;
         assert!(was_begun(&fixture), "{method}: {:?}", fixture.world.memory().replacing);
     }
@@ -278,7 +255,7 @@ async fn versions_b6_a_call_that_fails_once_halts_nothing() {
 /// What the engine refuses again and again is trouble; of its files alone, the one container's.
 #[tokio::test(start_paused = true)]
 async fn versions_b6_a_call_that_goes_on_failing_is_trouble() {
-    for (method, is_refused) in [("changes", true), ("file", true), ("image", false)] {
+    for (method, is_refused) in [("changes", true), ("file", true), ("inspect image", false)] {
         let fixture = an_hour_with_failing(method, refused(), 3600).await;
         let failed = fixture.world.memory().troubles.all();
         let [trouble] = &failed[..] else { panic!("{method}: {failed:?}") };
@@ -294,7 +271,7 @@ async fn security_8_a_container_with_too_many_changes_is_left_alone_and_halts_no
     let fixture = an_hour_with_failing("changes", long, 3600).await;
     let failed = fixture.world.memory().troubles.all();
     assert!(matches!(&failed[..], [Trouble::Refused(reason)] if reason.contains("50000")), "{failed:?}");
-    let calls = fixture.engine.state().calls.iter().filter(|call| call.starts_with("changes")).count();
+    let calls = fixture.engine.calls_of("changes");
     assert_eq!(calls, 1, "it is not tried again");
 }
 
@@ -303,7 +280,7 @@ async fn security_8_a_container_with_too_many_changes_is_left_alone_and_halts_no
 async fn versions_b7_what_the_engine_takes_too_long_for_is_asked_for_ever_more_rarely_and_shown() {
     let timeout = EngineError::Timeout { what: "list changes".into(), limit: Duration::from_secs(60) };
     let fixture = an_hour_with_failing("changes", timeout, 3600).await;
-    let calls = fixture.engine.state().calls.iter().filter(|call| call.starts_with("changes")).count();
+    let calls = fixture.engine.calls_of("changes");
     assert!((5..30).contains(&calls), "{calls} in an hour");
     let doing = fixture.world.memory().replacing.doing("web").unwrap_or_default();
     assert!(doing.starts_with("waiting for the engine") && doing.contains("list changes"), "{doing}");
@@ -314,12 +291,9 @@ async fn versions_b7_what_the_engine_takes_too_long_for_is_asked_for_ever_more_r
 #[tokio::test(start_paused = true)]
 async fn versions_b7_what_has_to_run_is_started_while_the_next_replacement_rests() {
     let fixture = fixture().await;
-    {
-        let mut state = fixture.engine.state();
-        state.containers = vec![container("old", "web.old-00c0ffee", "exited")];
-        state.refused.insert("start", refused());
-    }
-    let starts = || fixture.engine.state().calls.iter().filter(|call| *call == "start old").count();
+    fixture.run_and_stop("web.old-00c0ffee");
+    fixture.engine.refuse("start", refused());
+    let starts = || fixture.engine.calls_of("start");
     let (_sender, containers) = mpsc::channel(9);
     let restart =
         Restart { world: Arc::clone(&fixture.world), hand: fixture.hand(), containers, left: vec![returning()] };

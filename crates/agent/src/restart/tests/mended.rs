@@ -1,6 +1,5 @@
 //! Findings of the coordination that one act or one look shows.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use deployer_core::queue::Ticket;
@@ -9,6 +8,7 @@ use deployer_store::unopened::Unopened;
 use serde_json::json;
 
 use super::*;
+use crate::fixture::A_CHECK;
 use crate::journal::Journals;
 
 /// Long enough for what is waited for, and shorter than the node's lease, which nobody keeps alive here.
@@ -23,7 +23,7 @@ async fn claims_within(fixture: &Fixture, replacement: &mut Replacement, time: D
 #[tokio::test(start_paused = true)]
 async fn coordination_l3_a_slot_that_is_found_again_waits_for_the_other_replacement_of_the_machine() {
     let fixture = fixture().await;
-    fixture.engine.state().containers = vec![container("old", "web", "running")];
+    fixture.run("web");
     let (world, mut replacement) = (&fixture.world, replacement());
     let keys = &world.keys;
     let claim = slot::claim_of(world, &replacement, ClaimPhase::Acquired, 0);
@@ -43,11 +43,14 @@ async fn versions_b3_what_is_down_draws_a_ticket_whoever_waits() {
     const OTHERS: u64 = 600;
     for state in ["running", "exited"] {
         let fixture = fixture().await;
-        fixture.engine.state().containers = vec![container("old", "web", state)];
+        fixture.run("web");
+        if state == "exited" {
+            fixture.engine.stop_by_hand("web");
+        }
         let world = &fixture.world;
         world.memory().replacing.begin("web", Transition { track: track(), service: "web".to_owned() });
         let taken = json!({
-            "node": "b", "boot": "2", "txn": "0badcafe", "image": track(), "digest": digest('2'), "container": "api",
+            "node": "b", "boot": "2", "txn": "0badcafe", "image": track(), "digest": digest(2), "container": "api",
             "phase": "acquired", "at": 0,
         });
         let (claim, hold) = (world.keys.claim("cluster", 0), world.keys.hold("cluster", 0));
@@ -77,53 +80,68 @@ async fn versions_b3_what_is_down_draws_a_ticket_whoever_waits() {
 /// Somebody builds under the same tag, once or for ever, between its move and the creation.
 #[tokio::test(start_paused = true)]
 async fn coordination_l4_a_candidate_of_another_image_is_made_again() {
-    let new = |image: &'static str| {
-        let mut made = container("new", "web.new-00c0ffee", "created");
-        made["Image"] = json!(image);
-        made
-    };
-    for (images, expected) in
-        [(vec!["sha256:new"], 1), (vec!["sha256:theirs", "sha256:new"], 2), (vec!["sha256:x"; 9], 0)]
-    {
+    for (builds, expected) in [(0, 1), (1, 2), (9, 0)] {
         let fixture = fixture().await;
-        fixture.engine.state().containers = vec![container("old", "web", "running")];
-        fixture.engine.state().made = images.iter().copied().map(new).collect::<VecDeque<_>>();
+        let engine = &fixture.engine;
+        fixture.run("web");
+        [2, 3].into_iter().for_each(|number| fixture.push(number));
+        fixture.bring(2);
+        fixture.bring(3);
+        engine.tag_by_hand(&image(2), &track().familiar());
+        engine.hold("create");
         let (mut replacement, shutdown) =
             (Replacement { phase: Phase::Tagged, ..replacement() }, CancellationToken::new());
-        let event = acts::carry_out(&fixture.site(), &mut replacement, Act::Create, &shutdown).await.expect("decided");
-        assert_eq!(event == Event::Done, expected > 0, "{images:?}: {event:?}");
-        let created = fixture.engine.state().calls.iter().filter(|call| call.starts_with("create ")).count();
-        assert!(expected == 0 || created == expected, "{images:?}: {created}");
+        let somebody = async {
+            for number in 0.. {
+                while !engine.is_waited_for("create") {
+                    tokio::task::yield_now().await;
+                }
+                if number < builds {
+                    engine.tag_by_hand(&image(3), &track().familiar());
+                }
+                engine.let_one_go("create");
+                tokio::task::yield_now().await;
+            }
+        };
+        let site = fixture.site();
+        let event = tokio::select! {
+            biased;
+            event = acts::carry_out(&site, &mut replacement, Act::Create, &shutdown) => event.expect("decided"),
+            () = somebody => unreachable!("it goes on for ever"),
+        };
+        assert_eq!(event == Event::Done, expected > 0, "{builds}: {event:?}");
+        let created = engine.calls_of("create");
+        assert!(expected == 0 || created == expected, "{builds}: {created}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn coordination_l5_the_tag_goes_back_to_where_it_was_when_it_was_moved() {
     let fixture = fixture().await;
-    let tag = track().familiar();
-    fixture.engine.state().images = vec![ImageSummary::named("sha256:between", [tag.as_str()])];
+    fixture.push(2);
+    fixture.bring(2);
+    fixture.push(3);
+    fixture.engine.pull_by_hand(&track(), None);
     let (mut replacement, shutdown) = (Replacement { phase: Phase::Fenced, ..replacement() }, CancellationToken::new());
     acts::carry_out(&fixture.site(), &mut replacement, Act::MoveTag, &shutdown).await.expect("done");
-    assert_eq!(replacement.facts.tag_before.as_deref(), Some("sha256:between"), "not what was there hours ago");
+    assert_eq!(replacement.facts.tag_before.as_deref(), Some(&*image(3)), "not what was there hours ago");
 }
 
 #[tokio::test(start_paused = true)]
 async fn coordination_l5_the_tag_stays_where_another_container_runs_its_image() {
     for (other, expected) in [("running", 0), ("exited", 1)] {
         let fixture = fixture().await;
-        let tag = track().familiar();
-        let mut second = container("second", "web-too", other);
-        second["Image"] = json!("sha256:new");
-        second["Config"]["Labels"] = json!({"deployer.enable": "true"});
-        {
-            let mut state = fixture.engine.state();
-            state.images = vec![ImageSummary::named("sha256:new", [tag.as_str()])];
-            state.containers = vec![container("old", "web", "running"), second];
+        fixture.run("web");
+        fixture.push(2);
+        fixture.run_and_stop("web.new-00c0ffee");
+        fixture.run("web-too");
+        if other == "exited" {
+            fixture.engine.stop_by_hand("web-too");
         }
         let shutdown = CancellationToken::new();
         let mut replacement = Replacement { reached: Phase::Started, ..returning() };
         acts::carry_out(&fixture.site(), &mut replacement, Act::MoveTagBack, &shutdown).await.expect("done");
-        let moved = fixture.engine.state().calls.iter().filter(|call| call.starts_with("tag ")).count();
+        let moved = fixture.engine.calls_of("tag");
         assert_eq!(moved, expected, "{other}");
     }
 }
@@ -158,13 +176,12 @@ async fn coordination_m5_a_start_that_is_answered_404_says_nothing_of_a_containe
     let missing = EngineError::NotFound { what: "start".into(), message: "network backend not found".into() };
     for is_there in [true, false] {
         let fixture = fixture().await;
-        {
-            let mut state = fixture.engine.state();
-            state.containers = vec![container("old", "web.old-00c0ffee", "exited")];
-            state.containers.extend(is_there.then(|| container("new", "web", "created")));
-            state.refused.insert("start", missing.clone());
+        fixture.run_and_stop("web.old-00c0ffee");
+        if is_there {
+            create(&fixture, "web", json!({})).await;
         }
-        let mut replacement = Replacement { candidate: Some("new".into()), phase: Phase::Swapped, ..replacement() };
+        fixture.engine.refuse("start", missing.clone());
+        let mut replacement = Replacement { candidate: Some(id(2)), phase: Phase::Swapped, ..replacement() };
         let (site, shutdown) = (fixture.site(), CancellationToken::new());
         let event = acts::carry_out(&site, &mut replacement, Act::StartCandidate, &shutdown).await.expect("decided");
         assert_eq!(matches!(event, Event::Failed(Failure::Node(_))), is_there, "{event:?}");
@@ -178,14 +195,16 @@ async fn coordination_m5_a_start_that_is_answered_404_says_nothing_of_a_containe
 async fn coordination_m7_a_creation_that_the_engine_still_works_on_is_waited_for() {
     let fixture = fixture().await;
     let taken = EngineError::Conflict { what: "create".into(), message: "the name is taken".into() };
-    fixture.engine.state().refused = [("create", taken)].into();
-    let mut candidate = container("new", "web.new-00c0ffee", "created");
-    candidate["Image"] = json!("sha256:new");
+    fixture.push(2);
+    fixture.engine.pull_by_hand(&track(), None);
+    fixture.engine.refuse("create", taken.clone());
     let (mut replacement, shutdown) = (Replacement { phase: Phase::Tagged, ..replacement() }, CancellationToken::new());
     let site = fixture.site();
     let appears = async {
         tokio::time::sleep(Duration::from_secs(200)).await;
-        fixture.engine.state().containers.push(candidate);
+        fixture.engine.permit("create");
+        create(&fixture, "web.new-00c0ffee", json!({})).await;
+        fixture.engine.refuse("create", taken);
         std::future::pending::<()>().await;
     };
     tokio::select! {
@@ -195,18 +214,21 @@ async fn coordination_m7_a_creation_that_the_engine_still_works_on_is_waited_for
         }
         () = appears => {}
     }
-    assert_eq!(replacement.candidate.as_deref(), Some("new"));
+    assert_eq!(replacement.candidate, Some(id(1)));
 }
 
 /// Its stop took long, and whoever could not wait for it removed the candidate and made another: both ran in the end.
 #[tokio::test(start_paused = true)]
 async fn a_container_made_anew_while_the_candidate_was_being_stopped_keeps_the_old_one_down() {
-    for (candidate, expected) in [(None, 0), (Some(container("new", "web.new-00c0ffee", "exited")), 1)] {
+    for (is_there, expected) in [(false, 0), (true, 1)] {
         let fixture = fixture().await;
-        let others = [container("old", "web.old-00c0ffee", "exited"), container("remade", "web", "running")];
-        fixture.engine.state().containers = others.into_iter().chain(candidate).collect();
+        ["web.old-00c0ffee", "web.new-00c0ffee"].into_iter().for_each(|name| fixture.run_and_stop(name));
+        if !is_there {
+            fixture.engine.remove_by_hand("web.new-00c0ffee");
+        }
+        fixture.run("web");
         let mut replacement = Replacement {
-            candidate: Some("new".into()),
+            candidate: Some(id(2)),
             failure: Some(Failure::Candidate("unhealthy".into())),
             reached: Phase::Started,
             phase: Phase::PolicyBack,
@@ -214,7 +236,7 @@ async fn a_container_made_anew_while_the_candidate_was_being_stopped_keeps_the_o
         };
         let shutdown = CancellationToken::new();
         acts::carry_out(&fixture.site(), &mut replacement, Act::StartPredecessor, &shutdown).await.expect("done");
-        let starts = fixture.engine.state().calls.iter().filter(|call| call.starts_with("start ")).count();
+        let starts = fixture.engine.calls_of("start");
         assert_eq!((starts, replacement.was_ended_by_hand()), (expected, expected == 0));
     }
 }
@@ -228,12 +250,22 @@ async fn a_candidate_that_ended_before_its_verdict_was_written_is_put_back() {
     let cases = [("running", true, Event::Done), ("exited", true, own.clone()), ("restarting", true, own)];
     for (state, was_seen_to_pass, expected) in cases.into_iter().chain([("exited", false, unheard)]) {
         let fixture = fixture().await;
-        if was_seen_to_pass {
-            fixture.world.memory().settled.note("new", "");
+        fixture.run_and_stop("web.old-00c0ffee");
+        fixture.push(2);
+        match state {
+            "exited" => fixture.run_and_end("web"),
+            _ => fixture.run("web"),
         }
-        fixture.engine.state().containers =
-            vec![container("old", "web.old-00c0ffee", "exited"), container("new", "web", state)];
-        let mut replacement = Replacement { candidate: Some("new".into()), phase: Phase::Observed, ..replacement() };
+        if state == "restarting" {
+            fixture.crash_loop("web");
+            // By now its engine tries ever more rarely: between two looks it stays as it is.
+            tokio::time::sleep(Duration::from_secs(30)).await;
+        }
+        if was_seen_to_pass {
+            let candidate = fixture.world.engine.container(&id(2)).await.expect("it is there");
+            fixture.world.memory().settled.note(&id(2), &acts::text(&candidate, "/State/StartedAt"));
+        }
+        let mut replacement = Replacement { candidate: Some(id(2)), phase: Phase::Observed, ..replacement() };
         let shutdown = CancellationToken::new();
         let event = acts::carry_out(&fixture.site(), &mut replacement, Act::Approve, &shutdown).await.expect("done");
         assert_eq!(event, expected, "{state}");
@@ -245,25 +277,13 @@ async fn a_candidate_that_ended_before_its_verdict_was_written_is_put_back() {
 async fn a_candidate_that_seems_to_live_and_does_not_pass_gets_a_second_look() {
     for (later, expected) in [("healthy", true), ("unhealthy", false)] {
         let fixture = fixture().await;
-        let of_health = |status: &str| {
-            let mut candidate = container("new", "web", "running");
-            candidate["State"]["Health"] = json!({"Status": status});
-            candidate
-        };
-        fixture.engine.state().containers = vec![of_health("unhealthy")];
-        let mut replacement = Replacement { candidate: Some("new".into()), phase: Phase::Started, ..replacement() };
+        fixture.engine.run_as(&Spec { has_check: true, ..Spec::new("web", &track()) });
+        tokio::time::sleep(A_CHECK).await;
+        let recovers_after = (later == "healthy").then_some(Duration::from_millis(500));
+        assert!(fixture.engine.falls_ill("web", recovers_after));
+        let mut replacement = Replacement { candidate: Some(id(1)), phase: Phase::Started, ..replacement() };
         let (site, shutdown) = (fixture.site(), CancellationToken::new());
-        let changes = async {
-            tokio::time::sleep(Duration::from_millis(500)).await;
-            fixture.engine.state().containers = vec![of_health(later)];
-            std::future::pending::<()>().await;
-        };
-        tokio::select! {
-            biased;
-            event = acts::carry_out(&site, &mut replacement, Act::ObserveCandidate, &shutdown) => {
-                assert_eq!(event.expect("decided") == Event::Done, expected, "{later}");
-            }
-            () = changes => {}
-        }
+        let event = acts::carry_out(&site, &mut replacement, Act::ObserveCandidate, &shutdown).await;
+        assert_eq!(event.expect("decided") == Event::Done, expected, "{later}");
     }
 }
