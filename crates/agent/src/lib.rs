@@ -10,7 +10,7 @@ pub mod concern;
 mod failpoint;
 pub mod fault;
 mod fetches;
-#[cfg(any(test, feature = "stand-in"))]
+#[cfg(any(test, feature = "fixture"))]
 #[doc(hidden)]
 pub mod fixture;
 pub mod happening;
@@ -35,9 +35,6 @@ mod settled;
 mod site;
 pub mod situation;
 mod speech;
-#[cfg(any(test, feature = "stand-in"))]
-#[doc(hidden)]
-pub mod stand_in;
 pub mod supervision;
 pub mod survey;
 mod sweep;

@@ -190,17 +190,17 @@ mod tests {
     use deployer_core::record::{Opinion, Record, Source};
 
     use super::*;
+    use deployer_agent::fixture::{digest, fixture, track};
     use deployer_agent::ledger::write_verdict;
-    use deployer_agent::stand_in::{container, digest, fixture, track};
     use serde_json::json;
 
     #[tokio::test]
     async fn a_notification_that_waits_outlives_rollback_and_retry() {
         let fixture = fixture().await;
         let world = &fixture.world;
-        fixture.engine.state().containers = vec![container("old", "web", "running")];
+        fixture.run("web");
         world.follow([(track(), "web".to_owned())].into_iter().collect());
-        let record = Record::adopt(Some(&digest('1')), &digest('2'), Source::Hook, 0);
+        let record = Record::adopt(Some(&digest(1)), &digest(2), Source::Hook, 0);
         let pending = Pending { digest: None, at: 0 };
         let txn = Txn::new().put(world.keys.record(&track()), &record).put(world.keys.pending(&track()), &pending);
         world.store.txn(txn).await.expect("stored");
@@ -222,13 +222,12 @@ mod tests {
             let instance = Instance { node: node.into(), image: track(), container: "web".into(), off: false };
             (world.keys.instance(service, node, "web"), instance)
         });
-        let record =
-            Record::adopt(Some(&digest('1')), &digest('2'), Source::Hook, 0).advanced(digest('3'), Source::Hook, 0);
+        let record = Record::adopt(Some(&digest(1)), &digest(2), Source::Hook, 0).advanced(digest(3), Source::Hook, 0);
         let report = Report {
             up: true,
             id: "id".into(),
             image_id: "image".into(),
-            digest: Some(digest('3')),
+            digest: Some(digest(3)),
             state: "current".into(),
             reason: String::new(),
         };
@@ -242,7 +241,7 @@ mod tests {
             .put(world.keys.report("shop", "b", "web"), &report)
             .put(world.keys.node("b"), &sign);
         world.store.txn(txn).await.expect("stored");
-        write_verdict(world, "api", &digest('3'), Opinion::Bad, "it exits").await.expect("stored");
+        write_verdict(world, "api", &digest(3), Opinion::Bad, "it exits").await.expect("stored");
         let seen = status::status(world).await.expect("read");
         let shown = &seen.tracks[0].containers;
         assert_eq!(shown.iter().map(|c| c.state.as_str()).collect::<Vec<_>>(), ["current"], "{shown:?}");
@@ -255,7 +254,7 @@ mod tests {
         let fixture = fixture().await;
         let world = &fixture.world;
         world.follow([(track(), "web".to_owned())].into_iter().collect());
-        let record = Record::adopt(None, &digest('1'), Source::Hook, 0);
+        let record = Record::adopt(None, &digest(1), Source::Hook, 0);
         world.store.txn(Txn::new().put(world.keys.record(&track()), &record)).await.expect("stored");
         let word = async || Ledger::read(world, &track()).await.expect("read").retry;
         let mut last = word().await;
@@ -275,10 +274,9 @@ mod tests {
         world.follow(Concern::default());
         let elsewhere = Run { services: ["shop".to_owned()].into() };
         world.store.txn(Txn::new().put(world.keys.run(&track(), "b"), &elsewhere)).await.expect("stored");
-        let record =
-            Record::adopt(Some(&digest('1')), &digest('2'), Source::Hook, 0).advanced(digest('3'), Source::Hook, 0);
+        let record = Record::adopt(Some(&digest(1)), &digest(2), Source::Hook, 0).advanced(digest(3), Source::Hook, 0);
         world.store.txn(Txn::new().put(world.keys.record(&track()), &record)).await.expect("stored");
-        write_verdict(world, "shop", &digest('3'), Opinion::Bad, "it exits").await.expect("stored");
+        write_verdict(world, "shop", &digest(3), Opinion::Bad, "it exits").await.expect("stored");
         let of = || Ask { of: track().to_string() };
         let seen = async || {
             let history = history(world, of()).await.expect("known");

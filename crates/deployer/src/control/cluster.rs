@@ -64,7 +64,7 @@ pub async fn forget_node(world: &World, ask: Ask) -> Result<String, ActionError>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use deployer_agent::stand_in::{fixture, track};
+    use deployer_agent::fixture::{fixture, track};
 
     #[tokio::test]
     async fn a_node_that_lives_is_not_forgotten_and_one_that_is_gone_is() {

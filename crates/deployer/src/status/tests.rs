@@ -1,6 +1,6 @@
 //! What is shown of a store in which others write.
 
-use deployer_agent::stand_in::{container, digest, fixture, places_of_nonsense, track};
+use deployer_agent::fixture::{digest, fixture, places_of_nonsense, track};
 use deployer_core::record::{Record, Source};
 use deployer_core::store::Txn;
 
@@ -14,7 +14,7 @@ async fn security_11_no_value_in_the_store_keeps_status_from_showing() {
     for key in places_of_nonsense(&keys) {
         let fixture = fixture().await;
         let world = &fixture.world;
-        fixture.engine.state().containers = vec![container("old", "web", "running")];
+        fixture.run("web");
         world.store.txn(Txn::new().put(key.clone(), &"nonsense \u{1b}[2J")).await.expect("stored");
         let seen = status(world).await.expect("shown");
         let slots: Vec<&str> = seen.claims.iter().map(|claim| claim.slot.as_str()).collect();
@@ -37,8 +37,8 @@ async fn security_11_no_value_in_the_store_keeps_status_from_showing() {
 async fn a_pull_shows_how_far_it_has_come() {
     let fixture = fixture().await;
     let world = &fixture.world;
-    fixture.engine.state().containers = vec![container("old", "web", "running")];
-    let record = Record::adopt(Some(&digest('1')), &digest('2'), Source::Hook, 0);
+    fixture.run("web");
+    let record = Record::adopt(Some(&digest(1)), &digest(2), Source::Hook, 0);
     world.store.txn(Txn::new().put(world.keys.record(&track()), &record)).await.expect("stored");
     let shown = async || {
         let seen = status(world).await.expect("shown");
