@@ -167,25 +167,31 @@ async fn what_a_restored_store_has_forgotten_is_said_again_and_what_it_brings_ba
 async fn what_a_restored_index_names_is_not_written_over() {
     let fixture = fixture().await;
     let world = &fixture.world;
-    say(&fixture, vec![container("old", "web", "running")]).await;
+    fixture.run("web");
+    say(&fixture).await;
     let snapshot = standing(world).await;
-    say(&fixture, vec![]).await;
+    fixture.engine.remove_by_hand("web");
+    say(&fixture).await;
     let txn = snapshot.iter().fold(Txn::new(), |txn, (key, value)| txn.put(key.clone(), value));
     world.store.txn(txn).await.expect("restored");
     world.memory().speech = Speech::default();
     world.bell.notified().now_or_never();
 
-    say(&fixture, vec![container("too", "other", "running")]).await;
+    fixture.run("other");
+    say(&fixture).await;
     let service = track().to_string();
     let of = |name: &str| world.keys.instance(&service, "a", name);
     assert!(standing(world).await.contains_key(&of("web")), "nobody has looked whether it is there");
     assert!(world.bell.notified().now_or_never().is_some(), "a look around is asked for");
-    say(&fixture, vec![container("too", "other", "running")]).await;
+    say(&fixture).await;
     let stands = standing(world).await;
     assert_eq!((stands.contains_key(&of("web")), stands.contains_key(&of("other"))), (false, true));
 
-    say(&fixture, vec![container("three", "third", "running")]).await;
-    say(&fixture, vec![container("four", "fourth", "running")]).await;
+    for (goes, comes) in [("other", "third"), ("third", "fourth")] {
+        fixture.engine.remove_by_hand(goes);
+        fixture.run(comes);
+        say(&fixture).await;
+    }
     let named = index(world).await.expect("read").expect("there is one");
     assert!(!named.contains(&of("web")) && !named.contains(&of("other")), "what is gone for good is named no more");
 }
