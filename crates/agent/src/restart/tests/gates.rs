@@ -92,3 +92,21 @@ async fn only_what_has_passed_is_started_again_before_its_slot_is_given_back() {
         assert!(event == Event::Done || replacement.apply(event).is_ok(), "{case}");
     }
 }
+
+/// Since when its process had lived nobody knew, as after a restart of the daemon; the stop was heard all the same.
+#[tokio::test(start_paused = true)]
+async fn what_a_person_stopped_before_its_slot_was_given_back_is_not_started_again() {
+    let fixture = fixture().await;
+    let (world, site, shutdown) = (&fixture.world, fixture.site(), CancellationToken::new());
+    let following = tokio::spawn(Arc::clone(&world.engine_mirror).run(Arc::clone(&world.ambient)));
+    fixture.run("web");
+    let mut replacement = replacement();
+    acts::carry_out(&site, &mut replacement, Act::Claim, &shutdown).await.expect("claimed");
+    fixture.run("candidate");
+    world.engine_mirror.current().await.expect("it is heard");
+    fixture.engine.stop_by_hand("candidate");
+    let mut replacement = Replacement { phase: Phase::Judged, candidate: Some(id(2)), ..replacement };
+    let event = acts::carry_out(&site, &mut replacement, Act::Release, &shutdown).await.expect("answered");
+    assert_eq!(event, Event::Done);
+    following.abort();
+}
