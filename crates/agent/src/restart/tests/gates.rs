@@ -5,6 +5,8 @@ use deployer_core::replacement::ANEW_MAX;
 use deployer_simulated::engine::Move;
 use deployer_simulated::registry::Behaviour;
 
+use tokio::task::JoinSet;
+
 use super::*;
 use crate::fixture::unheard;
 
@@ -96,9 +98,10 @@ async fn only_what_has_passed_is_started_again_before_its_slot_is_given_back() {
 /// Since when its process had lived nobody knew, as after a restart of the daemon; the stop was heard all the same.
 #[tokio::test(start_paused = true)]
 async fn what_a_person_stopped_before_its_slot_was_given_back_is_not_started_again() {
-    let fixture = fixture().await;
+    let fixture = unheard().await;
     let (world, site, shutdown) = (&fixture.world, fixture.site(), CancellationToken::new());
-    let following = tokio::spawn(Arc::clone(&world.engine_mirror).run(Arc::clone(&world.ambient)));
+    let mut following = JoinSet::new();
+    following.spawn(Arc::clone(&world.engine_mirror).run(Arc::clone(&world.ambient)));
     fixture.run("web");
     let mut replacement = replacement();
     acts::carry_out(&site, &mut replacement, Act::Claim, &shutdown).await.expect("claimed");
@@ -108,5 +111,4 @@ async fn what_a_person_stopped_before_its_slot_was_given_back_is_not_started_aga
     let mut replacement = Replacement { phase: Phase::Judged, candidate: Some(id(2)), ..replacement };
     let event = acts::carry_out(&site, &mut replacement, Act::Release, &shutdown).await.expect("answered");
     assert_eq!(event, Event::Done);
-    following.abort();
 }
