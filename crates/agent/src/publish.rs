@@ -269,7 +269,8 @@ async fn not_to_be_forgotten(world: &World, words: &Words) -> Result<BTreeMap<St
         forgotten.extend(named.map(|entry| (entry.key, Said::UNKNOWN)));
     }
     if !forgotten.is_empty() {
-        world.memory().speech.find(&forgotten);
+        let speech = &mut world.memory().speech;
+        forgotten.iter().for_each(|(key, word)| speech.read(key.clone(), word.clone()));
         world.bell.notify_one();
     }
     Ok(forgotten)

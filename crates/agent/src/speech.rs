@@ -1,7 +1,7 @@
 //! What this node has said in the store, and what it may have said: of a writing that was not answered nobody knows whether
 //! it happened, and it may yet.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use deployer_core::keys::Keys;
 
@@ -81,18 +81,13 @@ impl Speech {
         self.unanswered.len() > before
     }
 
-    /// Notes that something stands under these keys that nobody here said.
-    pub fn find(&mut self, found: &BTreeMap<String, Said>) {
-        self.said.0.extend(found.clone());
-    }
-
     /// Begins anew with nothing but these keys, under which something stands that this daemon does not know.
     pub fn begin(&mut self, lasting: BTreeSet<String>) {
         self.unanswered.clear();
         self.said = Words(lasting.into_iter().map(|key| (key, Said::UNKNOWN)).collect());
     }
 
-    /// Notes what was found to stand under a key.
+    /// Notes what was found to stand under a key, whoever said it.
     pub fn read(&mut self, key: String, word: Said) {
         self.said.0.insert(key, word);
     }
