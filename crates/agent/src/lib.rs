@@ -7,6 +7,7 @@
 pub mod asking;
 mod claims;
 pub mod concern;
+mod doubt;
 mod failpoint;
 pub mod fault;
 mod fetches;
@@ -32,6 +33,7 @@ pub mod restart;
 mod retries;
 pub mod runs;
 mod settled;
+mod sign;
 mod site;
 pub mod situation;
 mod speech;

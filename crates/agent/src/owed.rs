@@ -35,6 +35,18 @@ impl Owed {
         self.0.contains_key(name)
     }
 
+    /// The names of all, each with the container's ID.
+    pub fn all(&self) -> Vec<(String, String)> {
+        let owed = self.0.iter().filter_map(|(name, debt)| Some((name.clone(), debt.replacement.owed()?.to_owned())));
+        owed.collect()
+    }
+
+    /// What is owed under a name: the replacement, and the container's ID.
+    pub fn of(&self, name: &str) -> Option<(Replacement, String)> {
+        let replacement = &self.0.get(name)?.replacement;
+        Some((replacement.clone(), replacement.owed()?.to_owned()))
+    }
+
     /// When the next is looked at again, and its name, of those that may be.
     pub fn next(&self, may_be: impl Fn(&String) -> bool) -> Option<(Instant, String)> {
         let free = self.0.iter().filter(|(name, _)| may_be(name));

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use crate::claims;
 use crate::ledger::{Read, decode};
 use crate::publish;
+use crate::sign::be_certain;
 use crate::turn;
 use crate::world::{Presence, World};
 
@@ -130,7 +131,7 @@ async fn keep(world: &World, lease: LeaseId) {
     loop {
         tokio::time::sleep(SIGN).await;
         match world.store.keep_alive(lease).await {
-            Ok(()) if world.mirror.breaks() != breaks => {
+            Ok(()) if world.mirror.breaks() != breaks || world.memory().doubt.is_left() => {
                 let now = world.mirror.breaks();
                 let outcome = look_back(world, lease).await;
                 if outcome == Ok(false) {
@@ -177,11 +178,12 @@ async fn look_back(world: &World, lease: LeaseId) -> Result<bool, StoreError> {
     let sign: Option<Read<Sign>> =
         world.store.get(&world.keys.node(&world.settings.node)).await?.map(decode).transpose()?;
     let Some(sign) = sign.filter(|sign| sign.value.lease == lease.0) else { return Ok(false) };
-    // What is claimed hangs on this revision, and an older one may stand again; or a newer one, if it was written meanwhile.
+    // What is said hangs on this revision, and an older one may stand again; or a newer one, if it was written meanwhile.
     world.presence.send_if_modified(|presence| {
         let stands = Some((lease, sign.revision));
         presence.lease == before && std::mem::replace(&mut presence.lease, stands) != stands
     });
+    be_certain(world).await?;
     // What came back of what was said has come back of what was claimed.
     if publish::look_back(world).await? {
         end_dead_claims(world).await?;

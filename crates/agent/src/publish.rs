@@ -10,13 +10,14 @@ use deployer_core::availability::{Fetched, Fetching, Instance, Report, Run};
 use deployer_core::image::Track;
 use deployer_core::plan::{Action, Target};
 use deployer_core::replacement::transitional;
-use deployer_core::store::{Entry, LeaseId, Range, Txn};
+use deployer_core::store::{Compare, Entry, LeaseId, Range, Txn};
 use deployer_store::{StoreError, TXN_OPERATIONS_MAX};
 use serde_json::Value;
 
 use crate::claims;
 use crate::ledger::decode;
 use crate::replacing::Transition;
+use crate::sign::be_certain;
 use crate::situation::{Decision, TrackView, state_of};
 use crate::speech::Speech;
 use crate::survey::Survey;
@@ -206,16 +207,19 @@ async fn own_instances(world: &World) -> Result<Vec<(String, Instance)>, StoreEr
 ///
 /// # Errors
 /// [`StoreError`]; what was written is remembered, the rest is written the next time.
-pub async fn publish(world: &World, words: &Words, lease: LeaseId, spoken: u64) -> Result<(), StoreError> {
+pub async fn publish(world: &World, words: &Words, spoken: u64) -> Result<(), StoreError> {
     let _saying = world.saying.lock().await;
     if world.memory().speech.spoken() != spoken {
         world.bell.notify_one();
         return Ok(());
     }
-    say(world, words, lease).await
+    say(world, words).await
 }
 
-async fn say(world: &World, words: &Words, lease: LeaseId) -> Result<(), StoreError> {
+async fn say(world: &World, words: &Words) -> Result<(), StoreError> {
+    // Registering rings the bell, which leads here again.
+    let Some((lease, sign)) = be_certain(world).await? else { return Ok(()) };
+    let sign = Compare::ModRevision(world.keys.node(&world.settings.node), sign);
     let index = world.keys.index(&world.settings.node);
     let mut indexed = words.clone();
     indexed.index(world, &world.memory().speech);
@@ -242,13 +246,20 @@ async fn say(world: &World, words: &Words, lease: LeaseId) -> Result<(), StoreEr
         (true, Some(_)) => 3,
     });
     for some in changes.chunks(TXN_OPERATIONS_MAX) {
-        let txn = some.iter().fold(Txn::new(), |txn, (key, word)| match word {
+        let txn = some.iter().fold(Txn::new().when(sign.clone()), |txn, (key, word)| match word {
             None => txn.delete(key.clone()),
             Some(Said::Lasting(value)) => txn.put(key.clone(), value),
             Some(Said::Leased(value)) => txn.put_leased(key.clone(), value, lease),
         });
         world.memory().speech.try_to_say(some);
-        world.store.txn(txn).await?;
+        let outcome = world.store.txn(txn).await;
+        if !outcome.as_ref().is_ok_and(|outcome| outcome.succeeded) {
+            world.memory().doubt.arise();
+            // Another sign stands there, or the same of another revision: it is looked at again.
+            outcome?;
+            world.bell.notify_one();
+            return Ok(());
+        }
         world.memory().speech.be_answered(some);
     }
     Ok(())
@@ -296,7 +307,7 @@ async fn ours(world: &World, mut gone: Vec<String>) -> Result<Vec<String>, Store
 ///
 /// # Errors
 /// [`StoreError`] if the store does not answer.
-pub async fn engine_is_away(world: &World, lease: LeaseId) -> Result<(), StoreError> {
+pub async fn engine_is_away(world: &World) -> Result<(), StoreError> {
     let _saying = world.saying.lock().await;
     let mut words = world.memory().speech.words();
     for (_, said) in words.0.iter_mut().filter(|(key, _)| key.starts_with(&world.keys.all_reports())) {
@@ -305,7 +316,7 @@ pub async fn engine_is_away(world: &World, lease: LeaseId) -> Result<(), StoreEr
             report["reason"] = Value::String("its engine does not answer".to_owned());
         }
     }
-    say(world, &words, lease).await
+    say(world, &words).await
 }
 
 /// Adds how an instance is after its replacement to the transaction that gives the slot back: its place is not given on
@@ -343,10 +354,13 @@ pub fn last_report(world: &World, key: &str) -> Option<Report> {
 /// # Errors
 /// [`StoreError`] if the store does not answer.
 pub async fn off(world: &World) -> Result<(), StoreError> {
-    for some in own_instances(world).await?.chunks(TXN_OPERATIONS_MAX) {
-        let txn = some
-            .iter()
-            .fold(Txn::new(), |txn, (key, instance)| txn.put(key.clone(), &Instance { off: true, ..instance.clone() }));
+    let own = own_instances(world).await?;
+    let Some((_, sign)) = be_certain(world).await? else { return Ok(()) };
+    let sign = Compare::ModRevision(world.keys.node(&world.settings.node), sign);
+    for some in own.chunks(TXN_OPERATIONS_MAX) {
+        let txn = some.iter().fold(Txn::new().when(sign.clone()), |txn, (key, instance)| {
+            txn.put(key.clone(), &Instance { off: true, ..instance.clone() })
+        });
         world.store.txn(txn).await?;
     }
     Ok(())

@@ -9,8 +9,6 @@ use std::collections::BTreeMap;
 pub struct Tickets {
     /// The keys of each container's tickets, by its name; the one that was drawn last at the end.
     of: BTreeMap<String, Vec<String>>,
-    /// Whether one was written that nobody was told of, and that the store may yet write, however much later.
-    is_any_doubtful: bool,
 }
 
 impl Tickets {
@@ -38,21 +36,6 @@ impl Tickets {
         if let Some(tickets) = self.of.get_mut(container) {
             tickets.drain(..tickets.len().saturating_sub(1));
         }
-    }
-
-    /// Notes that nobody was told what became of one that was to be written.
-    pub fn doubt(&mut self) {
-        self.is_any_doubtful = true;
-    }
-
-    /// Whether one may yet be written.
-    pub fn is_any_doubtful(&self) -> bool {
-        self.is_any_doubtful
-    }
-
-    /// Notes that what is not written by now will not be.
-    pub fn be_certain(&mut self) {
-        self.is_any_doubtful = false;
     }
 
     /// Notes that a container has none any more.

@@ -22,6 +22,7 @@ use tokio::time::Instant;
 
 use crate::asking::Asking;
 use crate::concern::Concern;
+use crate::doubt::Doubt;
 use crate::fault::Fault;
 use crate::fetches::Fetches;
 use crate::happening::Account;
@@ -134,6 +135,8 @@ pub struct Memory {
     pub troubles: Troubles,
     /// What this machine's containers have in line.
     pub tickets: Tickets,
+    /// Of writings whose fate nobody was told of.
+    pub doubt: Doubt,
     /// Of this machine's containers in the middle of their replacement.
     pub replacing: Replacing,
     /// Processes that answer, or have had their time to.

@@ -18,9 +18,8 @@ async fn say(fixture: &Fixture) {
     let view = TrackView::of(world, &survey, &track(), Answer::NotAsked).await.expect("read");
     let mut words = Words::default();
     words.tell(world, &survey, &view);
-    let (lease, _) = world.presence.borrow().lease.expect("registered");
     let spoken = world.memory().speech.spoken();
-    publish(world, &words, lease, spoken).await.expect("said");
+    publish(world, &words, spoken).await.expect("said");
 }
 
 /// A look around that began before a replacement ended said after it that the instance was down.
@@ -36,12 +35,12 @@ async fn a_look_that_began_before_a_replacement_ended_says_nothing_after_it() {
     world.store.txn(say_too(world, Txn::new(), &key, &report, lease)).await.expect("said");
     note(world, &key, &report);
     world.bell.notified().now_or_never();
-    publish(world, &Words::default(), lease, spoken).await.expect("nothing to say");
+    publish(world, &Words::default(), spoken).await.expect("nothing to say");
     assert!(world.store.get(&key).await.expect("read").is_some(), "it is not withdrawn");
     assert!(world.bell.notified().now_or_never().is_some(), "another look is asked for");
     let ups = world.store.list(&world.keys.ups(&track().to_string())).await.expect("listed").0;
     assert_eq!(ups.len(), 1, "it is counted as up");
-    publish(world, &Words::default(), lease, spoken + 1).await.expect("said");
+    publish(world, &Words::default(), spoken + 1).await.expect("said");
     assert!(world.store.list(&world.keys.all_ups()).await.expect("listed").0.is_empty());
 }
 

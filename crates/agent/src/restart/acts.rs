@@ -136,12 +136,15 @@ async fn changed_meanwhile(world: &World, replacement: &Replacement) -> Result<O
     let name = text(&container, "/Name");
     let is_renamed = name.trim_start_matches('/') != facts.container;
     let is_changed = !facts.settings.is_empty() && changeable(&container) != facts.settings;
+    // One that was down then, and is owed, may have been started and stopped since.
+    let is_down = facts.predecessor_ran && !runs;
+    let is_stopped =
+        is_down && (!facts.predecessor_was_down || observe::was_ended_by_hand(world, &facts.predecessor).await?);
     Ok(if is_renamed {
         Some(format!("the container is {name} now"))
     } else if is_changed {
         Some("the container's networks or limits were changed".to_owned())
     } else {
-        let is_stopped = facts.predecessor_ran && !facts.predecessor_was_down && !runs;
         is_stopped.then(|| "the container was stopped".to_owned())
     })
 }

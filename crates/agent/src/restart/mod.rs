@@ -52,7 +52,10 @@ const RETRY: Duration = Duration::from_secs(5);
 async fn work(site: &Site<'_>, container: &str, left: Option<Replacement>, shutdown: &CancellationToken) {
     let left = match left {
         Some(replacement) => Some(replacement),
-        None => owing::due(site, container).await,
+        None => {
+            owing::mind_persons(site, container).await;
+            owing::due(site, container).await
+        }
     };
     if let Some(replacement) = left {
         return carry_through(site, replacement, shutdown).await;

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use deployer_core::policy::{REPLACES, TXN};
 use deployer_core::replacement::{Replacement, predecessor_name, transitional};
+use deployer_engine::{EngineError, if_found};
 
+use super::acts::text;
 use super::{observe, recovery, way_back};
 use crate::site::Site;
 use crate::survey::Survey;
@@ -27,18 +29,32 @@ pub async fn is_left_owing(world: &World, replacement: &Replacement) -> bool {
     is_down
 }
 
+/// Gives up what is owed where a person has stopped or renamed the container: it is that person's from then on, due or not.
+pub async fn mind_persons(site: &Site<'_>, name: &str) {
+    let Some((replacement, id)) = site.memory().owed.of(name) else { return };
+    if let Ok(true) = observe::was_ended_by_hand(site, &id).await {
+        tracing::info!(container = name, "stopped by somebody: it is not started again");
+        hand_over(site, name).await;
+    } else if let Ok(Some(new)) = named_by_hand(site, &replacement, &id).await {
+        tracing::info!(container = name, new, "renamed by somebody: it is left to them");
+        hand_over(site, name).await;
+    }
+}
+
 /// The replacement of a container that is due, set to where it goes on.
 pub async fn due(site: &Site<'_>, name: &str) -> Option<Replacement> {
     let mut replacement = site.memory().owed.take_due(name)?;
-    if let Some(id) = replacement.owed()
-        && let Ok(true) = observe::was_ended_by_hand(site, id).await
-    {
-        tracing::info!(container = name, "stopped by somebody: it is not started again");
-        hand_over(site, name).await;
-        return None;
-    }
     recovery::settle(site, &mut replacement).await;
     Some(replacement)
+}
+
+/// The name that a person has given to what is owed. Another replacement may be at work on it under that one.
+async fn named_by_hand(site: &Site<'_>, replacement: &Replacement, id: &str) -> Result<Option<String>, EngineError> {
+    let Some(container) = if_found(site.engine.container(id).await)? else { return Ok(None) };
+    let name = text(&container, "/Name").trim_start_matches('/').to_owned();
+    let facts = &replacement.facts;
+    let ours = [facts.container.clone(), replacement.predecessor_name(), replacement.candidate_name()];
+    Ok((!ours.contains(&name)).then_some(name))
 }
 
 /// Undoes what an engine carried out long after whoever asked was told that it failed, and no journal knows of: removes

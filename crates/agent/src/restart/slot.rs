@@ -3,13 +3,13 @@
 use deployer_core::availability::Report;
 use deployer_core::replacement::{Event, Failure, Phase, Replacement};
 use deployer_core::slot::{self, Claim, ClaimPhase, Token};
-use deployer_core::store::{Compare, Entry, LeaseId, Revision, Txn};
+use deployer_core::store::{Entry, Txn};
 use deployer_store::StoreError;
-use serde_json::Value;
 
 use super::line::Claims;
 use crate::failpoint;
 use crate::publish;
+use crate::sign::be_certain;
 use crate::survey::{Survey, Surveyed};
 use crate::world::World;
 
@@ -92,38 +92,6 @@ async fn own_claim(world: &World, replacement: &Replacement, token: &Token) -> R
     let is_own =
         |entry: &Entry| serde_json::from_slice::<Claim>(&entry.value).is_ok_and(|it| it.txn == replacement.txn);
     Ok(found.filter(is_own).map(|entry| entry.value))
-}
-
-/// Makes sure that no ticket is written any more that was to be written before: a store may get to it long after everybody has
-/// given it up, and it would keep all behind it waiting for nobody. Each hangs on the revision of this node's sign, which is
-/// written anew. Gives the lease and that revision, if this node is registered.
-///
-/// # Errors
-/// [`StoreError`] if the store does not answer.
-pub async fn be_certain(world: &World) -> Result<Option<(LeaseId, Revision)>, StoreError> {
-    let Some((lease, sign)) = world.presence.borrow().lease else {
-        // With the lease ends whatever hangs on it, written or not.
-        world.memory().tickets.be_certain();
-        return Ok(None);
-    };
-    if !world.memory().tickets.is_any_doubtful() {
-        return Ok(Some((lease, sign)));
-    }
-    let key = world.keys.node(&world.settings.node);
-    let Some(entry) = world.store.get(&key).await? else { return Ok(None) };
-    let Ok(own) = serde_json::from_slice::<Value>(&entry.value) else { return Ok(None) };
-    // The revision is what the store shows: of this very writing, too, one may not be told.
-    let seen = Compare::ModRevision(key.clone(), entry.mod_revision);
-    if own.get("lease").and_then(Value::as_i64) != Some(lease.0) {
-        return Ok(None);
-    }
-    let outcome = world.store.txn(Txn::new().when(seen).put_leased(key, &own, lease)).await?;
-    if !outcome.succeeded {
-        return Ok(None);
-    }
-    world.memory().tickets.be_certain();
-    world.presence.send_modify(|presence| presence.lease = Some((lease, outcome.revision)));
-    Ok(Some((lease, outcome.revision)))
 }
 
 /// The ticket of one who does not wait any more would keep the others waiting; it ends with the lease at the latest.

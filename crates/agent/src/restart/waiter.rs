@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::interest::Interest;
 use super::line::Line;
-use super::slot::be_certain;
+use crate::sign::be_certain;
 use crate::survey::{Survey, Surveyed};
 use crate::world::World;
 
@@ -115,7 +115,7 @@ pub async fn take_ticket(
             }
             Err(StoreError::LeaseGone) => Ok(Stay::Moment),
             Err(error) => {
-                world.memory().tickets.doubt();
+                world.memory().doubt.arise();
                 Err(error)
             }
         };

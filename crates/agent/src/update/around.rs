@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use deployer_core::deed::{Doing, Process, doing};
 use deployer_core::image::Track;
 use deployer_core::plan::{Action, Answer};
 use deployer_core::store::{Compare, Txn};
+use deployer_engine::mirror::nanos;
 use deployer_store::StoreError;
 
 use super::verify;
@@ -21,10 +23,10 @@ use crate::world::World;
 
 /// Looks at everything here, tells the others of it, and names the tracks for which something is to be done.
 pub async fn look_around(world: &World) -> Result<Vec<Track>, LookError> {
-    let Some((lease, _)) = world.presence.borrow().lease else {
+    if world.presence.borrow().lease.is_none() {
         // Registering rings the bell, which leads here again.
         return Ok(Vec::new());
-    };
+    }
     let spoken = world.memory().speech.spoken();
     let survey = Survey::of(world).await?;
     verify::forget(world, &survey);
@@ -51,7 +53,7 @@ pub async fn look_around(world: &World) -> Result<Vec<Track>, LookError> {
         words.repeat(world, container, transition);
     }
     words.keep_unfinished(world, &survey);
-    publish::publish(world, &words, lease, spoken).await?;
+    publish::publish(world, &words, spoken).await?;
     // Where the last container of a track is gone others ask for it.
     turn::give_back(world, |track| tracks.contains(track)).await;
     let container_ids = survey.containers.iter().map(|container| container.summary.id.as_str()).collect();
@@ -62,6 +64,25 @@ pub async fn look_around(world: &World) -> Result<Vec<Track>, LookError> {
     }
     sweep_if_due(world).await?;
     Ok(busy)
+}
+
+/// The names under which something is owed that a person has stopped or renamed. It is that person's at once: its next start
+/// may be minutes away, and a daemon that began until then would know nothing of it.
+pub async fn taken_by_persons(world: &World) -> Result<Vec<String>, LookError> {
+    let owed = world.memory().owed.all();
+    if owed.is_empty() {
+        return Ok(Vec::new());
+    }
+    let survey = Survey::of(world).await?;
+    let is_taken = |name: &String, id: &String| {
+        let mut containers = survey.containers.iter().map(|seen| &seen.summary);
+        containers.find(|seen| seen.id == *id).is_some_and(|seen| {
+            let deeds = world.engine_mirror.deeds(id, nanos(&seen.started_at));
+            let is_ended = !matches!(seen.state.as_str(), "running" | "restarting");
+            seen.name != *name || is_ended && doing(&deeds, true, Process::Ended) == Doing::Ended
+        })
+    };
+    Ok(owed.into_iter().filter(|(name, id)| is_taken(name, id)).map(|(name, _)| name).collect())
 }
 
 /// The tracks of managed containers, with the services of every container that names one of them. A container in the

@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use around::{look_around, remember_tag};
+use around::{look_around, remember_tag, taken_by_persons};
 use resolve::Asked;
 
 use crate::fault::caught;
@@ -141,7 +141,7 @@ impl Update {
         let (pulls, replacements) = (self.pulls.clone(), self.replacements.clone());
         async move {
             let outcome = match &key {
-                None => caught(look_around(&world)).await,
+                None => caught(look_around_and_mind_persons(&world, &replacements)).await,
                 Some(track) => caught(look_at(&world, track, &pulls, &replacements))
                     .await
                     .map(|outcome| outcome.map(|()| Vec::new())),
@@ -156,13 +156,21 @@ impl Update {
     }
 }
 
+async fn look_around_and_mind_persons(
+    world: &World,
+    replacements: &mpsc::Sender<String>,
+) -> Result<Vec<Track>, LookError> {
+    let busy = look_around(world).await?;
+    for container in taken_by_persons(world).await? {
+        let _ = replacements.send(container).await;
+    }
+    Ok(busy)
+}
+
 /// Tells the others that nothing here can be counted on, at once: an engine that is stopped takes its containers along, and
 /// the next to go down may be another node's. A look at everything says how things are when it is heard again.
 async fn tell_that_the_engine_is_away(world: &World) {
-    let lease = world.presence.borrow().lease;
-    if let Some((lease, _)) = lease
-        && let Err(error) = publish::engine_is_away(world, lease).await
-    {
+    if let Err(error) = publish::engine_is_away(world).await {
         tracing::warn!(error = %error, "the others could not be told that the engine is away");
     }
 }

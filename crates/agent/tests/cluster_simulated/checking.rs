@@ -313,7 +313,30 @@ fn bad_is_what_failed_by_itself() {
 fn a_verdict_has_a_ground_and_stands() {
     finds_in(&["5 - push 3 ExitsAtOnce; 9 a claims web stopping; 10 a finds 3 good"], &[Kind::FalseGood]);
     let candidate = "9 a claims web stopping; 10 a us create 2 web.new-00c0ffee 2; 10 a us start 2; 11 a itself end 2";
-    finds_in(&[candidate, "12 a finds 2 bad; 13 a finds 2 good"], &[Kind::VerdictChanged]);
+    finds_in(&[candidate, "12 a finds 2 bad; 13 a finds 2 good"], &[Kind::VerdictChanged, Kind::FalseGood]);
+}
+
+/// By one and the same daemon: what one before it has seen is lost with it.
+#[test]
+fn good_is_what_was_watched_for_as_long_as_a_gate_takes() {
+    let away = "10 a befell DaemonKilled; 30 a befell DaemonStarted";
+    finds_in(&[&begun(10, 12), "26 a finds 2 good"], &[]);
+    finds_in(&[&begun(10, 12), "25 a finds 2 good"], &[Kind::FalseGood]);
+    finds_in(&[&begun(10, 12), &away.replace("10 a", "20 a"), "31 a finds 2 good"], &[Kind::FalseGood]);
+    finds_in(&[&begun(10, 12), &away.replace("10 a", "26 a"), "31 a finds 2 good"], &[]);
+    finds_in(&[&begun(10, 12), &away.replace("10 a", "20 a"), "40 a finds 2 good"], &[]);
+}
+
+/// Until then it is the way back.
+#[test]
+fn the_old_container_stays_until_the_new_one_was_watched() {
+    finds_in(&[&begun(10, 12), "17 a us remove 1"], &[Kind::Unproven]);
+    finds_in(&[&begun(10, 12), "18 a us remove 1"], &[]);
+    let away = "17 a befell DaemonKilled; 30 a befell DaemonStarted";
+    finds_in(&[&begun(10, 12), away, "31 a us remove 1"], &[Kind::Unproven]);
+    finds_in(&[&begun(10, 12), away, "32 a us remove 1"], &[]);
+    finds_in(&[&begun(10, 12), "17 a us end 2; 17 a us remove 2"], &[]);
+    finds_in(&[&begun(10, 12), "17 a person remove 1"], &[]);
 }
 
 /// Else the next has begun the same before it hears of it.

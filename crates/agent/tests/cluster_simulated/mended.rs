@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use deployer_core::replacement::Phase;
-use deployer_simulated::engine::{Fault, Spec};
+use deployer_simulated::engine::{Fault, Move, Spec};
 use deployer_simulated::registry::Behaviour;
 use deployer_simulated::store::Fault as StoreFault;
 use tokio::time::sleep;
@@ -102,6 +102,72 @@ async fn coordination_m9_a_claim_that_could_not_be_given_back_keeps_nobody_for_e
         let is_done = |cluster: &Cluster| (0..2).all(|machine| cluster.runs(machine, "web", &digest));
         cluster.wait_until(AN_HOUR, &case, is_done).await;
     }
+}
+
+/// A store may get to a writing long after it was given up: an instance that had been withdrawn since was registered again for
+/// good, and all others waited for it to be up. Whichever call it is that comes late.
+#[tokio::test(start_paused = true)]
+async fn what_is_written_late_is_not_said_again() {
+    for call in 1..=6 {
+        let case = format!("call {call}");
+        let mut cluster = Cluster::start(2, &["web"], 1).await;
+        let (engine, line) = (&cluster.members[0].node.engine, &cluster.members[0].line);
+        line.fail(call, StoreFault::Late(Duration::from_secs(20)));
+        engine.run_as(&Spec::new("other", &cluster.track));
+        sleep(Duration::from_secs(10)).await;
+        assert!(engine.does("other", &Move::Remove), "{case}");
+        sleep(Duration::from_secs(60)).await;
+        let digest = cluster.push(Behaviour::Serves);
+        cluster.notify(1).await;
+        let is_done = |cluster: &Cluster| (0..2).all(|machine| cluster.runs(machine, "web", &digest));
+        cluster.wait_until(AN_HOUR, &case, is_done).await;
+    }
+}
+
+/// What was put back ended whenever it was started, and a person gave it another name: under the old one it was started again
+/// beside what had meanwhile taken its place under the new one.
+#[tokio::test(start_paused = true)]
+async fn what_is_owed_and_renamed_is_left_to_whoever_renamed_it() {
+    let mut cluster = Cluster::start(1, &["web"], 1).await;
+    let engine = &cluster.members[0].node.engine;
+    engine.set_without_dependency(true);
+    assert!(engine.dies("web"));
+    cluster.push(Behaviour::Serves);
+    cluster.notify(0).await;
+    let is_owed = |cluster: &Cluster| cluster.members[0].node.world.memory().owed.has("web");
+    cluster.wait_until(AN_HOUR, "owed", is_owed).await;
+    let engine = &cluster.members[0].node.engine;
+    assert!(engine.does("web", &Move::Rename("renamed".to_owned())));
+    engine.set_without_dependency(false);
+    let digest = cluster.push(Behaviour::Serves);
+    cluster.notify(0).await;
+    cluster.wait_until(AN_HOUR, "replaced", |cluster| cluster.runs(0, "renamed", &digest)).await;
+    cluster.wait_until(AN_HOUR, "left", |cluster| !is_owed(cluster)).await;
+    cluster.settle("in the end").await;
+    cluster.assert_converged(&digest, "in the end");
+}
+
+/// It was replaced by the next version, and started.
+#[tokio::test(start_paused = true)]
+async fn what_is_owed_and_stopped_by_a_person_is_not_started_by_the_next_replacement() {
+    let mut cluster = Cluster::start(1, &["web"], 1).await;
+    let engine = &cluster.members[0].node.engine;
+    engine.set_without_dependency(true);
+    assert!(engine.dies("web"));
+    cluster.push(Behaviour::Serves);
+    cluster.notify(0).await;
+    let is_owed = |cluster: &Cluster| cluster.members[0].node.world.memory().owed.has("web");
+    cluster.wait_until(AN_HOUR, "owed", is_owed).await;
+    let engine = &cluster.members[0].node.engine;
+    // It is between two starts, so that no process ends of it.
+    assert!(!engine.does("web", &Move::Stop));
+    engine.set_without_dependency(false);
+    cluster.push(Behaviour::Serves);
+    cluster.notify(0).await;
+    cluster.wait_until(AN_HOUR, "left", |cluster| !is_owed(cluster)).await;
+    cluster.settle("in the end").await;
+    assert_eq!(state_of(&cluster, 0, "web"), Some("exited"));
+    assert_eq!(cluster.violations(), []);
 }
 
 /// A replacement may take minutes after the word to end.

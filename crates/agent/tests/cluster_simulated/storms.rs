@@ -60,7 +60,8 @@ fn run_all(season: &Season) -> Vec<Wreck> {
                     if seed > last {
                         return;
                     }
-                    wrecks.lock().expect("no panic with the lock").extend(run(season, seed));
+                    let wreck = run(season, seed);
+                    wrecks.lock().expect("no panic with the lock").extend(wreck);
                 }
             });
         }

@@ -35,6 +35,8 @@ pub struct State {
     pub is_full: bool,
     /// Whether the networks that people make are gone.
     pub has_no_networks: bool,
+    /// Whether what every workload needs at its beginning, such as a database, is away: whatever starts exits at once.
+    pub has_no_dependency: bool,
     /// Whether no container can be reached from the machine.
     pub is_cut_off: bool,
     /// What every path of a container that serves answers; `None`: nothing.
@@ -77,6 +79,7 @@ impl State {
             containers: BTreeMap::new(),
             is_full: false,
             has_no_networks: false,
+            has_no_dependency: false,
             is_cut_off: false,
             http_status: None,
             untold: Untold::default(),
@@ -247,6 +250,8 @@ impl State {
                 container.life += 1;
                 container.process = Process::Gone;
                 self.did(by, &id, Deed::Stop);
+                // There is no process to send a signal to (Engine 20.10 tells of the stop alone).
+                self.tell_of(&id, "stop", &[]);
                 return Ok(None);
             }
             Process::Never | Process::Gone => return Ok(None),

@@ -115,7 +115,10 @@ impl State {
         let (ready, checked) = (self.some(self.life_longest), self.some(CHECK_LONGEST));
         let now = self.streams.next();
         let container = self.containers.get_mut(id).expect("whoever begins it has found it");
-        let behaviour = self.registry.behaviour(&container.image, &self.host);
+        let behaviour = match self.has_no_dependency {
+            true => Behaviour::ExitsAtOnce,
+            false => self.registry.behaviour(&container.image, &self.host),
+        };
         container.life += 1;
         container.started = now;
         container.begun = Instant::now();

@@ -153,6 +153,11 @@ impl SimulatedEngine {
         self.shared.with(|state| state.has_no_networks = has_no_networks);
     }
 
+    /// Has lost what every workload needs at its beginning, or has it again.
+    pub fn set_without_dependency(&self, has_no_dependency: bool) {
+        self.shared.with(|state| state.has_no_dependency = has_no_dependency);
+    }
+
     /// Stops a container, as a person would who waits until its process is gone.
     pub fn stop_by_hand(&self, name: &str) {
         assert!(self.does(name, &Move::Stop), "a container of this name runs");

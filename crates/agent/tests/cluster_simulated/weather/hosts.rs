@@ -23,6 +23,7 @@ pub struct Condition {
     is_disk_full: bool,
     is_engine_full: bool,
     has_no_networks: bool,
+    has_no_dependency: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -231,6 +232,14 @@ impl Storm {
         self.cluster.tell(&format!("machine {machine} has its networks: {}", !*are_gone));
     }
 
+    /// What its workloads need when they begin goes away, such as a database, or is back.
+    pub fn switch_dependency(&mut self, machine: usize) {
+        let is_gone = &mut self.conditions[machine].has_no_dependency;
+        *is_gone = !*is_gone;
+        self.cluster.members[machine].node.engine.set_without_dependency(*is_gone);
+        self.cluster.tell(&format!("machine {machine} has what its workloads need: {}", !*is_gone));
+    }
+
     pub fn snapshot_or_restore(&mut self) {
         match self.snapshot.take() {
             None => {
@@ -273,6 +282,9 @@ impl Storm {
         }
         if condition.has_no_networks {
             self.switch_networks(machine);
+        }
+        if condition.has_no_dependency {
+            self.switch_dependency(machine);
         }
         match condition.engine {
             _ if condition.is_off => self.boot(machine).await,

@@ -54,6 +54,7 @@ pub enum Blow {
     Registry,
     Replica,
     Networks,
+    Dependency,
     Snapshot,
     Twin,
     Dies,
@@ -93,6 +94,7 @@ pub const BUSY: Season = Season {
         (1, Blow::Prune),
         (1, Blow::Kill),
         (1, Blow::Networks),
+        (1, Blow::Dependency),
     ],
 };
 
@@ -141,6 +143,7 @@ pub const WILD: Season = Season {
         (1, Blow::Registry),
         (1, Blow::Replica),
         (1, Blow::Networks),
+        (1, Blow::Dependency),
         (1, Blow::Snapshot),
         (1, Blow::Twin),
         (3, Blow::Dies),
@@ -241,6 +244,7 @@ impl Storm {
             Blow::Registry => self.switch_registry(machine),
             Blow::Replica => self.fall_behind(),
             Blow::Networks => self.switch_networks(machine),
+            Blow::Dependency => self.switch_dependency(machine),
             Blow::Snapshot => self.snapshot_or_restore(),
             Blow::Twin => self.let_twin_come(machine),
             Blow::Dies => self.workload_dies(machine),

@@ -14,6 +14,8 @@ use super::replay::{Container, Replay, verdict_of};
 
 /// After so long a container that never served has missed its gate: the label of all simulated containers.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the first of a version is watched before it is called good, at the least.
+const MONITOR: Duration = Duration::from_secs(10);
 /// How long after something befell a machine a write of it may still be carried out.
 const LATE_WRITES: Duration = Duration::from_secs(60);
 
@@ -61,14 +63,15 @@ fn judge(
         report(Kind::LateVerdict, text());
     }
     let own = replay.containers.iter().filter(|((host, _), _)| *host == entry.host).map(|(_, container)| container);
-    let mut candidates = own.filter(|c| c.made_by == By::Us && c.purpose.digest.as_ref() == Some(digest));
-    let has_failed = candidates.any(|c| c.has_failed || c.never_served(entry.at, PATIENCE));
+    let candidates = own.filter(|c| c.made_by == By::Us && c.purpose.digest.as_ref() == Some(digest));
+    let has_failed = candidates.clone().any(|c| c.has_failed || c.never_served(entry.at, PATIENCE));
+    let watched = candidates.clone().map(|c| replay.watched(&entry.host, c, entry.at)).max().unwrap_or_default();
     let behaviour = replay.behaviours.get(digest);
     // What never listens may pass a gate that asks for no port, where the predecessor did not listen either.
     let cannot_serve = |b: &Behaviour| matches!(b, Behaviour::ExitsAtOnce | Behaviour::StartRefused);
     match verdict.verdict {
         Opinion::Bad if !has_failed => report(Kind::FalseBad, text()),
-        Opinion::Good if behaviour.is_some_and(cannot_serve) => report(Kind::FalseGood, text()),
+        Opinion::Good if behaviour.is_some_and(cannot_serve) || watched < MONITOR => report(Kind::FalseGood, text()),
         _ => {}
     }
 }

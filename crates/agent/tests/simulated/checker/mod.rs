@@ -40,6 +40,8 @@ pub enum Kind {
     ClaimStolen,
     /// The last container of an instance was removed, and not by a person.
     Vanished,
+    /// What can still be gone back to was removed before what took its place had been watched as long as a gate takes.
+    Unproven,
     /// A container that a replacement had stopped serves no more, and nobody wanted that.
     Lost,
     /// What a person stopped or removed was started.

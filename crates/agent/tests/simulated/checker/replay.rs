@@ -55,6 +55,8 @@ pub struct Host {
     pub is_gone: bool,
     /// It gave a slot back, and has started nothing since.
     pub has_given_back: bool,
+    /// When the daemon of now began.
+    pub daemon_since: Duration,
 }
 
 /// A container, as long as it exists and after.
@@ -77,12 +79,20 @@ pub struct Container {
     pub can_serve: bool,
     /// It failed in a life that this system began: it exited by itself, or fell ill.
     pub has_failed: bool,
+    /// How long a life of it was watched at the most that has ended, or whose daemon has.
+    pub was_watched: Duration,
 }
 
 impl Container {
     /// Whether it is shown as one that should run.
     pub fn is_meant(&self) -> bool {
         matches!(self.shown, Shown::Running | Shown::Unhealthy | Shown::Restarting)
+    }
+
+    /// How long a life of it was watched at the most, by a daemon that began then or by one before.
+    pub fn watched(&self, now: Duration, daemon_since: Duration) -> Duration {
+        let runs_since = self.started.filter(|_| self.ended.is_none()).map(|(_, at)| at.max(daemon_since));
+        self.was_watched.max(runs_since.map_or(Duration::ZERO, |since| now.saturating_sub(since)))
     }
 
     /// Whether it is a person's, and not one that a replacement has named.
@@ -154,6 +164,11 @@ impl Replay {
         let own = self.containers.range((host.to_owned(), 0)..=(host.to_owned(), u32::MAX));
         let of_it = move |container: &&Container| !container.is_removed && instance_of(&container.name) == name;
         own.map(|((_, id), container)| (*id, container)).filter(move |(_, container)| of_it(container))
+    }
+
+    /// How long a life of a host's container was watched at the most, by one and the same daemon.
+    pub fn watched(&self, host: &str, container: &Container, now: Duration) -> Duration {
+        container.watched(now, self.hosts.get(host).map_or(Duration::ZERO, |host| host.daemon_since))
     }
 
     /// The claim of an instance of a host.

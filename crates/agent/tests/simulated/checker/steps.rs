@@ -54,6 +54,7 @@ impl Replay {
         if by == By::Us && *deed == Deed::Start {
             self.hosts.entry(host.to_owned()).or_default().has_given_back = false;
         }
+        let daemon_since = self.hosts.get(host).map_or(Duration::ZERO, |host| host.daemon_since);
         let Some(container) = self.containers.get_mut(&(host.to_owned(), id)) else { return };
         let name = container.name.clone();
         match deed {
@@ -63,6 +64,7 @@ impl Replay {
             }
             Deed::Stop => container.is_being_stopped |= by == By::Us,
             Deed::End(_) => {
+                container.was_watched = container.watched(at, daemon_since);
                 container.ended = Some((by, at));
                 container.has_failed |= by == By::Itself;
             }
@@ -107,6 +109,7 @@ impl Replay {
             has_served: false,
             can_serve: false,
             has_failed: false,
+            was_watched: Duration::ZERO,
         };
         self.containers.insert((host.to_owned(), id), container);
         let instance = self.instances.entry(key(host, &purpose.name)).or_default();
@@ -230,6 +233,9 @@ impl Replay {
         if matches!(what, Befalling::DaemonLeft | Befalling::DaemonKilled | Befalling::DaemonDied(_)) {
             let of_host = self.instances.iter_mut().filter(|((on, _), _)| on == host);
             of_host.for_each(|(_, instance)| instance.was_owed = instance.is_owed);
+            let daemon_since = self.hosts.get(host).map_or(Duration::ZERO, |host| host.daemon_since);
+            let of_host = self.containers.range_mut((host.to_owned(), 0)..=(host.to_owned(), u32::MAX));
+            of_host.for_each(|(_, container)| container.was_watched = container.watched(at, daemon_since));
         }
         let host = self.hosts.entry(host.to_owned()).or_default();
         host.troubled = Some(at);
@@ -242,7 +248,7 @@ impl Replay {
             // A daemon that has not heard its engine since a person stopped it counts nothing again.
             Befalling::Reboots => host.is_rebooting = !host.has_left,
             Befalling::DaemonStarted => {
-                (host.is_rebooting, host.is_left_alone) = (false, false);
+                (host.is_rebooting, host.is_left_alone, host.daemon_since) = (false, false, at);
             }
             Befalling::TwinGone => host.is_gone = true,
             Befalling::TwinOf(original) => host.twin_of = Some(original.clone()),

@@ -1,9 +1,14 @@
 //! The rules of what people want: nothing of theirs is touched, nothing that they stopped is started, nothing vanishes.
 
+use std::time::Duration;
+
 use deployer_simulated::history::{By, Deed, Entry, What, instance_of};
 
 use super::replay::{Replay, Will};
 use super::{Kind, NEWS_OF_A_PERSON};
+
+/// No gate lets pass what has run for less.
+const STABLE: Duration = Duration::from_secs(2);
 
 /// Looks at a deed before it has any effect.
 pub fn check(replay: &Replay, entry: &Entry, report: &mut impl FnMut(Kind, String)) {
@@ -31,5 +36,13 @@ pub fn check(replay: &Replay, entry: &Entry, report: &mut impl FnMut(Kind, Strin
     let is_last = replay.bodies(host, name).all(|(other, _)| other == *id);
     if *deed == Deed::Remove && is_last && instance.will != Will::Removed && !instance.is_doubtful {
         report(Kind::Vanished, format!("{} was the last of {name}", container.name));
+    }
+    // What a person did to the other is that person's business.
+    let successor = replay.bodies(host, name).find(|(_, body)| body.made_by == By::Us && body.made > container.made);
+    if *deed == Deed::Remove
+        && let Some((_, successor)) = successor.filter(|_| instance.will == Will::Runs && !instance.is_doubtful)
+        && replay.watched(host, successor, entry.at) < STABLE
+    {
+        report(Kind::Unproven, format!("{} was removed, and nobody had watched {}", container.name, successor.name));
     }
 }
