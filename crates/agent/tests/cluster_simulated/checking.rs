@@ -248,6 +248,10 @@ fn what_a_person_does_to_a_replacement_whose_daemon_is_away_tells_nothing() {
     finds_in(&[&begun(10, 12), "19 a befell DaemonKilled; 21 a befell DaemonStarted", person], &[]);
     finds_in(&[&begun(10, 12), "18 a befell DaemonKilled; 19 a befell DaemonStarted", person], &[Kind::Resurrected]);
     finds_in(&[&begun(10, 12), "18 a befell EngineGone; 19 a befell EngineBack", person], &[]);
+    let (away, loops) = ("50 a befell DaemonKilled; 70 a befell DaemonStarted", "52 a is 2 Restarting");
+    let later = "60 a person stop 2; 60 a is 2 Exited; 71 a us start 2";
+    finds_in(&[&replaced(8), away, later], &[Kind::Resurrected]);
+    finds_in(&[&replaced(8), away, loops, later], &[]);
     let much_later = "90 a person stop 2; 90 a is 2 Exited; 99 a us start 1";
     finds_in(&[&begun(10, 12), "18 a befell EngineGone; 19 a befell EngineBack", much_later], &[Kind::Resurrected]);
 }

@@ -141,7 +141,9 @@ impl Replay {
         let is_hardly_back = |back: Duration| at < back + NEWS_FROM_TROUBLE;
         let is_deaf = |host: &Host| host.is_left_alone || host.engine_back.is_some_and(is_hardly_back);
         let is_unheard = self.hosts.get(host).is_some_and(is_deaf);
-        let is_open = self.instances.get(&key(host, name)).is_some_and(|it| it.was_owed || it.is_doubtful);
+        // One that was put back and ends whenever it is started is owed for as long as it does.
+        let is_open = container.shown == Shown::Restarting
+            || self.instances.get(&key(host, name)).is_some_and(|it| it.was_owed || it.is_doubtful);
         // A candidate that has failed is on its way back, and what comes back is another.
         let is_on_the_way_back = claimed.is_some_and(|claimed| container.made >= claimed) && container.has_failed;
         let is_too_late = container.is_being_stopped
