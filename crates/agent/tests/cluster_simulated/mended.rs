@@ -29,6 +29,22 @@ fn state_of(cluster: &Cluster, machine: usize, name: &str) -> Option<&'static st
     cluster.members[machine].node.engine.container_of(name).map(|(_, _, state)| state)
 }
 
+fn is_owed(cluster: &Cluster) -> bool {
+    cluster.members[0].node.world.memory().owed.has("web")
+}
+
+/// A machine that has put back what ends whenever it is started, since what it needs is away.
+async fn owing_one() -> Cluster {
+    let mut cluster = Cluster::start(1, &["web"], 1).await;
+    let engine = &cluster.members[0].node.engine;
+    engine.set_without_dependency(true);
+    assert!(engine.dies("web"));
+    cluster.push(Behaviour::Serves);
+    cluster.notify(0).await;
+    cluster.wait_until(AN_HOUR, "owed", is_owed).await;
+    cluster
+}
+
 fn is_in_trouble(cluster: &Cluster, machine: usize) -> bool {
     !cluster.members[machine].node.world.memory().troubles.all().is_empty()
 }
@@ -128,14 +144,7 @@ async fn what_is_written_late_is_not_said_again() {
 /// beside what had meanwhile taken its place under the new one.
 #[tokio::test(start_paused = true)]
 async fn what_is_owed_and_renamed_is_left_to_whoever_renamed_it() {
-    let mut cluster = Cluster::start(1, &["web"], 1).await;
-    let engine = &cluster.members[0].node.engine;
-    engine.set_without_dependency(true);
-    assert!(engine.dies("web"));
-    cluster.push(Behaviour::Serves);
-    cluster.notify(0).await;
-    let is_owed = |cluster: &Cluster| cluster.members[0].node.world.memory().owed.has("web");
-    cluster.wait_until(AN_HOUR, "owed", is_owed).await;
+    let mut cluster = owing_one().await;
     let engine = &cluster.members[0].node.engine;
     assert!(engine.does("web", &Move::Rename("renamed".to_owned())));
     engine.set_without_dependency(false);
@@ -150,14 +159,7 @@ async fn what_is_owed_and_renamed_is_left_to_whoever_renamed_it() {
 /// It was replaced by the next version, and started.
 #[tokio::test(start_paused = true)]
 async fn what_is_owed_and_stopped_by_a_person_is_not_started_by_the_next_replacement() {
-    let mut cluster = Cluster::start(1, &["web"], 1).await;
-    let engine = &cluster.members[0].node.engine;
-    engine.set_without_dependency(true);
-    assert!(engine.dies("web"));
-    cluster.push(Behaviour::Serves);
-    cluster.notify(0).await;
-    let is_owed = |cluster: &Cluster| cluster.members[0].node.world.memory().owed.has("web");
-    cluster.wait_until(AN_HOUR, "owed", is_owed).await;
+    let mut cluster = owing_one().await;
     let engine = &cluster.members[0].node.engine;
     // It is between two starts, so that no process ends of it.
     assert!(!engine.does("web", &Move::Stop));
@@ -168,6 +170,17 @@ async fn what_is_owed_and_stopped_by_a_person_is_not_started_by_the_next_replace
     cluster.settle("in the end").await;
     assert_eq!(state_of(&cluster, 0, "web"), Some("exited"));
     assert_eq!(cluster.violations(), []);
+}
+
+/// A daemon that began before the next start was due knew nothing of it.
+#[tokio::test(start_paused = true)]
+async fn a_persons_word_on_what_is_owed_is_heard_at_once() {
+    for word in [Move::Stop, Move::Rename("renamed".to_owned())] {
+        let cluster = owing_one().await;
+        cluster.members[0].node.engine.does("web", &word);
+        let case = format!("{word:?}");
+        cluster.wait_until(Duration::from_secs(2), &case, |cluster| !is_owed(cluster)).await;
+    }
 }
 
 /// A replacement may take minutes after the word to end.
