@@ -15,7 +15,10 @@ use crate::world::World;
 /// # Errors
 /// [`StoreError`] if the store does not answer.
 pub async fn be_certain(world: &World) -> Result<Option<(LeaseId, Revision)>, StoreError> {
-    let Some((lease, sign)) = world.presence.borrow().lease else {
+    // One at a time: of two answers the older may come last.
+    let _signing = world.signing.lock().await;
+    let before = world.presence.borrow().lease;
+    let Some((lease, sign)) = before else {
         // Whoever registers anew writes the sign anew.
         world.memory().doubt.settle();
         return Ok(None);
@@ -36,6 +39,14 @@ pub async fn be_certain(world: &World) -> Result<Option<(LeaseId, Revision)>, St
         return Ok(None);
     }
     world.memory().doubt.settle();
-    world.presence.send_modify(|presence| presence.lease = Some((lease, outcome.revision)));
-    Ok(Some((lease, outcome.revision)))
+    let now = Some((lease, outcome.revision));
+    // Whoever has registered anew meanwhile has written a sign of its own.
+    let is_same = world.presence.send_if_modified(|presence| {
+        let is_same = presence.lease == before;
+        if is_same {
+            presence.lease = now;
+        }
+        is_same
+    });
+    Ok(now.filter(|_| is_same))
 }

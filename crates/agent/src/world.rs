@@ -89,6 +89,8 @@ pub struct World {
     /// Held by whoever says something in the store until it is noted as said: of two who speak of one instance at once, the
     /// one that is noted last would else not be the one that was heard last.
     pub saying: tokio::sync::Mutex<()>,
+    /// Held by whoever writes this node's sign anew.
+    pub signing: tokio::sync::Mutex<()>,
     /// Whether this node is registered.
     pub presence: watch::Sender<Presence>,
     /// The tracks that run here, which the store mirror follows; `None` until engine and store were heard once.
@@ -186,6 +188,7 @@ impl World {
             journals,
             bell: Notify::new(),
             saying: tokio::sync::Mutex::default(),
+            signing: tokio::sync::Mutex::default(),
             presence: watch::Sender::default(),
             registered: watch::Sender::new(None),
             memory: Mutex::default(),

@@ -18,6 +18,7 @@ use super::waiter::{Here, Patience, Stay, take_ticket};
 use crate::claims;
 use crate::failpoint;
 use crate::ledger::{self, Ledger};
+use crate::sign::be_certain;
 use crate::world::World;
 
 /// How long the first slot of a rollout waits for every node to have the image; late ones join when they are ready.
@@ -28,6 +29,8 @@ const HEAD: Duration = Duration::from_secs(60);
 const TURN_AGAIN: Duration = Duration::from_secs(1);
 /// The pause after a transaction that found the world changed, so that many who try do not do so in step.
 const CONTENDED: Duration = Duration::from_millis(20);
+/// After so many in a row that were refused, what is known of the own sign is no longer believed.
+const REFUSED_MAX: u32 = 3;
 
 /// How a look at the line ended.
 enum Look {
@@ -193,14 +196,22 @@ async fn try_claim(
         give_way(world, facts, near.others_wait, patience).await?;
         return take_ticket(world, facts, &line, slots, patience, &here, true).await.map(Err);
     }
-    let Some((lease, sign)) = world.presence.borrow().lease else { return Ok(Err(Stay::Moment)) };
+    let Some((lease, sign)) = be_certain(world).await? else { return Ok(Err(Stay::Moment)) };
     let entrant = Entrant { scope: facts.scope.clone(), slot, seen: line.revision, lease, sign };
     let at = world.ambient.now();
     let claim = claim_of(world, replacement, ClaimPhase::Acquired, at);
     let outcome = world.store.txn(slot::acquire(&world.keys, &entrant, &claim, &facts.grounds)).await;
     match outcome {
         Ok(outcome) if outcome.succeeded => Ok(Ok(Token { scope: entrant.scope, slot, fence: outcome.revision, at })),
-        Ok(_) | Err(StoreError::LeaseGone) => Ok(Err(Stay::Moment)),
+        Ok(_) => {
+            patience.refused += 1;
+            // Others who come first are not so many in a row: the sign may not be the one that is known here.
+            if patience.refused.is_multiple_of(REFUSED_MAX) {
+                world.memory().doubt.arise();
+            }
+            Ok(Err(Stay::Moment))
+        }
+        Err(StoreError::LeaseGone) => Ok(Err(Stay::Moment)),
         Err(error) => Err(error),
     }
 }

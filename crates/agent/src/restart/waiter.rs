@@ -31,6 +31,8 @@ pub struct Patience {
     pub blocked: Option<Instant>,
     /// The line's revision at which it came, which is its place among equals.
     pub came: Option<Revision>,
+    /// How often a slot that seemed free was not given.
+    pub refused: u32,
     /// Whether the next slot may be this one's.
     pub is_next: bool,
 }
@@ -107,7 +109,11 @@ pub async fn take_ticket(
         let txn = Txn::new().when(Compare::ModRevision(keys.node(&ticket.node), sign));
         let txn = before.into_iter().fold(txn, Txn::delete).put_leased(key, &ticket, lease);
         return match world.store.txn(txn).await {
-            Ok(outcome) if !outcome.succeeded => Ok(Stay::Moment),
+            Ok(outcome) if !outcome.succeeded => {
+                // The sign is not the one that is known here.
+                world.memory().doubt.arise();
+                Ok(Stay::Moment)
+            }
             // The line has changed by this ticket: look where it stands.
             Ok(_) => {
                 world.memory().tickets.drawn(&facts.container);

@@ -172,6 +172,18 @@ async fn what_is_owed_and_stopped_by_a_person_is_not_started_by_the_next_replace
     assert_eq!(cluster.violations(), []);
 }
 
+/// Of two answers on the sign the older had come last: a claim that hung on it was refused, and tried again without an end.
+#[tokio::test(start_paused = true)]
+async fn a_sign_that_is_known_wrongly_is_written_anew() {
+    let mut cluster = Cluster::start(2, &["web"], 1).await;
+    let presence = &cluster.members[0].node.world.presence;
+    presence.send_modify(|presence| presence.lease = presence.lease.map(|(lease, sign)| (lease, sign - 1)));
+    let digest = cluster.push(Behaviour::Serves);
+    cluster.notify(1).await;
+    let is_done = |cluster: &Cluster| (0..2).all(|machine| cluster.runs(machine, "web", &digest));
+    cluster.wait_until(SOON, "replaced", is_done).await;
+}
+
 /// A daemon that began before the next start was due knew nothing of it.
 #[tokio::test(start_paused = true)]
 async fn a_persons_word_on_what_is_owed_is_heard_at_once() {
