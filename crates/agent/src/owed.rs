@@ -18,6 +18,8 @@ struct Debt {
     failures: u32,
     /// When it is looked at again; `None` while it is.
     due: Option<Instant>,
+    /// What a person was last seen to have done to it.
+    heard: Option<String>,
 }
 
 /// All of this machine, by the container's name.
@@ -41,6 +43,11 @@ impl Owed {
         owed.collect()
     }
 
+    /// Notes what a person was seen to have done to what is owed under a name. Whether that is news.
+    pub fn hear(&mut self, name: &str, what: String) -> bool {
+        self.0.get_mut(name).is_some_and(|debt| debt.heard.replace(what.clone()) != Some(what))
+    }
+
     /// What is owed under a name: the replacement, and the container's ID.
     pub fn of(&self, name: &str) -> Option<(Replacement, String)> {
         let replacement = &self.0.get(name)?.replacement;
@@ -55,7 +62,12 @@ impl Owed {
 
     /// Whether a container of this name is to be looked at again by now.
     pub fn is_due(&self, name: &str, now: Instant) -> bool {
-        self.0.get(name).and_then(|debt| debt.due).is_some_and(|due| due <= now)
+        self.due(name).is_some_and(|due| due <= now)
+    }
+
+    /// When a container of this name is looked at again; `None` while it is, or where nothing is owed.
+    pub fn due(&self, name: &str) -> Option<Instant> {
+        self.0.get(name)?.due
     }
 
     /// Notes a replacement that has ended and owes a container. The random number keeps machines from trying in step.
@@ -65,7 +77,7 @@ impl Owed {
         let name = replacement.facts.container.clone();
         let failures = self.0.get(&name).map_or(0, |debt| debt.failures) + 1;
         let due = Some(Instant::now() + Backoff::REGISTRY.wait(failures, random));
-        self.0.insert(name, Debt { replacement, failures, due });
+        self.0.insert(name, Debt { replacement, failures, due, heard: None });
     }
 
     /// The replacement of a container that is to be looked at again now.

@@ -126,68 +126,106 @@ async fn end_dead_claims_again(world: &World) -> Result<(), StoreError> {
 
 /// Gives signs until the lease has ended. A store that does not answer may still keep the lease.
 async fn keep(world: &World, lease: LeaseId) {
-    let (mut dead, mut looks) = (Instant::now() + dead_claims_after(world), 0_u32);
-    let (mut restorations, mut breaks) = (world.mirror.restorations(), world.mirror.breaks());
+    let mut rounds = Rounds::begin(world);
     loop {
         tokio::time::sleep(SIGN).await;
         match world.store.keep_alive(lease).await {
-            Ok(()) if world.mirror.breaks() != breaks || world.memory().doubt.is_left() => {
-                let now = world.mirror.breaks();
-                let outcome = look_back(world, lease).await;
-                if outcome == Ok(false) {
-                    absent(world, "the sign of this node is not in the store any more; it is written anew".to_owned());
-                    return;
-                }
-                if outcome.is_ok() {
-                    breaks = now;
-                }
-                trouble(world, outcome.err().map(|error| error.to_string()));
-            }
-            // Where nobody waits for a slot, nobody else would end what its holder left.
-            // What was withdrawn since the snapshot stands there again.
-            Ok(()) if world.mirror.restorations() != restorations => {
-                let now = world.mirror.restorations();
-                let outcome = end_dead_claims(world).await;
-                if outcome.is_ok() {
-                    restorations = now;
-                }
-                trouble(world, outcome.err().map(|error| error.to_string()));
-            }
-            Ok(()) if dead <= Instant::now() => {
-                (dead, looks) = (Instant::now() + dead_claims_after(world), looks.wrapping_add(1));
-                let outcome = match looks % TICKETS_EVERY {
-                    0 => end_dead_claims(world).await,
-                    _ => end_dead_claims_again(world).await,
-                };
-                trouble(world, outcome.err().map(|error| error.to_string()));
-            }
-            Ok(()) => trouble(world, None),
+            Ok(()) => {}
             Err(StoreError::LeaseGone) => {
                 absent(world, "the lease has ended; it is granted anew".to_owned());
                 return;
             }
-            Err(error) => trouble(world, Some(error.to_string())),
+            Err(error) => {
+                trouble(world, Some(error.to_string()));
+                continue;
+            }
         }
+        // What takes longer is given up until after the next sign, or the lease would end meanwhile.
+        match tokio::time::timeout(SIGN, rounds.go(world, lease)).await {
+            Ok(Ok(true)) => trouble(world, None),
+            Ok(Ok(false)) => {
+                absent(world, "the sign of this node is not in the store any more; it is written anew".to_owned());
+                return;
+            }
+            Ok(Err(error)) => trouble(world, Some(error.to_string())),
+            Err(_) => trouble(world, Some("the store is slow".to_owned())),
+        }
+    }
+}
+
+/// What is looked at between two signs, now and then.
+struct Rounds {
+    /// Breaks and restorations of the store's mirror that were looked into.
+    breaks: u64,
+    restorations: u64,
+    /// When claims of dead holders are looked for again, and how often they were.
+    dead: Instant,
+    looks: u32,
+}
+
+impl Rounds {
+    fn begin(world: &World) -> Self {
+        Self {
+            breaks: world.mirror.breaks(),
+            restorations: world.mirror.restorations(),
+            dead: Instant::now() + dead_claims_after(world),
+            looks: 0,
+        }
+    }
+
+    /// Does what there is to do. `false`: the store does not know this daemon.
+    async fn go(&mut self, world: &World, lease: LeaseId) -> Result<bool, StoreError> {
+        let breaks = world.mirror.breaks();
+        if breaks != self.breaks || world.memory().doubt.is_left() {
+            if !look_back(world, lease).await? {
+                return Ok(false);
+            }
+            self.breaks = breaks;
+        }
+        let restorations = world.mirror.restorations();
+        if restorations != self.restorations {
+            // What was withdrawn since the snapshot stands there again.
+            end_dead_claims(world).await?;
+            self.restorations = restorations;
+        }
+        if self.dead <= Instant::now() {
+            (self.dead, self.looks) = (Instant::now() + dead_claims_after(world), self.looks.wrapping_add(1));
+            // Where nobody waits for a slot, nobody else would end what its holder left.
+            match self.looks % TICKETS_EVERY {
+                0 => end_dead_claims(world).await?,
+                _ => end_dead_claims_again(world).await?,
+            }
+        }
+        Ok(true)
     }
 }
 
 /// Looks whether the store is still the one that was spoken to: it may have been restored from a snapshot. `false`: it does
 /// not know this daemon, whose lease it keeps all the same.
 async fn look_back(world: &World, lease: LeaseId) -> Result<bool, StoreError> {
-    let before = world.presence.borrow().lease;
-    let sign: Option<Read<Sign>> =
-        world.store.get(&world.keys.node(&world.settings.node)).await?.map(decode).transpose()?;
-    let Some(sign) = sign.filter(|sign| sign.value.lease == lease.0) else { return Ok(false) };
-    // What is said hangs on this revision, and an older one may stand again; or a newer one, if it was written meanwhile.
-    world.presence.send_if_modified(|presence| {
-        let stands = Some((lease, sign.revision));
-        presence.lease == before && std::mem::replace(&mut presence.lease, stands) != stands
-    });
+    if !find_sign(world, lease).await? {
+        return Ok(false);
+    }
     be_certain(world).await?;
     // What came back of what was said has come back of what was claimed.
     if publish::look_back(world).await? {
         end_dead_claims(world).await?;
     }
+    Ok(true)
+}
+
+/// Takes the sign's revision as it stands: what is said hangs on it, and an older one may stand again. `false`: there is none
+/// under this lease.
+async fn find_sign(world: &World, lease: LeaseId) -> Result<bool, StoreError> {
+    let _signing = world.signing.lock().await;
+    let before = world.presence.borrow().lease;
+    let sign: Option<Read<Sign>> =
+        world.store.get(&world.keys.node(&world.settings.node)).await?.map(decode).transpose()?;
+    let Some(sign) = sign.filter(|sign| sign.value.lease == lease.0) else { return Ok(false) };
+    world.presence.send_if_modified(|presence| {
+        let stands = Some((lease, sign.revision));
+        presence.lease == before && std::mem::replace(&mut presence.lease, stands) != stands
+    });
     Ok(true)
 }
 

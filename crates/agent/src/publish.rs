@@ -3,6 +3,7 @@
 //! Instances last until the node withdraws them; the rest ends with the node's lease. Only what has changed is written.
 
 mod look_back;
+mod off;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,6 +26,7 @@ use crate::words::{Said, Words};
 use crate::world::World;
 
 pub use look_back::look_back;
+pub use off::off;
 
 impl Words {
     /// Adds what there is to say of a track.
@@ -188,20 +190,6 @@ async fn find_instances(world: &World) -> Result<Vec<String>, StoreError> {
     Ok(all.into_iter().filter(is_own).map(|entry| entry.key).collect())
 }
 
-/// This node's instances. Those that were not said anew yet stand in the store.
-async fn own_instances(world: &World) -> Result<Vec<(String, Instance)>, StoreError> {
-    let said = world.memory().speech.words();
-    let mut own = Vec::new();
-    for (key, said) in said.0.into_iter().filter(|(key, _)| key.starts_with(&world.keys.all_instances())) {
-        let instance = match said {
-            Said::UNKNOWN => world.store.get(&key).await?.and_then(|entry| serde_json::from_slice(&entry.value).ok()),
-            Said::Lasting(value) | Said::Leased(value) => serde_json::from_value(value).ok(),
-        };
-        own.extend(instance.map(|instance| (key, instance)));
-    }
-    Ok(own)
-}
-
 /// Writes what is new in these words, and withdraws what is not in them any more. They are of a look that began when so
 /// much had been spoken: where a replacement has ended since, they are older than what it said, and another look is asked for.
 ///
@@ -217,8 +205,7 @@ pub async fn publish(world: &World, words: &Words, spoken: u64) -> Result<(), St
 }
 
 async fn say(world: &World, words: &Words) -> Result<(), StoreError> {
-    // Registering rings the bell, which leads here again.
-    let Some((lease, sign)) = be_certain(world).await? else { return Ok(()) };
+    let Some((lease, sign)) = be_certain(world).await? else { return unsaid(world) };
     let sign = Compare::ModRevision(world.keys.node(&world.settings.node), sign);
     let index = world.keys.index(&world.settings.node);
     let mut indexed = words.clone();
@@ -255,14 +242,19 @@ async fn say(world: &World, words: &Words) -> Result<(), StoreError> {
         let outcome = world.store.txn(txn).await;
         if !outcome.as_ref().is_ok_and(|outcome| outcome.succeeded) {
             world.memory().doubt.arise();
-            // Another sign stands there, or the same of another revision: it is looked at again.
             outcome?;
-            world.bell.notify_one();
-            return Ok(());
+            return unsaid(world);
         }
         world.memory().speech.be_answered(some);
     }
     Ok(())
+}
+
+/// Another sign stands in the store, or this node's at another revision: what was to be said is said later.
+fn unsaid(world: &World) -> Result<(), StoreError> {
+    // Registering rings the bell, which leads to a look that says it.
+    let is_registered = world.presence.borrow().lease.is_some();
+    if is_registered { Err(StoreError::Away("this node's sign has just changed".to_owned())) } else { Ok(()) }
 }
 
 /// What the index names and nobody here knows: a store that was restored brings back what was withdrawn since. Written over,
@@ -347,23 +339,6 @@ pub fn last_report(world: &World, key: &str) -> Option<Report> {
         Some(Said::Leased(value)) => serde_json::from_value(value.clone()).ok(),
         _ => None,
     }
-}
-
-/// Marks this node's instances as not to be counted.
-///
-/// # Errors
-/// [`StoreError`] if the store does not answer.
-pub async fn off(world: &World) -> Result<(), StoreError> {
-    let own = own_instances(world).await?;
-    let Some((_, sign)) = be_certain(world).await? else { return Ok(()) };
-    let sign = Compare::ModRevision(world.keys.node(&world.settings.node), sign);
-    for some in own.chunks(TXN_OPERATIONS_MAX) {
-        let txn = some.iter().fold(Txn::new().when(sign.clone()), |txn, (key, instance)| {
-            txn.put(key.clone(), &Instance { off: true, ..instance.clone() })
-        });
-        world.store.txn(txn).await?;
-    }
-    Ok(())
 }
 
 fn json(value: &impl serde::Serialize) -> Value {

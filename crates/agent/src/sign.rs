@@ -17,10 +17,10 @@ use crate::world::World;
 pub async fn be_certain(world: &World) -> Result<Option<(LeaseId, Revision)>, StoreError> {
     // One at a time: of two answers the older may come last.
     let _signing = world.signing.lock().await;
-    let before = world.presence.borrow().lease;
+    let (before, arisen) = (world.presence.borrow().lease, world.memory().doubt.arisen());
     let Some((lease, sign)) = before else {
         // Whoever registers anew writes the sign anew.
-        world.memory().doubt.settle();
+        world.memory().doubt.settle(arisen);
         return Ok(None);
     };
     if !world.memory().doubt.is_left() {
@@ -38,7 +38,7 @@ pub async fn be_certain(world: &World) -> Result<Option<(LeaseId, Revision)>, St
     if !outcome.succeeded {
         return Ok(None);
     }
-    world.memory().doubt.settle();
+    world.memory().doubt.settle(arisen);
     let now = Some((lease, outcome.revision));
     // Whoever has registered anew meanwhile has written a sign of its own.
     let is_same = world.presence.send_if_modified(|presence| {
@@ -49,4 +49,16 @@ pub async fn be_certain(world: &World) -> Result<Option<(LeaseId, Revision)>, St
         is_same
     });
     Ok(now.filter(|_| is_same))
+}
+
+/// Asks the store whether this node's sign has the revision that is known here, after something that hangs on it was refused.
+///
+/// # Errors
+/// [`StoreError`] if the store does not answer.
+pub async fn ask(world: &World) -> Result<(), StoreError> {
+    let stands = world.store.get(&world.keys.node(&world.settings.node)).await?.map(|entry| entry.mod_revision);
+    if world.presence.borrow().lease.is_some_and(|(_, sign)| stands != Some(sign)) {
+        world.memory().doubt.arise();
+    }
+    Ok(())
 }

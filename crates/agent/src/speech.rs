@@ -81,6 +81,11 @@ impl Speech {
         self.unanswered.len() > before
     }
 
+    /// Whether there is a key of which nobody knows what stands there.
+    pub fn is_any_unanswered(&self) -> bool {
+        !self.unanswered.is_empty()
+    }
+
     /// Begins anew with nothing but these keys, under which something stands that this daemon does not know.
     pub fn begin(&mut self, lasting: BTreeSet<String>) {
         self.unanswered.clear();

@@ -75,8 +75,11 @@ pub enum Doing {
 }
 
 /// Whose doing it is, from what was done to a process since it was started, and whether every event since was heard.
+///
+/// A restart is told after the new start, and so falls to the process that it began: the end of that is not its doing.
 pub fn doing(deeds: &[Deed], is_all_heard: bool, process: Process) -> Doing {
-    let by_somebody = deeds.iter().any(|deed| deed.kind.ends());
+    let is_of_it = |deed: &&Deed| process != Process::Ended || deed.kind != DeedKind::Restart;
+    let by_somebody = deeds.iter().filter(is_of_it).any(|deed| deed.kind.ends());
     match (process, by_somebody) {
         (Process::Lives, true) => Doing::Ending,
         (Process::Ended, true) => Doing::Ended,
@@ -117,7 +120,8 @@ mod tests {
         let somebodys = [Doing::Ending, Doing::Ended, Doing::Restarted];
         check(&[], own);
         check(&[DeedKind::Stop], somebodys);
-        check(&[DeedKind::Restart], somebodys);
+        check(&[DeedKind::Restart], [Doing::Ending, Doing::Own, Doing::Restarted]);
+        check(&[DeedKind::Restart, DeedKind::Stop], somebodys);
         check(&[DeedKind::Destroy], somebodys);
         check(&[DeedKind::Kill { signal: None }], somebodys);
         check(&[kill(15)], somebodys);

@@ -30,6 +30,8 @@ pub async fn look_back(world: &World) -> Result<bool, StoreError> {
     let count = otherwise.len();
     if world.memory().speech.doubt(otherwise) {
         tracing::warn!("{count} keys of this node are not in the store as it left them; they are written anew");
+    }
+    if world.memory().speech.is_any_unanswered() {
         world.bell.notify_one();
     }
     Ok(count > 0)

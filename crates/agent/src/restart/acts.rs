@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use deployer_core::deed::Doing;
 use deployer_core::gate::Gate;
 use deployer_core::policy::{REPLACES, TXN};
 use deployer_core::record::Opinion;
-use deployer_core::replacement::{Act, Event, Failure, Phase, Replacement};
-use deployer_core::successor::changeable;
+use deployer_core::replacement::{Act, Event, Failure, Replacement};
 use deployer_engine::mirror::{Thing, nanos};
 use deployer_engine::{EngineError, if_found};
 use deployer_store::StoreError;
@@ -17,7 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::observe::Watched;
-use super::{claim, observe, slot, way_back};
+use super::{claim, meanwhile, observe, slot, way_back};
 use crate::ledger;
 use crate::site::Site;
 use crate::world::World;
@@ -65,11 +63,11 @@ pub async fn carry_out(
     }
     match act {
         Act::Claim => Ok(claim::claim(site, replacement, shutdown).await?),
-        Act::Fence => match changed_meanwhile(site, replacement).await? {
+        Act::Fence => match meanwhile::changed(site, replacement).await? {
             Some(why) => Ok(Event::Failed(Failure::Superseded(why))),
             None => Ok(slot::fence(site, replacement).await?),
         },
-        Act::Release => match was_ended_unheard(site, replacement).await? {
+        Act::Release => match meanwhile::was_ended_unheard(site, replacement).await? {
             true => Ok(Event::Anew("its engine ended it before the slot was given back".to_owned())),
             false => Ok(slot::release(site, replacement).await?),
         },
@@ -121,32 +119,6 @@ fn or_back(outcome: Result<(), EngineError>) -> Result<Event, ActError> {
 /// network of a container that is started: so the container itself is asked for.
 pub async fn is_gone(world: &World, id: &str) -> Result<bool, EngineError> {
     Ok(if_found(world.engine.container(id).await)?.is_none())
-}
-
-/// What a person did to the predecessor while the slot was waited for, which may take long: what was stopped then
-/// must not come up again, and a new name is the person's.
-async fn changed_meanwhile(world: &World, replacement: &Replacement) -> Result<Option<String>, EngineError> {
-    let facts = &replacement.facts;
-    let container = match world.engine.container(&facts.predecessor).await {
-        Err(EngineError::NotFound { .. }) => return Ok(Some("the container was removed".to_owned())),
-        container => container?,
-    };
-    let is = |field: &str| container.pointer(field).and_then(Value::as_bool).unwrap_or(false);
-    let runs = is("/State/Running") && !is("/State/Paused");
-    let name = text(&container, "/Name");
-    let is_renamed = name.trim_start_matches('/') != facts.container;
-    let is_changed = !facts.settings.is_empty() && changeable(&container) != facts.settings;
-    // One that was down then, and is owed, may have been started and stopped since.
-    let is_down = facts.predecessor_ran && !runs;
-    let is_stopped =
-        is_down && (!facts.predecessor_was_down || observe::was_ended_by_hand(world, &facts.predecessor).await?);
-    Ok(if is_renamed {
-        Some(format!("the container is {name} now"))
-    } else if is_changed {
-        Some("the container's networks or limits were changed".to_owned())
-    } else {
-        is_stopped.then(|| "the container was stopped".to_owned())
-    })
 }
 
 /// The repository's tag, moved and remembered, so that this node does not take its own hand for another's.
@@ -332,46 +304,9 @@ async fn observe_candidate(world: &World, replacement: &Replacement) -> Result<E
     })
 }
 
-/// Whether the candidate ended after it had passed its gate: the store may have been away since, and until the verdict is
-/// written there is an old one to go back to.
-async fn ended_meanwhile(world: &World, replacement: &Replacement) -> Result<Option<Failure>, EngineError> {
-    let Some(candidate) = replacement.candidate.as_ref().filter(|_| replacement.failure.is_none()) else {
-        return Ok(None);
-    };
-    Ok(match way_back::runs(world, candidate).await? {
-        Some(true) => None,
-        None => Some(Failure::ByHand("the new container was removed by somebody".to_owned())),
-        Some(false) => Some(match observe::whose_end(world, candidate).await? {
-            Doing::Own => Failure::Candidate("ended after it had passed the gate".to_owned()),
-            Doing::Unknown => Failure::Interrupted("the new container ended unheard".to_owned()),
-            Doing::Ending | Doing::Ended | Doing::Restarted => {
-                Failure::ByHand("the new container was stopped by somebody".to_owned())
-            }
-        }),
-    })
-}
-
-/// Whether the candidate has passed, and is down by no doing of its own: the store may have been away for long, and until the
-/// slot is given back what was stopped for it is owed.
-async fn was_ended_unheard(world: &World, replacement: &Replacement) -> Result<bool, EngineError> {
-    let has_passed = replacement.phase == Phase::Judged && replacement.failure.is_none();
-    let Some(candidate) = replacement.candidate.as_ref().filter(|_| has_passed && replacement.may_begin_anew()) else {
-        return Ok(false);
-    };
-    let looked = async {
-        let is_down = way_back::runs(world, candidate).await? == Some(false);
-        Ok(is_down && observe::whose_end(world, candidate).await? == Doing::Unknown)
-    };
-    match looked.await {
-        // Refused whenever it is asked, it is no reason to keep the slot.
-        Err(error) if !EngineError::is_ambiguous(&error) => Ok(false),
-        outcome => outcome,
-    }
-}
-
 async fn approve(world: &World, replacement: &Replacement) -> Result<Event, ActError> {
     let facts = &replacement.facts;
-    if let Some(failure) = ended_meanwhile(world, replacement).await? {
+    if let Some(failure) = meanwhile::ended(world, replacement).await? {
         return Ok(Event::Failed(failure));
     }
     if replacement.failure.is_some() {

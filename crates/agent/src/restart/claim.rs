@@ -18,7 +18,7 @@ use super::waiter::{Here, Patience, Stay, take_ticket};
 use crate::claims;
 use crate::failpoint;
 use crate::ledger::{self, Ledger};
-use crate::sign::be_certain;
+use crate::sign::{self, be_certain};
 use crate::world::World;
 
 /// How long the first slot of a rollout waits for every node to have the image; late ones join when they are ready.
@@ -29,7 +29,7 @@ const HEAD: Duration = Duration::from_secs(60);
 const TURN_AGAIN: Duration = Duration::from_secs(1);
 /// The pause after a transaction that found the world changed, so that many who try do not do so in step.
 const CONTENDED: Duration = Duration::from_millis(20);
-/// After so many in a row that were refused, what is known of the own sign is no longer believed.
+/// After so many that were refused, not for others who came first it may be, but for the own sign.
 const REFUSED_MAX: u32 = 3;
 
 /// How a look at the line ended.
@@ -89,10 +89,12 @@ async fn wait_in_line(
             Stay::Not => {}
             Stay::Moment => tokio::time::sleep(CONTENDED).await,
             Stay::Until(interest, limit) => {
+                let again = Instant::now() + limit;
+                let due = world.memory().owed.due(&replacement.facts.container);
                 tokio::select! {
                     biased;
                     () = changes.hear(interest.prefixes(), seen) => {}
-                    () = tokio::time::sleep(limit) => {}
+                    () = tokio::time::sleep_until(due.map_or(again, |due| due.min(again))) => {}
                     () = shutdown.cancelled() => {}
                 }
             }
@@ -134,6 +136,11 @@ async fn look(world: &World, replacement: &mut Replacement, patience: &mut Patie
             // Held already, and not to be used before the other on this machine is through.
             Some(_) => Ok(Look::Stays(Stay::Until(Interest::of_nothing(), TURN_AGAIN), seen)),
         };
+    }
+    let container = &replacement.facts.container;
+    if world.memory().owed.is_due(container, Instant::now()) {
+        // The end of this job leads to its start, and to another replacement after that.
+        return Ok(Look::Ended(superseded("what is owed here is started first")));
     }
     let here = Here::look(world, &replacement.facts).await;
     if let Some(gone) = lost.or_else(|| here.is_gone.then(|| "the container is gone, or has another name".to_owned())) {
@@ -205,14 +212,16 @@ async fn try_claim(
         Ok(outcome) if outcome.succeeded => Ok(Ok(Token { scope: entrant.scope, slot, fence: outcome.revision, at })),
         Ok(_) => {
             patience.refused += 1;
-            // Others who come first are not so many in a row: the sign may not be the one that is known here.
             if patience.refused.is_multiple_of(REFUSED_MAX) {
-                world.memory().doubt.arise();
+                sign::ask(world).await?;
             }
             Ok(Err(Stay::Moment))
         }
         Err(StoreError::LeaseGone) => Ok(Err(Stay::Moment)),
-        Err(error) => Err(error),
+        Err(error) => {
+            world.memory().doubt.arise();
+            Err(error)
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use deployer_core::keys::Keys;
 use deployer_core::replacement::Facts;
+use deployer_core::slot::Scope;
 
 /// The keys after whose change a waiter looks again.
 pub struct Interest(Vec<String>);
@@ -10,7 +11,9 @@ impl Interest {
     /// One whose turn it is waits for slots, for others to be up, and for their scopes.
     pub fn of_the_first(keys: &Keys, facts: &Facts, node: &str) -> Self {
         let mut interest = Self::of_the_next(keys, facts, node);
-        interest.0.extend([keys.nodes(), keys.instances(&facts.service), keys.reports(&facts.service)]);
+        // Who lives: a sign is written anew now and then, which is no news.
+        interest.0.extend(Scope::ALL.map(|scope| keys.scopes(scope.word())));
+        interest.0.extend([keys.instances(&facts.service), keys.reports(&facts.service)]);
         interest
     }
 

@@ -1,7 +1,7 @@
 //! The restart stage: replaces one container at a time, under a slot, and puts the old one back if need be.
 //!
 //! It is the only place that stops a container. `prefetch` writes down everything that a replacement needs;
-//! `acts` carries out one act; `observe` is the gate's eye; `claim` waits in `line` (as `waiter`) for the leave to act
+//! `acts` carries out one act, and asks what was done `meanwhile`; `observe` is the gate's eye; `claim` waits in `line` (as `waiter`) for the leave to act
 //! until it may go (`near`), `slot` fences it and gives it back; `stage` has one job for each container at a time.
 
 mod acts;
@@ -11,6 +11,7 @@ mod fault;
 mod interest;
 mod lacking;
 mod line;
+mod meanwhile;
 mod near;
 mod observe;
 mod owing;

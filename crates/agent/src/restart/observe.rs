@@ -40,7 +40,7 @@ const LISTENS_WITHIN: Duration = Duration::from_secs(30);
 /// How long the engine's events may take to tell of an end that an inspection shows.
 const HEARD_WITHIN: Duration = Duration::from_secs(2);
 /// How long it is watched whether an engine that has ended a container goes down itself, or tells more of that end.
-const SECOND_LOOK: Duration = Duration::from_secs(1);
+pub const SECOND_LOOK: Duration = Duration::from_secs(1);
 /// Without a look for so long, the daemon or its engine stood still.
 const STOOD_STILL: Duration = Duration::from_secs(5);
 /// How long past its grace a container that somebody stops may take to end.

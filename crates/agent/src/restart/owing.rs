@@ -32,7 +32,7 @@ pub async fn is_left_owing(world: &World, replacement: &Replacement) -> bool {
 /// Gives up what is owed where a person has stopped or renamed the container: it is that person's from then on, due or not.
 pub async fn mind_persons(site: &Site<'_>, name: &str) {
     let Some((replacement, id)) = site.memory().owed.of(name) else { return };
-    if let Ok(true) = observe::was_ended_by_hand(site, &id).await {
+    if was_stopped_for_good(site, &id).await {
         tracing::info!(container = name, "stopped by somebody: it is not started again");
         hand_over(site, name).await;
     } else if let Ok(Some(new)) = named_by_hand(site, &replacement, &id).await {
@@ -46,6 +46,15 @@ pub async fn due(site: &Site<'_>, name: &str) -> Option<Replacement> {
     let mut replacement = site.memory().owed.take_due(name)?;
     recovery::settle(site, &mut replacement).await;
     Some(replacement)
+}
+
+/// Whether somebody stopped it, and did not restart it: that is told as a stop first.
+async fn was_stopped_for_good(site: &Site<'_>, id: &str) -> bool {
+    if !matches!(observe::was_ended_by_hand(site, id).await, Ok(true)) {
+        return false;
+    }
+    tokio::time::sleep(observe::SECOND_LOOK).await;
+    matches!(observe::was_ended_by_hand(site, id).await, Ok(true))
 }
 
 /// The name that a person has given to what is owed. Another replacement may be at work on it under that one.

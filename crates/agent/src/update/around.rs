@@ -74,15 +74,19 @@ pub async fn taken_by_persons(world: &World) -> Result<Vec<String>, LookError> {
         return Ok(Vec::new());
     }
     let survey = Survey::of(world).await?;
-    let is_taken = |name: &String, id: &String| {
+    let taken = |name: &String, id: &String| {
         let mut containers = survey.containers.iter().map(|seen| &seen.summary);
-        containers.find(|seen| seen.id == *id).is_some_and(|seen| {
-            let deeds = world.engine_mirror.deeds(id, nanos(&seen.started_at));
-            let is_ended = !matches!(seen.state.as_str(), "running" | "restarting");
-            seen.name != *name || is_ended && doing(&deeds, true, Process::Ended) == Doing::Ended
-        })
+        let seen = containers.find(|seen| seen.id == *id)?;
+        let deeds = world.engine_mirror.deeds(id, nanos(&seen.started_at));
+        let is_ended = !matches!(seen.state.as_str(), "running" | "restarting" | "paused");
+        let is_stopped = is_ended && doing(&deeds, true, Process::Ended) == Doing::Ended;
+        (is_stopped || seen.name != *name).then(|| format!("{} {} {is_stopped}", seen.name, seen.started_at))
     };
-    Ok(owed.into_iter().filter(|(name, id)| is_taken(name, id)).map(|(name, _)| name).collect())
+    let names = owed.into_iter().filter(|(name, id)| {
+        // Said once: what the restart stage makes of it leads to another look.
+        taken(name, id).is_some_and(|what| world.memory().owed.hear(name, what))
+    });
+    Ok(names.map(|(name, _)| name).collect())
 }
 
 /// The tracks of managed containers, with the services of every container that names one of them. A container in the

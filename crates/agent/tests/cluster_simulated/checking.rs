@@ -248,10 +248,12 @@ fn what_a_person_does_to_a_replacement_whose_daemon_is_away_tells_nothing() {
     finds_in(&[&begun(10, 12), "19 a befell DaemonKilled; 21 a befell DaemonStarted", person], &[]);
     finds_in(&[&begun(10, 12), "18 a befell DaemonKilled; 19 a befell DaemonStarted", person], &[Kind::Resurrected]);
     finds_in(&[&begun(10, 12), "18 a befell EngineGone; 19 a befell EngineBack", person], &[]);
-    let (away, loops) = ("50 a befell DaemonKilled; 70 a befell DaemonStarted", "52 a is 2 Restarting");
-    let later = "60 a person stop 2; 60 a is 2 Exited; 71 a us start 2";
-    finds_in(&[&replaced(8), away, later], &[Kind::Resurrected]);
-    finds_in(&[&replaced(8), away, loops, later], &[]);
+    let (away, loops) = ("50 a befell DaemonKilled; 70 a befell DaemonStarted", "52 a is 1 Restarting");
+    let later = "60 a person stop 1; 60 a is 1 Exited; 71 a us start 1";
+    let put_back = "2 a claims web stopping; 3 a us stop 1; 4 a us start 1; 4 a is 1 Running serves; 5 a releases web";
+    finds_in(&[put_back, away, later], &[Kind::Resurrected]);
+    finds_in(&[loops, away, later], &[Kind::Resurrected]);
+    finds_in(&[put_back, away, loops, later], &[]);
     let much_later = "90 a person stop 2; 90 a is 2 Exited; 99 a us start 1";
     finds_in(&[&begun(10, 12), "18 a befell EngineGone; 19 a befell EngineBack", much_later], &[Kind::Resurrected]);
 }

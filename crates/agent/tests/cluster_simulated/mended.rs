@@ -4,9 +4,11 @@
 use std::time::Duration;
 
 use deployer_core::replacement::Phase;
+use deployer_core::store::Txn;
 use deployer_simulated::engine::{Fault, Move, Spec};
 use deployer_simulated::registry::Behaviour;
 use deployer_simulated::store::Fault as StoreFault;
+use serde_json::json;
 use tokio::time::sleep;
 
 use crate::simulated::cluster::{Cluster, Shape, first};
@@ -34,11 +36,11 @@ fn is_owed(cluster: &Cluster) -> bool {
 }
 
 /// A machine that has put back what ends whenever it is started, since what it needs is away.
-async fn owing_one() -> Cluster {
-    let mut cluster = Cluster::start(1, &["web"], 1).await;
-    let engine = &cluster.members[0].node.engine;
-    engine.set_without_dependency(true);
-    assert!(engine.dies("web"));
+async fn owing_one(policy: &'static str) -> Cluster {
+    let shape = Shape::plain(2, &[]);
+    let spec = Spec { policy, ..Spec::new("web", &shape.tracks[0]) };
+    let mut cluster = Cluster::with(Shape { hosts: vec![vec![spec], vec![]], ..shape }, 1).await;
+    cluster.members[0].node.engine.set_without_dependency(true);
     cluster.push(Behaviour::Serves);
     cluster.notify(0).await;
     cluster.wait_until(AN_HOUR, "owed", is_owed).await;
@@ -144,7 +146,7 @@ async fn what_is_written_late_is_not_said_again() {
 /// beside what had meanwhile taken its place under the new one.
 #[tokio::test(start_paused = true)]
 async fn what_is_owed_and_renamed_is_left_to_whoever_renamed_it() {
-    let mut cluster = owing_one().await;
+    let mut cluster = owing_one("always").await;
     let engine = &cluster.members[0].node.engine;
     assert!(engine.does("web", &Move::Rename("renamed".to_owned())));
     engine.set_without_dependency(false);
@@ -159,7 +161,7 @@ async fn what_is_owed_and_renamed_is_left_to_whoever_renamed_it() {
 /// It was replaced by the next version, and started.
 #[tokio::test(start_paused = true)]
 async fn what_is_owed_and_stopped_by_a_person_is_not_started_by_the_next_replacement() {
-    let mut cluster = owing_one().await;
+    let mut cluster = owing_one("always").await;
     let engine = &cluster.members[0].node.engine;
     // It is between two starts, so that no process ends of it.
     assert!(!engine.does("web", &Move::Stop));
@@ -184,11 +186,41 @@ async fn a_sign_that_is_known_wrongly_is_written_anew() {
     cluster.wait_until(SOON, "replaced", is_done).await;
 }
 
+/// The engine tells of a restart after the new start: what ended by itself then was taken for stopped, and nobody started it
+/// any more.
+#[tokio::test(start_paused = true)]
+async fn what_is_owed_and_restarted_by_a_person_is_owed_all_the_same() {
+    for policy in ["no", "always"] {
+        let cluster = owing_one(policy).await;
+        assert!(cluster.members[0].node.engine.does("web", &Move::Restart), "{policy}");
+        sleep(Duration::from_secs(10)).await;
+        cluster.members[0].node.engine.set_without_dependency(false);
+        cluster.wait_until(2 * SOON, policy, |cluster| state_of(cluster, 0, "web") == Some("running")).await;
+    }
+}
+
+/// While its next replacement waited in line, for as long as that took, what is owed was not started.
+#[tokio::test(start_paused = true)]
+async fn what_is_owed_is_started_though_its_next_replacement_waits() {
+    let mut cluster = owing_one("no").await;
+    let (track, world) = (cluster.track.clone(), &cluster.members[0].node.world);
+    let claim = json!({"node": "gone", "boot": "1", "txn": "00c0ffee", "image": track, "digest": first(), "container": "web",
+        "phase": "stopping", "machine": "another", "state": "another", "at": 0});
+    let claimed = Txn::new().put(world.keys.claim("cluster", 0), &claim);
+    world.store.txn(claimed).await.expect("nobody but a person ends it");
+    cluster.push(Behaviour::Serves);
+    cluster.notify(1).await;
+    let waits = |cluster: &Cluster| cluster.members[0].node.journals().iter().any(|it| it.phase == Phase::Prefetched);
+    cluster.wait_until(AN_HOUR, "waiting", waits).await;
+    cluster.members[0].node.engine.set_without_dependency(false);
+    cluster.wait_until(2 * SOON, "started", |cluster| state_of(cluster, 0, "web") == Some("running")).await;
+}
+
 /// A daemon that began before the next start was due knew nothing of it.
 #[tokio::test(start_paused = true)]
 async fn a_persons_word_on_what_is_owed_is_heard_at_once() {
     for word in [Move::Stop, Move::Rename("renamed".to_owned())] {
-        let cluster = owing_one().await;
+        let cluster = owing_one("always").await;
         cluster.members[0].node.engine.does("web", &word);
         let case = format!("{word:?}");
         cluster.wait_until(Duration::from_secs(2), &case, |cluster| !is_owed(cluster)).await;

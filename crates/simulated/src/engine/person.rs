@@ -275,7 +275,13 @@ impl State {
                 self.containers.get_mut(id).expect("just found").again = Some(by);
                 self.stop(by, id).is_ok()
             }
-            Move::Restart => self.start(by, id).is_ok(),
+            Move::Restart => {
+                let starts = self.start(by, id).is_ok();
+                if starts {
+                    self.tell_of(id, "restart", &[]);
+                }
+                starts
+            }
             Move::Remove => self.remove(by, id, true).is_ok(),
             Move::Rename(name) => self.rename(by, id, name).is_ok(),
             Move::MakeAnew => {

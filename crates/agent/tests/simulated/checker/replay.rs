@@ -79,6 +79,8 @@ pub struct Container {
     pub can_serve: bool,
     /// It failed in a life that this system began: it exited by itself, or fell ill.
     pub has_failed: bool,
+    /// A replacement has stopped it once.
+    pub was_taken_down: bool,
     /// How long a life of it was watched at the most that has ended, or whose daemon has.
     pub was_watched: Duration,
 }

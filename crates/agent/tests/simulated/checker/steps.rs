@@ -62,7 +62,10 @@ impl Replay {
                 (container.started, container.ended) = (Some((by, at)), None);
                 (container.has_served, container.is_being_stopped) = (false, false);
             }
-            Deed::Stop => container.is_being_stopped |= by == By::Us,
+            Deed::Stop => {
+                container.is_being_stopped |= by == By::Us;
+                container.was_taken_down |= by == By::Us;
+            }
             Deed::End(_) => {
                 container.was_watched = container.watched(at, daemon_since);
                 container.ended = Some((by, at));
@@ -110,6 +113,7 @@ impl Replay {
             can_serve: false,
             has_failed: false,
             was_watched: Duration::ZERO,
+            was_taken_down: false,
         };
         self.containers.insert((host.to_owned(), id), container);
         let instance = self.instances.entry(key(host, &purpose.name)).or_default();
@@ -142,7 +146,7 @@ impl Replay {
         let is_deaf = |host: &Host| host.is_left_alone || host.engine_back.is_some_and(is_hardly_back);
         let is_unheard = self.hosts.get(host).is_some_and(is_deaf);
         // One that was put back and ends whenever it is started is owed for as long as it does.
-        let is_open = container.shown == Shown::Restarting
+        let is_open = container.shown == Shown::Restarting && container.was_taken_down
             || self.instances.get(&key(host, name)).is_some_and(|it| it.was_owed || it.is_doubtful);
         // A candidate that has failed is on its way back, and what comes back is another.
         let is_on_the_way_back = claimed.is_some_and(|claimed| container.made >= claimed) && container.has_failed;

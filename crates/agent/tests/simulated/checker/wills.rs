@@ -38,11 +38,12 @@ pub fn check(replay: &Replay, entry: &Entry, report: &mut impl FnMut(Kind, Strin
         report(Kind::Vanished, format!("{} was the last of {name}", container.name));
     }
     // What a person did to the other is that person's business.
-    let successor = replay.bodies(host, name).find(|(_, body)| body.made_by == By::Us && body.made > container.made);
-    if *deed == Deed::Remove
-        && let Some((_, successor)) = successor.filter(|_| instance.will == Will::Runs && !instance.is_doubtful)
-        && replay.watched(host, successor, entry.at) < STABLE
-    {
-        report(Kind::Unproven, format!("{} was removed, and nobody had watched {}", container.name, successor.name));
+    let successors = replay.bodies(host, name).filter(|(_, body)| body.made_by == By::Us && body.made > container.made);
+    let watched = successors.map(|(_, body)| replay.watched(host, body, entry.at)).max();
+    // What has never run is nothing to go back to.
+    let is_way_back =
+        (container.started.is_some() || container.can_serve) && instance.will == Will::Runs && !instance.is_doubtful;
+    if *deed == Deed::Remove && is_way_back && watched.is_some_and(|watched| watched < STABLE) {
+        report(Kind::Unproven, format!("{} was removed, and nobody had watched what takes its place", container.name));
     }
 }
