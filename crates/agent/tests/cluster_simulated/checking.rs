@@ -352,7 +352,7 @@ fn a_verdict_comes_before_the_slot_is_given_back() {
     finds_in(&[failed, "12 a finds 2 bad; 13 a releases web"], &[]);
     finds_in(&[failed, "12 a releases web; 13 a finds 2 bad"], &[Kind::LateVerdict]);
     finds_in(&[failed, "12 a releases web; 13 a befell LineCut; 14 a finds 2 bad"], &[]);
-    finds_in(&[failed, "12 a releases web; 13 a us start 1; 14 a finds 2 bad"], &[]);
+    finds_in(&[failed, "12 a releases web; 13 a us start 1; 14 a finds 2 bad"], &[Kind::LateVerdict]);
 }
 
 #[test]

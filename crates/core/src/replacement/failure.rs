@@ -86,6 +86,7 @@ impl Replacement {
     /// as well proves nothing but that something is wrong.
     pub fn trouble(&self, is_known_good: bool) -> Option<&str> {
         match &self.failure {
+            _ if self.was_judged => None,
             Some(Failure::Node(reason)) => Some(reason),
             Some(Failure::Candidate(reason)) if self.charge(is_known_good).is_none() => Some(reason),
             _ => None,
@@ -95,10 +96,13 @@ impl Replacement {
     /// What to hold against the digest once the way back has looked at the predecessor; `None`: nothing.
     ///
     /// Bad only if the candidate's process ran and failed, the predecessor passes the same gate now, and the
-    /// digest was never good for this service. Anything else is this machine's trouble.
+    /// digest was never good for this service. Anything else is this machine's trouble. Said once, while the slot is held: what
+    /// is owed, and passes later, may have lacked a database as its candidate did.
     pub fn charge(&self, is_known_good: bool) -> Option<&str> {
         match &self.failure {
-            Some(Failure::Candidate(reason)) if self.control == Some(true) && !is_known_good => Some(reason),
+            Some(Failure::Candidate(reason)) if self.control == Some(true) && !is_known_good && !self.was_judged => {
+                Some(reason)
+            }
             _ => None,
         }
     }

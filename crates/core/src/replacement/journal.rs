@@ -88,6 +88,10 @@ pub struct Replacement {
     pub failure: Option<Failure>,
     /// Whether the put-back predecessor passed the gate.
     pub control: Option<bool>,
+    /// Whether it was said what is thought of the digest. A predecessor that passes long after has what it lacked then, and its
+    /// passing says nothing of the candidate.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub was_judged: bool,
     /// Whether somebody removed the predecessor, so that the only way is forward.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_no_way_back: bool,
@@ -112,6 +116,7 @@ impl Replacement {
             candidate: None,
             failure: None,
             control: None,
+            was_judged: false,
             has_no_way_back: false,
             anew: 0,
             last_words: String::new(),

@@ -310,6 +310,7 @@ impl Replacement {
         if !next.is_return() {
             self.reached = self.reached.max(next);
         }
+        self.was_judged |= next == Phase::ReturnJudged;
         self.phase = next;
         Ok(())
     }

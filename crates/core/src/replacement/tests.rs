@@ -137,6 +137,18 @@ fn only_a_candidate_that_failed_where_its_predecessor_stands_is_bad() {
     check_charge(Failure::Superseded("newer".into()), Some(true), false, false);
 }
 
+/// A database was away when both failed, and back when the old one, owed ever since, passed: that condemned a good version.
+#[test]
+fn what_passes_after_it_was_judged_says_nothing_of_the_candidate() {
+    let mut replacement = at(Phase::PredecessorObserved);
+    replacement.failure = Some(Failure::Candidate("exited with code 1".into()));
+    replacement.control = Some(false);
+    assert_eq!(replacement.trouble(false), Some("exited with code 1"));
+    replacement.apply(Event::Done).expect("condemned");
+    replacement.control = Some(true);
+    assert_eq!((replacement.charge(false), replacement.trouble(false)), (None, None));
+}
+
 #[track_caller]
 fn check_trouble(failure: Option<Failure>, control: Option<bool>, is_known_good: bool, expected: Option<&str>) {
     let replacement = Replacement { failure, control, ..at(Phase::PredecessorObserved) };

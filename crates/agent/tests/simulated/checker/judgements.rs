@@ -57,9 +57,8 @@ fn judge(
     let holds_a_slot = replay.claims.values().any(|claim| claim.host == entry.host && claim.is_past_fence);
     // What was written and not answered may be carried out long after, and a restored store knows of no claim.
     let befell = replay.troubled(&entry.host).max(replay.restored);
-    // What is owed is started without a slot, and judged then.
-    let has_given_back = replay.hosts.get(&entry.host).is_some_and(|host| host.has_given_back);
-    if !holds_a_slot && has_given_back && befell.is_none_or(|befell| entry.at > befell + LATE_WRITES) {
+    let is_bad = verdict.verdict == Opinion::Bad;
+    if is_bad && !holds_a_slot && befell.is_none_or(|befell| entry.at > befell + LATE_WRITES) {
         report(Kind::LateVerdict, text());
     }
     let own = replay.containers.iter().filter(|((host, _), _)| *host == entry.host).map(|(_, container)| container);

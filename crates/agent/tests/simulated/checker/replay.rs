@@ -53,8 +53,6 @@ pub struct Host {
     pub is_left_alone: bool,
     /// The machine was taken away.
     pub is_gone: bool,
-    /// It gave a slot back, and has started nothing since.
-    pub has_given_back: bool,
     /// When the daemon of now began.
     pub daemon_since: Duration,
 }

@@ -51,9 +51,6 @@ impl Replay {
             self.create(host, at, by, id, purpose);
             return;
         }
-        if by == By::Us && *deed == Deed::Start {
-            self.hosts.entry(host.to_owned()).or_default().has_given_back = false;
-        }
         let daemon_since = self.hosts.get(host).map_or(Duration::ZERO, |host| host.daemon_since);
         let Some(container) = self.containers.get_mut(&(host.to_owned(), id)) else { return };
         let name = container.name.clone();
@@ -309,7 +306,6 @@ impl Replay {
                 if let Some(place) = verdict_of(key) {
                     self.verdicts.remove(&place);
                 } else if let Some(claim) = self.claims.remove(key) {
-                    self.hosts.entry(writer.to_owned()).or_default().has_given_back = claim.host == writer;
                     self.is_released(at, &claim);
                 }
             }
