@@ -262,6 +262,18 @@ async fn disarm_predecessor(site: &Site<'_>, replacement: &Replacement) -> Resul
 /// Starts the candidate. A port may be released a moment after its holder stopped.
 async fn start_candidate(site: &Site<'_>, replacement: &Replacement) -> Result<Event, ActError> {
     let Some(candidate) = &replacement.candidate else { return Ok(Event::Done) };
+    if replacement.has_no_way_back {
+        // It stays, and may have been stopped on a way back that turned out to lead nowhere.
+        let armed = site.hand.set_restart_policy(candidate, &replacement.facts.restart_policy).await;
+        match if_found(armed) {
+            Err(error) if error.is_ambiguous() => return Err(error.into()),
+            Err(error) => tracing::warn!(error = %error, "the new container keeps the restart policy `no`"),
+            Ok(_) => {}
+        }
+    }
+    if let Some(failure) = replacement.failure.clone().filter(|_| replacement.was_ended_by_hand()) {
+        return Ok(Event::Failed(failure));
+    }
     let mut tries = 1;
     loop {
         match site.hand.start(candidate).await {

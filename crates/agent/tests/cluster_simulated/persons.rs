@@ -93,3 +93,30 @@ async fn coordination_h5_what_a_person_stops_during_the_control_stays_stopped() 
     assert_eq!((runs, state), (Some(first()), "exited"), "{}", cluster.describe());
     assert!(!is_condemned(&cluster, &digest), "the control was not seen to pass");
 }
+
+/// The old one was pruned, and the new one stopped: for want of a way back that was started again. One that stays for the same
+/// reason had lost its restart policy on the way.
+#[tokio::test(start_paused = true)]
+async fn what_a_person_stopped_stays_so_though_there_is_no_way_back_and_has_its_policy() {
+    for is_stopped in [true, false] {
+        let case = format!("stopped: {is_stopped}");
+        let mut cluster = Cluster::start(1, &["web"], 1).await;
+        let digest = cluster.push(if is_stopped { Behaviour::Serves } else { Behaviour::NeverListens });
+        cluster.notify(0).await;
+        let is_started = |cluster: &Cluster| cluster.runs(0, "web", &digest);
+        cluster.wait_until(LONG, "a start", is_started).await;
+        let engine = &cluster.members[0].node.engine;
+        let old = engine.containers().into_iter().map(|(name, ..)| name).find(|name| name.contains(".old-"));
+        assert!(engine.does(&old.expect("set aside"), &Move::Remove), "{case}");
+        if is_stopped {
+            engine.stop_by_hand("web");
+        }
+        cluster.settle(&case).await;
+        assert_eq!(cluster.runs(0, "web", &digest), !is_stopped, "{case}");
+        let world = &cluster.members[0].node.world;
+        let web = world.engine.container("web").await.expect("it is there");
+        assert_eq!(web.pointer("/HostConfig/RestartPolicy/Name"), Some(&"always".into()), "{case}");
+        let kinds: Vec<_> = cluster.violations().into_iter().map(|violation| violation.kind).collect();
+        assert_eq!(kinds, [], "{case}");
+    }
+}

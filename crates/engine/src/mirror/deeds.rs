@@ -34,6 +34,8 @@ pub(super) struct Deeds {
     of: BTreeMap<String, VecDeque<Deed>>,
     /// Processes that this program has ended itself, by container ID and the moment of their start.
     ended: BTreeMap<String, i64>,
+    /// How many stops were told of containers whose process this program is ending, or has ended; until they are started again.
+    ending: BTreeMap<String, u32>,
     /// Stops of this program that were not answered and may yet be carried out, by container ID.
     late: BTreeMap<String, Late>,
 }
@@ -48,6 +50,9 @@ struct Late {
 impl Deeds {
     /// Notes what an event says, once though it may be repeated.
     pub fn note(&mut self, event: &EngineEvent) {
+        if event.action == "start" {
+            self.ending.remove(&event.id);
+        }
         let Some(deed) = deed_of(event) else { return };
         let is_stop = matches!(deed.kind, DeedKind::Kill { .. } | DeedKind::Stop);
         if is_stop && self.is_late(&event.id, deed.kind == DeedKind::Stop) {
@@ -65,6 +70,7 @@ impl Deeds {
     /// Takes what ends a process from now on for our own doing.
     pub fn end(&mut self, id: &str, started: i64) {
         self.ended.insert(id.to_owned(), started);
+        self.ending.entry(id.to_owned()).or_default();
     }
 
     /// Takes one stop more of this container within the next two minutes for our own, whatever process it ends.
@@ -75,6 +81,13 @@ impl Deeds {
 
     /// Whether what is told of a stop belongs to one that nobody waits for, and if it is over, takes it for told.
     fn is_late(&mut self, id: &str, is_over: bool) -> bool {
+        if let Some(told) = self.ending.get_mut(id) {
+            *told += u32::from(is_over);
+            // The first is the one that is waited for.
+            if *told <= 1 {
+                return true;
+            }
+        }
         let Some(late) = self.late.get_mut(id).filter(|late| Instant::now() < late.until && late.count > 0) else {
             return false;
         };
@@ -94,6 +107,7 @@ impl Deeds {
     pub fn forget(&mut self, id: &str) {
         self.of.remove(id);
         self.ended.remove(id);
+        self.ending.remove(id);
         self.late.remove(id);
     }
 }
@@ -123,6 +137,27 @@ mod tests {
         assert_eq!(told(&restart), [kill, DeedKind::Stop, DeedKind::Restart]);
         assert_eq!(told(&["kill", "die", "destroy"]), [kill, DeedKind::Destroy]);
         assert_eq!(told(&["create", "start", "health_status", "die", "oom", "start", "update", "unpause"]), []);
+    }
+
+    /// The stop that was waited for was taken for the one before it, which was given up: when that came, after the container had
+    /// been put back, it was a person's, and the container stayed down.
+    #[tokio::test(start_paused = true)]
+    async fn of_two_stops_of_our_own_the_late_one_is_not_a_persons() {
+        let mut deeds = Deeds::default();
+        let tell = |deeds: &mut Deeds, actions: &[(&str, i64)]| {
+            actions.iter().for_each(|(action, at)| deeds.note(&event(action, *at)));
+        };
+        deeds.end("a", 0);
+        deeds.stop_late("a");
+        tell(&mut deeds, &[("kill", 1), ("die", 2), ("stop", 3), ("start", 4), ("kill", 5), ("die", 6), ("stop", 7)]);
+        assert_eq!(deeds.of("a", 4), [], "both are our own");
+        tell(&mut deeds, &[("start", 8), ("kill", 9), ("stop", 10)]);
+        assert_eq!(deeds.of("a", 8).len(), 2, "a third is a person's");
+        // Both may end one process.
+        deeds.end("a", 8);
+        deeds.stop_late("a");
+        tell(&mut deeds, &[("kill", 11), ("kill", 12), ("stop", 13), ("stop", 14), ("start", 15), ("stop", 16)]);
+        assert_eq!(deeds.of("a", 15).len(), 1);
     }
 
     /// An engine that had stood still stopped the container that had been put back meanwhile, which was believed to be a
