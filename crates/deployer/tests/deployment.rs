@@ -178,6 +178,27 @@ fn case_pb07_files_that_their_user_lets_go_keep_no_version_out() {
     assert_eq!(keeps.id(), keeps.first_id());
 }
 
+/// It said that there was nothing to do, and the push was refused.
+#[test]
+fn case_pb21_a_plan_tells_before_any_push_what_would_be_refused() {
+    let stage = Stage::new();
+    stage.push("v1");
+    let web = stage.run(&stage.container("web"));
+    let helper = stage.run(&stage.container("helper").option("--rm").restart("no"));
+    let endless = stage.run(&stage.container("endless").option("--stop-timeout=-1"));
+    let plan = stage.daemon.cli(["plan", "--output", "json"]);
+    let tracks: Value = serde_json::from_str(&plan.stdout).unwrap_or_else(|error| panic!("{error}: {plan:?}"));
+    let refusal = |name: &str| {
+        let containers = tracks[0]["containers"].as_array().expect("containers");
+        containers.iter().find(|container| container["name"] == name).expect("each is in it")["refusal"].to_string()
+    };
+    assert_eq!(refusal(web.name()), "null");
+    assert!(refusal(helper.name()).contains("--rm"), "{}", refusal(helper.name()));
+    assert!(refusal(endless.name()).contains("deployer.stop.timeout"), "{}", refusal(endless.name()));
+    let table = stage.daemon.cli(["plan"]).stdout;
+    assert!(table.contains("a new version would be refused"), "{table}");
+}
+
 #[test]
 fn what_is_not_ours_is_left_alone_with_the_reason() {
     let stage = Stage::new();

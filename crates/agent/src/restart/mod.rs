@@ -1,11 +1,13 @@
 //! The restart stage: replaces one container at a time, under a slot, and puts the old one back if need be.
 //!
-//! It is the only place that stops a container. `prefetch` writes down everything that a replacement needs;
+//! It is the only place that stops a container. `prefetch` writes down everything that a replacement needs
+//! and `carry` takes over;
 //! `acts` carries out one act, and asks what was done `meanwhile`; `observe` is the gate's eye; `claim` waits in `line` (as `waiter`) for the leave to act
 //! until it may go (`near`), `slot` fences it and gives it back; `stage` has one job for each container at a time.
 
 mod acts;
 mod baseline;
+mod carry;
 mod claim;
 mod fault;
 mod interest;
@@ -43,6 +45,7 @@ use crate::supervision::Supervisors;
 use crate::survey::Survey;
 use crate::world::World;
 
+pub use carry::refusal;
 pub use recovery::recover_with_engine;
 pub use stage::Restart;
 

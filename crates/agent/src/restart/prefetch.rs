@@ -4,30 +4,24 @@
 //! that the candidate is asked for what the predecessor did and nothing else.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use deployer_core::gate::Ports;
 use deployer_core::healthcheck;
 use deployer_core::image::{Digest, Track};
-use deployer_core::ownership::owner;
-use deployer_core::policy::{ADOPTED, DIGEST, LONGEST, LabelError};
+use deployer_core::policy::{ADOPTED, DIGEST, LabelError};
 use deployer_core::replacement::Facts;
-use deployer_core::successor::{Input, Refusal, UserFields, changeable, refuse_if_provider, successor};
+use deployer_core::successor::{Refusal, changeable};
 use deployer_core::trouble::Trouble;
-use deployer_engine::{EngineError, if_found};
-use serde_json::Value;
+use deployer_engine::EngineError;
 use thiserror::Error;
 
-use super::{baseline, lacking};
+use super::baseline;
+use super::carry::{Carried, carry_over};
 use crate::keep;
-use crate::pull::platform_mismatch;
 use crate::site::Site;
 use crate::situation::{Decision, TrackView};
 use crate::supervision::Supervisors;
 use crate::survey::Survey;
-
-/// The engine's grace where neither the container nor a label gives one.
-const GRACE: Duration = Duration::from_secs(10);
 
 /// Refusals in a row of what the engine only has to look at, after which they count: about half a minute.
 const FAILURES_MAX: u32 = 4;
@@ -132,47 +126,10 @@ pub async fn prefetch(
         return Err(PrefetchError::NoTarget);
     };
     let summary = &decision.container.summary;
-    // Side by side: an old version runs meanwhile.
-    let (container, new_image, old_image, changes, api) = tokio::join!(
-        site.engine.container(&summary.id),
-        site.engine.image(new_image_id),
-        site.engine.image(&summary.image_id),
-        site.engine.changes(&summary.id),
-        site.engine.api(),
-    );
-    let (container, new_image, api) = (container?, new_image?, api?);
-    let changes = changes.map_err(PrefetchError::Files)?;
-    let old_image = if_found(old_image)?;
-    if let Some(mismatch) = platform_mismatch(&new_image, old_image.as_ref()) {
-        return Err(PrefetchError::Platform(mismatch));
-    }
-    let own = old_image.as_ref().map(|image| UserFields::alone(&container, image).0);
-    let owner = owner(own.as_ref().unwrap_or(&container), &supervisors.of(&container));
-    if let Some(reason) = owner.reason() {
-        site.engine_mirror.found_owner(&summary.id, owner);
-        return Err(PrefetchError::Foreign(reason));
-    }
-    let policy = decision.container.policy.clone()?;
-    let grace = policy.stop_timeout.map_or_else(|| grace_of(&container), Ok)?;
-    let others = survey.containers.iter().map(|other| (other.summary.name.as_str(), &*other.summary.leans_on));
-    refuse_if_provider(&container, others)?;
-    if !policy.discards_files {
-        lacking::refuse_injected_files(site, &container, old_image.as_ref(), &changes).await?;
-    }
     let mut labels = BTreeMap::from([(DIGEST.to_owned(), target.digest.to_string())]);
     labels.extend(adopted(survey, view, decision).map(|adopted| (ADOPTED.to_owned(), adopted.to_string())));
-    let image = decision.container.summary.config_image.as_str();
-    let remembered = UserFields::remembered(&container, old_image.as_ref());
-    let successor = successor(Input {
-        container: &container,
-        old_image: old_image.as_ref(),
-        new_image: &new_image,
-        image,
-        remembered: remembered.as_ref(),
-        api,
-        labels: &labels,
-    })?;
-    lacking::everything_exists(site, &container, &successor).await?;
+    let carried = carry_over(site, survey, supervisors, &decision.container, new_image_id, &labels).await?;
+    let Carried { container, new_image, policy, grace, successor } = carried;
     keep_predecessors_image(site, survey, view, decision).await?;
     let ran = decision.container.is_meant_to_run();
     let is_owed = site.memory().owed.includes(&summary.id);
@@ -248,11 +205,4 @@ async fn keep_predecessors_image(
         Some(digest) if !is_kept => keep::keep(site, site.hand, &view.track, digest, id, keep::Kind::Kept).await,
         _ => Ok(()),
     }
-}
-
-/// The grace of the container's stop, if it ends within an hour.
-fn grace_of(container: &Value) -> Result<Duration, PrefetchError> {
-    let Some(seconds) = container.pointer("/Config/StopTimeout").and_then(Value::as_i64) else { return Ok(GRACE) };
-    let grace = u64::try_from(seconds).ok().map(Duration::from_secs);
-    grace.filter(|grace| *grace <= LONGEST).ok_or(PrefetchError::LongStop { seconds })
 }

@@ -4,24 +4,29 @@ use std::path::Path;
 
 use super::status::{json, table};
 use super::{Ended, Format, client, say};
-use crate::status::Status;
+use crate::status::{ContainerStatus, TrackStatus};
 
 /// Shows the plan.
 pub async fn show(socket: &Path, format: Format) -> Result<(), Ended> {
-    let mut status: Status = client::get(socket, "/v1/status").await?;
-    for track in &mut status.tracks {
-        track.containers.retain(|container| container.node == status.node);
-    }
-    status.tracks.retain(|track| !track.containers.is_empty());
+    let tracks: Vec<TrackStatus> = client::get(socket, "/v1/plan").await?;
     if format == Format::Json {
-        return say::line(&json(&status.tracks)?);
+        return say::line(&json(&tracks)?);
     }
     let mut plan = table(&["CONTAINER", "IMAGE", "SERVICE", "DECISION", "BECAUSE"]);
-    for track in &status.tracks {
+    for track in &tracks {
         for container in &track.containers {
             let (name, image, service) = (&container.name, &track.image, &container.service);
-            plan.add_row([name, image, service, &container.row, &container.reason]);
+            plan.add_row([name, image, service, &container.row, &because(container)]);
         }
     }
     say::line(&plan.to_string())
+}
+
+/// Why, and what would keep the next version out: better seen now than after its push.
+fn because(container: &ContainerStatus) -> String {
+    match &container.refusal {
+        Some(refusal) if container.reason.contains(refusal.as_str()) => container.reason.clone(),
+        Some(refusal) => format!("{}; a new version would be refused: {refusal}", container.reason),
+        None => container.reason.clone(),
+    }
 }

@@ -149,6 +149,7 @@ mod tests {
             state: evil(),
             reason: evil(),
             row: evil(),
+            refusal: Some(evil()),
             service: evil(),
         };
         let verdict =

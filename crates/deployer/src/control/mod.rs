@@ -6,6 +6,7 @@
 mod actions;
 mod asked;
 mod cluster;
+mod plan;
 
 use std::sync::Arc;
 
@@ -52,6 +53,7 @@ struct Shared {
 pub fn router(world: Arc<World>, shutdown: CancellationToken) -> Router {
     Router::new()
         .route("/v1/status", get(show_status))
+        .route("/v1/plan", get(show_plan))
         .route("/v1/history", get(show_history))
         .route("/v1/events", get(follow))
         .route(
@@ -85,6 +87,10 @@ fn act(outcome: Result<String, ActionError>) -> Response {
 
 async fn show_status(State(shared): State<Shared>) -> Response {
     answer(status(&shared.world).await.map_err(ActionError::from))
+}
+
+async fn show_plan(State(shared): State<Shared>) -> Response {
+    answer(plan::plan(&shared.world).await.map_err(ActionError::from))
 }
 
 async fn show_history(State(shared): State<Shared>, Query(ask): Query<Ask>) -> Response {

@@ -126,6 +126,7 @@ impl Elsewhere {
             state,
             reason,
             row: String::new(),
+            refusal: None,
             service,
         }
     }

@@ -39,6 +39,7 @@ pub fn pinned(world: &World, survey: &Survey) -> Vec<TrackStatus> {
             state: "unmanaged".to_owned(),
             reason: row.state.to_owned(),
             row: format!("{}: {}", row.name, row.consequence),
+            refusal: None,
             service: String::new(),
         };
         match tracks.iter_mut().find(|track| track.image == container.summary.config_image) {
@@ -74,6 +75,7 @@ fn container(world: &World, survey: &Survey, view: &TrackView, decision: &Decisi
         state: state.to_owned(),
         reason,
         row: format!("{}: {}", decision.row.name, decision.row.consequence),
+        refusal: None,
         service: decision.service.clone(),
     }
 }

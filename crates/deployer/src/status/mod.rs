@@ -144,6 +144,9 @@ pub struct ContainerStatus {
     pub reason: String,
     /// The row of the decision, and what follows from it; empty for a container of another node.
     pub row: String,
+    /// What keeps every version from it as it is now; in the plan alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<String>,
     /// The service that it is an instance of.
     pub service: String,
 }
