@@ -23,6 +23,7 @@ pub mod platform;
 pub mod policy;
 pub mod queue;
 pub mod record;
+pub mod registry;
 pub mod replacement;
 pub mod rollback;
 pub mod slot;

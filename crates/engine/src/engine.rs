@@ -46,6 +46,16 @@ pub enum EngineError {
         /// The engine's own words.
         message: String,
     },
+    /// The engine has no such call, or what stands before it lets none through: the answer is none of an engine's.
+    #[error("{what}: the engine, or what filters its socket, answers {status} to every such call: {message}")]
+    NotOffered {
+        /// The call and its object.
+        what: String,
+        /// The HTTP status.
+        status: u16,
+        /// The words of whoever answered.
+        message: String,
+    },
     /// No connection, or it broke. Whether the call took effect is not known.
     #[error("{what}: cannot reach the engine at {address}: {message}")]
     Unreachable {
@@ -95,6 +105,7 @@ impl EngineError {
             Self::NotFound { .. } => "not_found",
             Self::Conflict { .. } => "conflict",
             Self::Refused { .. } => "refused",
+            Self::NotOffered { .. } => "not_offered",
             Self::Unreachable { .. } => "unreachable",
             Self::Timeout { .. } => "timeout",
             Self::NotHeard { .. } => "not_heard",

@@ -7,6 +7,7 @@ pub mod docker;
 mod engine;
 mod image;
 pub mod mirror;
+mod registry;
 
 pub use engine::*;
 pub use image::ImageSummary;

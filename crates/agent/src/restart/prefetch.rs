@@ -95,9 +95,10 @@ impl PrefetchError {
             | EngineError::Unreachable { .. }
             | EngineError::Timeout { .. }
             | EngineError::NotHeard { .. } => true,
-            EngineError::Refused { .. } | EngineError::Conflict { .. } | EngineError::Nonsense { .. } => {
-                failures < FAILURES_MAX
-            }
+            EngineError::Refused { .. }
+            | EngineError::NotOffered { .. }
+            | EngineError::Conflict { .. }
+            | EngineError::Nonsense { .. } => failures < FAILURES_MAX,
             EngineError::TooLong { .. } => false,
         }
     }

@@ -180,14 +180,17 @@ impl Client {
     async fn refusal(&self, what: &str, answer: Answer) -> EngineError {
         let status = answer.status.as_u16();
         let bytes = answer.bytes(CALL_LIMIT).await.unwrap_or_default();
-        let message = serde_json::from_slice::<Value>(&bytes)
+        let words = serde_json::from_slice::<Value>(&bytes)
             .ok()
-            .and_then(|body| Some(body.get("message")?.as_str()?.trim().to_owned()))
-            .unwrap_or_else(|| String::from_utf8_lossy(&bytes).into_owned());
+            .and_then(|body| Some(body.get("message")?.as_str()?.trim().to_owned()));
+        // An answer to a HEAD has no body.
+        let is_engines = words.is_some() || bytes.is_empty();
+        let message = words.unwrap_or_else(|| String::from_utf8_lossy(&bytes).into_owned());
         // Often a registry's own words, handed on.
         let message = plain::words(&message);
         let what = what.to_owned();
         match status {
+            403 | 404 | 405 | 501 if !is_engines => EngineError::NotOffered { what, status, message },
             404 => EngineError::NotFound { what, message },
             409 => EngineError::Conflict { what, message },
             _ => EngineError::Refused { what, status, message },
@@ -257,6 +260,11 @@ mod tests {
         assert_eq!(refused("500 no", "\u{1b}[2J\nx").await, r"do it: the engine answered 500: \u001b[2J\nx");
         let long = format!("{{\"message\": \"{}\"}}", "x".repeat(1 << 20));
         assert!(refused("500 no", &long).await.len() < 1100, "nobody reads more");
+        let page = "<html><body><h1>403 Forbidden</h1></body></html>";
+        let filtered = refused("403 no", page).await;
+        assert!(filtered.contains("what filters its socket, answers 403"), "{filtered}");
+        assert!(refused("404 no", "404 page not found").await.contains("answers 404"));
+        assert!(refused("403 no", r#"{"message": "denied"}"#).await.contains("the engine answered 403: denied"));
         let nonsense = refused("200 OK", "[\"a\\u001b\"]").await;
         assert!(nonsense.contains("makes no sense") && !nonsense.contains('\u{1b}'), "{nonsense:?}");
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use deployer_core::image::{Digest, ImageName, ImageRef, Track};
+use deployer_core::image::{Digest, ImageName, ImageRef, Tag, Track};
 use deployer_core::plain;
 use deployer_wire::encode;
 use futures_util::StreamExt;
@@ -12,9 +12,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::client::{Client, Request, short};
-use super::credentials;
 use crate::engine::{EngineError, PullError, PullProgress, ResolveError, Resolved};
 use crate::image::ImageSummary;
+use crate::registry::{Registries, credentials};
 
 /// How long the engine may take to ask a registry what a tag points to.
 const RESOLVE_LIMIT: Duration = Duration::from_secs(30);
@@ -134,26 +134,38 @@ struct Descriptor {
 }
 
 /// Asks the registry what a track points to.
-pub async fn resolve(client: &Client, track: &Track) -> Result<Resolved, ResolveError> {
-    ask(client, track.to_string(), track.name()).await
+pub async fn resolve(client: &Client, registries: &Registries, track: &Track) -> Result<Resolved, ResolveError> {
+    ask(client, registries, track.to_string(), track.name(), track.tag().as_str()).await
 }
 
 /// Asks the registry whether it has a digest.
-pub async fn has(client: &Client, image: &ImageRef) -> Result<bool, ResolveError> {
-    match ask(client, image.to_string(), &image.name).await {
+pub async fn has(client: &Client, registries: &Registries, image: &ImageRef) -> Result<bool, ResolveError> {
+    let (digest, tag) = (image.digest.as_ref().map(Digest::as_str), image.tag.as_ref().map(Tag::as_str));
+    let reference = digest.or(tag).unwrap_or("latest");
+    match ask(client, registries, image.to_string(), &image.name, reference).await {
         Ok(_) => Ok(true),
         Err(ResolveError::Absent { .. }) => Ok(false),
         Err(error) => Err(error),
     }
 }
 
-async fn ask(client: &Client, image: String, name: &ImageName) -> Result<Resolved, ResolveError> {
+/// Through the engine, or where it does not ask for us, by ourselves.
+async fn ask(
+    client: &Client,
+    registries: &Registries,
+    image: String,
+    name: &ImageName,
+    reference: &str,
+) -> Result<Resolved, ResolveError> {
     let what = format!("resolve {image}");
     let auth = registry_auth(name.registry().as_str()).await;
     let request = Request::new(Method::GET, format!("/distribution/{}/json", encode_path(&image)), &what)
         .header("x-registry-auth", auth)
         .limit(RESOLVE_LIMIT);
-    let answer: Distribution = client.read(request).await.map_err(|error| resolve_error(image.clone(), error))?;
+    let answer: Distribution = match client.read(request).await {
+        Err(EngineError::NotOffered { .. }) => return registries.resolve(name, reference, &image).await,
+        answer => answer.map_err(|error| resolve_error(image.clone(), error))?,
+    };
     let digest = Digest::parse(&answer.descriptor.digest)
         .map_err(|error| ResolveError::Unavailable { image, message: error.to_string() })?;
     let platforms = answer.platforms.unwrap_or_default().iter().map(platform).collect();

@@ -7,7 +7,6 @@ mod about;
 mod changes;
 mod client;
 mod containers;
-mod credentials;
 mod events;
 mod images;
 mod probe;
@@ -27,19 +26,21 @@ use crate::engine::{
     PullProgress, ResolveError, Resolved,
 };
 use crate::image::ImageSummary;
+use crate::registry::Registries;
+pub use crate::registry::credentials::{CredentialsError, Logins, logins};
 pub use about::About;
 use client::Client;
-pub use credentials::{CredentialsError, Logins, logins};
 
 /// An engine that speaks Docker's API.
 pub struct Docker {
     client: Client,
+    registries: Registries,
 }
 
 impl Docker {
     /// An engine at an address. Nothing is sent until the first call.
     pub fn new(endpoint: Endpoint) -> Self {
-        Self { client: Client::new(endpoint) }
+        Self { client: Client::new(endpoint), registries: Registries::default() }
     }
 
     /// What the engine says of itself.
@@ -82,11 +83,11 @@ impl Engine for Docker {
     }
 
     async fn resolve(&self, track: &Track) -> Result<Resolved, ResolveError> {
-        images::resolve(&self.client, track).await
+        images::resolve(&self.client, &self.registries, track).await
     }
 
     async fn has(&self, image: &ImageRef) -> Result<bool, ResolveError> {
-        images::has(&self.client, image).await
+        images::has(&self.client, &self.registries, image).await
     }
 
     async fn log_tail(&self, id: &str, lines: u32) -> Result<String, EngineError> {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+use deployer_core::image::DOCKER_HUB;
 use serde::Deserialize;
 use serde_json::json;
 use thiserror::Error;
@@ -98,16 +99,62 @@ pub fn logins() -> Result<Option<Logins>, CredentialsError> {
     Ok(Some(Logins { file, helpers: programs.into_iter().collect() }))
 }
 
+/// A login in a registry. Its secrets are shown nowhere.
+pub struct Login {
+    username: String,
+    password: String,
+    identity_token: String,
+    registry_token: String,
+}
+
+impl Login {
+    /// What a helper answers.
+    pub fn of(username: &str, secret: &str) -> Self {
+        let (registry_token, secret) = (String::new(), secret.to_owned());
+        if username == TOKEN_USER {
+            let (username, password) = (String::new(), String::new());
+            return Self { username, password, identity_token: secret, registry_token };
+        }
+        Self { username: username.to_owned(), password: secret, identity_token: String::new(), registry_token }
+    }
+
+    /// `Authorization` by user and password, if that is what it is.
+    pub fn basic(&self) -> Option<String> {
+        let pair = format!("{}:{}", self.username, self.password);
+        (!self.username.is_empty()).then(|| format!("Basic {}", STANDARD.encode(pair)))
+    }
+
+    /// What tokens are asked for with, instead of user and password.
+    pub fn identity_token(&self) -> Option<&str> {
+        Some(self.identity_token.as_str()).filter(|token| !token.is_empty())
+    }
+
+    /// A token that the registry takes as it is.
+    pub fn registry_token(&self) -> Option<&str> {
+        Some(self.registry_token.as_str()).filter(|token| !token.is_empty())
+    }
+}
+
 /// The value of `X-Registry-Auth` for a registry; `None` if nobody has logged in there.
 pub async fn header(registry: &str) -> Result<Option<String>, CredentialsError> {
+    Ok(login(registry).await?.map(|login| encode(key_of(registry), &login)))
+}
+
+/// The login in a registry; `None` if nobody has logged in there.
+pub async fn login(registry: &str) -> Result<Option<Login>, CredentialsError> {
     let config = read_config()?;
-    let key = if registry == "docker.io" { DOCKER_HUB_KEY } else { registry };
+    let key = key_of(registry);
     let helper = config.cred_helpers.get(registry).or(Some(&config.creds_store)).filter(|h| !h.is_empty());
     if let Some(helper) = helper {
-        return Ok(ask_helper(helper, key).await?.map(|answer| encode(key, &of_helper(answer))));
+        return Ok(ask_helper(helper, key).await?.map(|answer| Login::of(&answer.username, &answer.secret)));
     }
     let stored = config.auths.into_iter().find(|(name, _)| normalised(name) == normalised(key));
-    Ok(stored.map(|(_, auth)| encode(key, &auth)))
+    Ok(stored.map(|(_, auth)| of_file(auth)))
+}
+
+/// The key under which a registry's login is kept.
+fn key_of(registry: &str) -> &str {
+    if registry == DOCKER_HUB { DOCKER_HUB_KEY } else { registry }
 }
 
 fn config_file() -> Option<PathBuf> {
@@ -196,26 +243,23 @@ async fn exchange(child: &mut Child, key: &str) -> std::io::Result<(Vec<u8>, Opt
     Ok((answer, Some(child.wait().await?)))
 }
 
-fn of_helper(answer: HelperAnswer) -> Auth {
-    if answer.username == TOKEN_USER {
-        return Auth { identitytoken: answer.secret, ..Auth::default() };
-    }
-    Auth { username: answer.username, password: answer.secret, ..Auth::default() }
-}
-
-/// The engine reads the URL-safe alphabet only; a header in the other one is silently dropped.
-fn encode(key: &str, auth: &Auth) -> String {
-    let (mut username, mut password) = (auth.username.clone(), auth.password.clone());
-    if let Some(pair) = STANDARD.decode(auth.auth.trim()).ok().and_then(|pair| String::from_utf8(pair).ok())
+fn of_file(auth: Auth) -> Login {
+    let Auth { auth, mut username, mut password, identitytoken: identity_token, registrytoken: registry_token } = auth;
+    if let Some(pair) = STANDARD.decode(auth.trim()).ok().and_then(|pair| String::from_utf8(pair).ok())
         && let Some((user, secret)) = pair.split_once(':')
     {
         (username, password) = (user.to_owned(), secret.trim_end_matches('\0').to_owned());
     }
+    Login { username, password, identity_token, registry_token }
+}
+
+/// The engine reads the URL-safe alphabet only; a header in the other one is silently dropped.
+fn encode(key: &str, login: &Login) -> String {
     let body = json!({
-        "username": username,
-        "password": password,
-        "identitytoken": auth.identitytoken,
-        "registrytoken": auth.registrytoken,
+        "username": login.username,
+        "password": login.password,
+        "identitytoken": login.identity_token,
+        "registrytoken": login.registry_token,
         "serveraddress": key,
     });
     URL_SAFE.encode(body.to_string())
@@ -228,7 +272,7 @@ mod tests {
     #[test]
     fn the_header_is_url_safe_and_holds_what_login_stored() {
         let auth = Auth { auth: STANDARD.encode("robot:p>>?~ü:x"), ..Auth::default() };
-        let header = encode("registry:5000", &auth);
+        let header = encode("registry:5000", &of_file(auth));
         assert!(!header.contains(['+', '/']), "{header}");
         let body: serde_json::Value = serde_json::from_slice(&URL_SAFE.decode(header).expect("base64")).expect("JSON");
         assert_eq!((&body["username"], &body["password"]), (&json!("robot"), &json!("p>>?~ü:x")));
