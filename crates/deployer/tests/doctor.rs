@@ -70,6 +70,7 @@ fn a_daemon_that_runs_has_no_problem() {
     let address = patient.daemon.address();
     patient.check("configuration", &[], "ok ");
     patient.check("engine", &[], "ok docker ");
+    patient.check("registries", &[], "ok asked by the engine");
     patient.check("logins", &[], "ok none");
     patient.check("state", &[], "ok STATE/ belongs to user");
     patient.check("daemon", &[], &format!("ok deployer {} answers at STATE/deployer.sock", env!("CARGO_PKG_VERSION")));
@@ -79,7 +80,7 @@ fn a_daemon_that_runs_has_no_problem() {
     patient.check("engine's clock", &[], "ok ");
     let output = patient.run("table", &[]);
     let said = String::from_utf8_lossy(&output.stdout);
-    assert_eq!((output.status.code(), said.lines().count()), (Some(0), 11), "{said}");
+    assert_eq!((output.status.code(), said.lines().count()), (Some(0), 12), "{said}");
     assert!(said.lines().all(|line| line.starts_with("ok ") || line.starts_with("warning ")), "{said}");
 }
 

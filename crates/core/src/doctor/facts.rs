@@ -71,6 +71,8 @@ pub struct Engine {
     pub is_in_swarm: bool,
     /// Whether containers outlive its restart.
     pub has_live_restore: bool,
+    /// Calls that it does not have, or that what filters its socket lets not through.
+    pub denied: Vec<String>,
 }
 
 /// Why an engine did not answer.

@@ -8,7 +8,7 @@ const CLOCK_SECONDS_MAX: u64 = 5;
 pub fn engine(facts: &EngineFacts) -> Vec<Finding> {
     let address = &facts.address;
     let away = match &facts.answer {
-        Ok(engine) => return vec![introduction(address, engine), mode(engine)],
+        Ok(engine) => return vec![introduction(address, engine), mode(engine), registries(engine)],
         Err(away) => away,
     };
     let problem = |found: String| Finding::problem("engine", found);
@@ -29,8 +29,25 @@ fn introduction(address: &str, engine: &Engine) -> Finding {
     Finding::ok("engine", format!("{product} {version} at {address}, spoken to with API {major}.{minor}"))
 }
 
+fn is_denied(engine: &Engine, call: &str) -> bool {
+    engine.denied.iter().any(|denied| denied == call)
+}
+
+/// Who asks registries what a tag points to. Either will do: a login and a certificate that the one finds the other finds, too.
+fn registries(engine: &Engine) -> Finding {
+    let ok = |found: &str| Finding::ok("registries", found);
+    if is_denied(engine, "/distribution") {
+        return ok("asked by deployer itself: the engine, or what filters its socket, has no /distribution")
+            .hint("this machine needs a way to them, and certificates of its own lie in /etc/docker/certs.d");
+    }
+    ok("asked by the engine")
+}
+
 fn mode(engine: &Engine) -> Finding {
     let ok = |found: &str| Finding::ok("engine mode", found);
+    if is_denied(engine, "/info") {
+        return ok("not told: what filters the engine's socket lets no /info through");
+    }
     match (engine.product.as_str(), engine.is_in_swarm, engine.has_live_restore) {
         ("podman", _, _) => ok("containers that systemd runs through Podman are left alone"),
         (_, true, _) => ok("swarm; the containers of its services are left alone"),

@@ -9,6 +9,7 @@ fn sound() -> Facts {
         api: (1, 41),
         is_in_swarm: false,
         has_live_restore: true,
+        denied: Vec::new(),
     };
     let state_dir = StateDir::There { owner: 0, mode: 0o750, looker: 0, is_writable: true, lock: Lock::Unknown };
     Facts {
@@ -56,6 +57,7 @@ fn a_sound_installation_reads_well() {
     ok       configuration   /etc/deployer/deployer.toml can be read
     ok       engine          docker 20.10.24 at unix:///var/run/docker.sock, spoken to with API 1.41
     ok       engine mode     live-restore; containers outlive a restart of the engine
+    ok       registries      asked by the engine
     ok       logins          those in /root/.docker/config.json
     ok       state           /var/lib/deployer belongs to user 0, mode 0750, used by the running daemon
     ok       daemon          deployer 1.2.3 answers at /var/lib/deployer/deployer.sock
@@ -151,6 +153,14 @@ fn what_is_special_about_an_engine_is_noted() {
         &[
             "ok engine podman 20.10.24 at unix:///var/run/docker.sock, spoken to with API 1.41",
             "ok engine mode containers that systemd runs through Podman are left alone",
+        ],
+    );
+    check(
+        |engine| engine.denied = vec!["/info".to_owned(), "/distribution".to_owned()],
+        &[
+            "ok engine mode not told: what filters the engine's socket lets no /info through",
+            "ok registries asked by deployer itself: the engine, or what filters its socket, has no /distribution; \
+             this machine needs a way to them, and certificates of its own lie in /etc/docker/certs.d",
         ],
     );
 }

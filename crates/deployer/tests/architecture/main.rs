@@ -82,7 +82,7 @@ fn one_file_spawns() {
     let forbidden = [".spawn(", "tokio::spawn", "spawn_blocking", "thread::"];
     let crates = ["agent", "deployer", "engine", "hooks", "store", "wire"];
     // A connection's task belongs to the daemon's tracker; a credential helper is a process, not a task.
-    let excepted = ["deployer/src/daemon.rs", "hooks/src/http/server.rs", "engine/src/docker/credentials.rs"];
+    let excepted = ["deployer/src/daemon.rs", "hooks/src/http/server.rs", "engine/src/registry/credentials.rs"];
     check(&crates, &forbidden, &excepted, "only daemon.rs spawns");
 }
 

@@ -2,6 +2,7 @@
 
 use hyper::Method;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::client::{Client, Request};
 use crate::engine::{EngineError, EngineInfo};
@@ -17,7 +18,12 @@ pub struct About {
     pub has_live_restore: bool,
     /// Its clock in Unix seconds, if it tells.
     pub time: Option<i64>,
+    /// Calls that it does not have, or that what filters its socket lets not through, of those that can be done without.
+    pub denied: Vec<&'static str>,
 }
+
+/// An image that no registry has, of a host where nobody listens: whether the engine would ask is all that is wanted.
+const NOBODYS: &str = "/distribution/127.0.0.1:1/deployer:none/json";
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "PascalCase", default)]
@@ -36,9 +42,22 @@ struct Swarm {
 pub async fn about(client: &Client) -> Result<About, EngineError> {
     let info = client.info().await?;
     let what = "ask the engine about itself";
-    let told: Description = client.read(Request::new(Method::GET, "/info".to_owned(), what)).await?;
+    let told = offered(client.read::<Description>(Request::new(Method::GET, "/info".to_owned(), what)).await)?;
+    let asked = client.read::<Value>(Request::new(Method::GET, NOBODYS.to_owned(), "ask a registry")).await;
+    let asks = !matches!(asked, Err(EngineError::NotOffered { .. }));
+    let denied = [("/info", told.is_some()), ("/distribution", asks)].into_iter().filter(|(_, is_there)| !is_there);
+    let denied = denied.map(|(call, _)| call).collect();
+    let told = told.unwrap_or_default();
     let time = told.system_time.parse::<jiff::Timestamp>().ok().map(|time| time.as_second());
     let state = told.swarm.unwrap_or_default().local_node_state;
     let is_in_swarm = !matches!(state.as_str(), "" | "inactive");
-    Ok(About { info, is_in_swarm, has_live_restore: told.live_restore_enabled, time })
+    Ok(About { info, is_in_swarm, has_live_restore: told.live_restore_enabled, time, denied })
+}
+
+/// The answer to a call that can be done without.
+fn offered<T>(outcome: Result<T, EngineError>) -> Result<Option<T>, EngineError> {
+    match outcome {
+        Err(EngineError::NotOffered { .. }) => Ok(None),
+        outcome => outcome.map(Some),
+    }
 }

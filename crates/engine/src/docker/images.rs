@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::client::{Client, Request, short};
 use crate::engine::{EngineError, PullError, PullProgress, ResolveError, Resolved};
 use crate::image::ImageSummary;
-use crate::registry::{Registries, credentials};
+use crate::registry::{self, credentials};
 
 /// How long the engine may take to ask a registry what a tag points to.
 const RESOLVE_LIMIT: Duration = Duration::from_secs(30);
@@ -134,15 +134,15 @@ struct Descriptor {
 }
 
 /// Asks the registry what a track points to.
-pub async fn resolve(client: &Client, registries: &Registries, track: &Track) -> Result<Resolved, ResolveError> {
-    ask(client, registries, track.to_string(), track.name(), track.tag().as_str()).await
+pub async fn resolve(client: &Client, track: &Track) -> Result<Resolved, ResolveError> {
+    ask(client, track.to_string(), track.name(), track.tag().as_str()).await
 }
 
 /// Asks the registry whether it has a digest.
-pub async fn has(client: &Client, registries: &Registries, image: &ImageRef) -> Result<bool, ResolveError> {
+pub async fn has(client: &Client, image: &ImageRef) -> Result<bool, ResolveError> {
     let (digest, tag) = (image.digest.as_ref().map(Digest::as_str), image.tag.as_ref().map(Tag::as_str));
     let reference = digest.or(tag).unwrap_or("latest");
-    match ask(client, registries, image.to_string(), &image.name, reference).await {
+    match ask(client, image.to_string(), &image.name, reference).await {
         Ok(_) => Ok(true),
         Err(ResolveError::Absent { .. }) => Ok(false),
         Err(error) => Err(error),
@@ -150,20 +150,14 @@ pub async fn has(client: &Client, registries: &Registries, image: &ImageRef) -> 
 }
 
 /// Through the engine, or where it does not ask for us, by ourselves.
-async fn ask(
-    client: &Client,
-    registries: &Registries,
-    image: String,
-    name: &ImageName,
-    reference: &str,
-) -> Result<Resolved, ResolveError> {
+async fn ask(client: &Client, image: String, name: &ImageName, reference: &str) -> Result<Resolved, ResolveError> {
     let what = format!("resolve {image}");
     let auth = registry_auth(name.registry().as_str()).await;
     let request = Request::new(Method::GET, format!("/distribution/{}/json", encode_path(&image)), &what)
         .header("x-registry-auth", auth)
         .limit(RESOLVE_LIMIT);
     let answer: Distribution = match client.read(request).await {
-        Err(EngineError::NotOffered { .. }) => return registries.resolve(name, reference, &image).await,
+        Err(EngineError::NotOffered { .. }) => return registry::resolve(name, reference, &image).await,
         answer => answer.map_err(|error| resolve_error(image.clone(), error))?,
     };
     let digest = Digest::parse(&answer.descriptor.digest)

@@ -26,7 +26,6 @@ use crate::engine::{
     PullProgress, ResolveError, Resolved,
 };
 use crate::image::ImageSummary;
-use crate::registry::Registries;
 pub use crate::registry::credentials::{CredentialsError, Logins, logins};
 pub use about::About;
 use client::Client;
@@ -34,13 +33,12 @@ use client::Client;
 /// An engine that speaks Docker's API.
 pub struct Docker {
     client: Client,
-    registries: Registries,
 }
 
 impl Docker {
     /// An engine at an address. Nothing is sent until the first call.
     pub fn new(endpoint: Endpoint) -> Self {
-        Self { client: Client::new(endpoint), registries: Registries::default() }
+        Self { client: Client::new(endpoint) }
     }
 
     /// What the engine says of itself.
@@ -83,11 +81,11 @@ impl Engine for Docker {
     }
 
     async fn resolve(&self, track: &Track) -> Result<Resolved, ResolveError> {
-        images::resolve(&self.client, &self.registries, track).await
+        images::resolve(&self.client, track).await
     }
 
     async fn has(&self, image: &ImageRef) -> Result<bool, ResolveError> {
-        images::has(&self.client, &self.registries, image).await
+        images::has(&self.client, image).await
     }
 
     async fn log_tail(&self, id: &str, lines: u32) -> Result<String, EngineError> {

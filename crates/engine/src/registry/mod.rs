@@ -2,14 +2,11 @@
 //! a socket mostly forbids it. On Docker Hub a HEAD counts as no pull.
 //!
 //! The logins are those of `docker login`, the certificates those of the system and of `certs.d`, the proxy that of the
-//! environment (`HTTPS_PROXY`, `NO_PROXY`). Nothing is asked in the clear but of this very machine, and of hosts that a
-//! person has named. What decides, and what an answer means, is [`deployer_core::registry`].
+//! environment (`HTTPS_PROXY`, `NO_PROXY`). Nothing is asked in the clear but of this very machine. What decides, and what an answer means, is [`deployer_core::registry`].
 
 mod client;
 pub mod credentials;
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use deployer_core::image::{Digest, ImageName};
@@ -32,13 +29,6 @@ const TOKEN_BYTES_MAX: usize = 64 << 10;
 /// The header with a manifest's digest.
 const DIGEST: &str = "docker-content-digest";
 
-/// Registries, asked without an engine.
-#[derive(Clone, Debug, Default)]
-pub struct Registries {
-    /// Hosts, with their ports, that are asked in the clear.
-    pub plain_http: Arc<BTreeSet<String>>,
-}
-
 /// A question about one image.
 struct Question<'a> {
     image: &'a str,
@@ -56,21 +46,19 @@ struct Token {
     access_token: String,
 }
 
-impl Registries {
-    /// Asks what a tag or digest of an image is. Which platforms are behind it is not told.
-    ///
-    /// # Errors
-    /// [`ResolveError`], but for the engine's own.
-    pub async fn resolve(&self, name: &ImageName, reference: &str, image: &str) -> Result<Resolved, ResolveError> {
-        let host = host(name);
-        let is_plain = is_of_this_machine(host) || self.plain_http.contains(host);
-        let client = client::of(host).map_err(|message| unavailable(image, message))?;
-        let scheme = if is_plain { "http" } else { "https" };
-        let url = format!("{scheme}://{host}/v2/{}/manifests/{reference}", name.repository());
-        let question = Question { image, host, client, is_plain, url };
-        let digest = question.digest(name).await?;
-        Ok(Resolved { digest, platforms: Vec::new() })
-    }
+/// Asks what a tag or digest of an image is. Which platforms are behind it is not told.
+///
+/// # Errors
+/// [`ResolveError`], but for the engine's own.
+pub async fn resolve(name: &ImageName, reference: &str, image: &str) -> Result<Resolved, ResolveError> {
+    let host = host(name);
+    let is_plain = is_of_this_machine(host);
+    let client = client::of(host).map_err(|message| unavailable(image, message))?;
+    let scheme = if is_plain { "http" } else { "https" };
+    let url = format!("{scheme}://{host}/v2/{}/manifests/{reference}", name.repository());
+    let question = Question { image, host, client, is_plain, url };
+    let digest = question.digest(name).await?;
+    Ok(Resolved { digest, platforms: Vec::new() })
 }
 
 impl Question<'_> {

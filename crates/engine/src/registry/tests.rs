@@ -1,6 +1,6 @@
 //! A real registry, and the answers of those that are not at hand here.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::to_bytes;
@@ -12,9 +12,9 @@ use tokio::net::TcpListener;
 
 use super::*;
 
-async fn resolve(image: &str, reference: &str) -> Result<String, ResolveError> {
+async fn ask(image: &str, reference: &str) -> Result<String, ResolveError> {
     let track = Track::parse(image).expect("a track");
-    let found = Registries::default().resolve(track.name(), reference, image).await;
+    let found = resolve(track.name(), reference, image).await;
     found.map(|resolved| resolved.digest.to_string())
 }
 
@@ -24,11 +24,11 @@ async fn a_registry_tells_by_a_head_what_it_has() {
     let registry = Registry::start(RegistryOptions::default());
     let pushed = AppImage::new("v1").push(&scene, &registry, "acme/web", "latest");
     let image = registry.image("acme/web", "latest");
-    assert_eq!(resolve(&image, "latest").await.expect("told"), pushed);
-    assert_eq!(resolve(&image, &pushed).await.expect("told"), pushed);
-    let absent = resolve(&registry.image("acme/web", "none"), "none").await;
+    assert_eq!(ask(&image, "latest").await.expect("told"), pushed);
+    assert_eq!(ask(&image, &pushed).await.expect("told"), pushed);
+    let absent = ask(&registry.image("acme/web", "none"), "none").await;
     assert!(matches!(absent, Err(ResolveError::Absent { .. })), "{absent:?}");
-    let nobody = resolve("127.0.0.1:1/acme/web:latest", "latest").await;
+    let nobody = ask("127.0.0.1:1/acme/web:latest", "latest").await;
     assert!(matches!(nobody, Err(ResolveError::Unavailable { .. })), "{nobody:?}");
     let is_get = |request: &deployer_testkit::Access| request.method == "GET" && request.path.contains("/manifests/");
     assert!(!registry.requests().iter().any(is_get), "a GET of a manifest counts as a pull");
@@ -37,7 +37,7 @@ async fn a_registry_tells_by_a_head_what_it_has() {
 #[tokio::test]
 async fn a_registry_that_wants_a_login_gets_it_or_is_said_to_want_it() {
     let registry = Registry::start(RegistryOptions { login: true, ..RegistryOptions::default() });
-    let denied = resolve(&registry.image("acme/web", "latest"), "latest").await.expect_err("nobody has logged in");
+    let denied = ask(&registry.image("acme/web", "latest"), "latest").await.expect_err("nobody has logged in");
     assert!(matches!(&denied, ResolveError::Denied { .. }), "{denied:?}");
     assert!(denied.to_string().contains("docker login"), "{denied}");
 }
@@ -82,7 +82,7 @@ async fn answer(State((host, asked)): State<(String, Asked)>, request: Request) 
 #[tokio::test]
 async fn a_token_is_had_where_the_registry_says_and_the_question_asked_again() {
     let (host, asked) = fake().await;
-    assert_eq!(resolve(&format!("{host}/acme/web:latest"), "latest").await.expect("told"), DIGEST_OF_ALL);
+    assert_eq!(ask(&format!("{host}/acme/web:latest"), "latest").await.expect("told"), DIGEST_OF_ALL);
     let asked = asked.lock().expect("no panic").clone();
     let path = "/v2/acme/web/manifests/latest";
     let token = "/token?service=registry&scope=repository%3Aacme%2Fweb%3Apull";
@@ -93,7 +93,7 @@ async fn a_token_is_had_where_the_registry_says_and_the_question_asked_again() {
 #[tokio::test]
 async fn a_registry_that_tells_no_digest_is_asked_for_the_manifest() {
     let (host, _) = fake().await;
-    let digest = resolve(&format!("{host}/acme/web:undigested"), "undigested").await.expect("told");
+    let digest = ask(&format!("{host}/acme/web:undigested"), "undigested").await.expect("told");
     assert_eq!(digest, "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a");
 }
 
@@ -105,7 +105,7 @@ async fn what_a_registry_answers_is_told_in_the_terms_of_a_resolve() {
         ("secret", "Denied", "403"),
         ("broken", "Unavailable", "is not a digest"),
     ] {
-        let error = resolve(&format!("{host}/acme/web:{tag}"), tag).await.expect_err(tag);
+        let error = ask(&format!("{host}/acme/web:{tag}"), tag).await.expect_err(tag);
         assert!(format!("{error:?}").starts_with(kind), "{error:?}");
         assert!(error.to_string().contains(words), "{error}");
     }

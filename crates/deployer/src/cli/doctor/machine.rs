@@ -24,6 +24,7 @@ pub async fn engine(endpoint: &Endpoint) -> (EngineFacts, Option<i64>) {
         api: about.info.api,
         is_in_swarm: about.is_in_swarm,
         has_live_restore: about.has_live_restore,
+        denied: about.denied.into_iter().map(str::to_owned).collect(),
     });
     (EngineFacts { address: endpoint.to_string(), answer }, ahead)
 }
