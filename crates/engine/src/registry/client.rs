@@ -15,11 +15,13 @@ const FOLDERS: [&str; 2] = ["/etc/docker/certs.d", "/etc/containers/certs.d"];
 ///
 /// # Errors
 /// A sentence that names the file that cannot be used.
-pub fn of(host: &str) -> Result<Client, String> {
+pub fn of(host: &str, is_plain: bool) -> Result<Client, String> {
     let folders: Vec<PathBuf> = FOLDERS.iter().map(|folder| Path::new(folder).join(host)).collect();
     let tls = tls(&folders)?;
     Client::builder()
         .tls_backend_preconfigured(tls)
+        // Nor is a redirection followed into the clear.
+        .https_only(!is_plain)
         .user_agent(concat!("deployer/", env!("CARGO_PKG_VERSION")))
         .build()
         .map_err(|error| error.to_string())

@@ -53,7 +53,7 @@ struct Token {
 pub async fn resolve(name: &ImageName, reference: &str, image: &str) -> Result<Resolved, ResolveError> {
     let host = host(name);
     let is_plain = is_of_this_machine(host);
-    let client = client::of(host).map_err(|message| unavailable(image, message))?;
+    let client = client::of(host, is_plain).map_err(|message| unavailable(image, message))?;
     let scheme = if is_plain { "http" } else { "https" };
     let url = format!("{scheme}://{host}/v2/{}/manifests/{reference}", name.repository());
     let question = Question { image, host, client, is_plain, url };

@@ -114,7 +114,7 @@ async fn what_a_registry_answers_is_told_in_the_terms_of_a_resolve() {
 #[tokio::test]
 async fn a_login_goes_to_the_giver_of_tokens_and_never_in_the_clear() {
     let (host, asked) = fake().await;
-    let client = client::of(&host).expect("a client");
+    let client = client::of(&host, true).expect("a client");
     let question =
         |is_plain| Question { image: "web", host: &host, client: client.clone(), is_plain, url: String::new() };
     let realm = format!("http://{host}/token");
