@@ -10,6 +10,9 @@ use thiserror::Error;
 
 use crate::failpoint;
 
+/// How the names of notes end that are no journals: of containers which an engine may yet rename.
+const RENAMED: &str = "renamed";
+
 /// Why a journal cannot be kept or read.
 #[derive(Debug, Error)]
 pub enum JournalError {
@@ -82,13 +85,34 @@ impl Journals {
     /// # Errors
     /// [`JournalError::Disk`] if it is there and cannot be removed.
     pub fn close(&self, txn: &str) -> Result<(), JournalError> {
-        let path = self.path(txn);
-        match fs::remove_file(&path) {
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                Err(JournalError::Disk { action: "remove", path, source })
-            }
-            _ => Ok(()),
-        }
+        remove(self.path(txn))
+    }
+
+    /// Notes a container that an engine may yet rename, whatever becomes of its replacement.
+    ///
+    /// # Errors
+    /// [`JournalError::Disk`] if it cannot be noted.
+    pub fn note_renamed(&self, id: &str) -> Result<(), JournalError> {
+        let path = self.renamed_path(id);
+        let noted = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
+        noted.map(drop).map_err(|source| JournalError::Disk { action: "write", path, source })
+    }
+
+    /// The IDs of the containers that are noted so.
+    ///
+    /// # Errors
+    /// [`JournalError::Disk`] if the folder cannot be read.
+    pub fn renamed(&self) -> Result<Vec<String>, JournalError> {
+        let id = |path: &PathBuf| Some(path.file_stem()?.to_str()?.to_owned());
+        Ok(self.files(RENAMED)?.iter().filter_map(id).collect())
+    }
+
+    /// Forgets a container that is no more. Absent is success.
+    ///
+    /// # Errors
+    /// [`JournalError::Disk`] if the note is there and cannot be removed.
+    pub fn forget_renamed(&self, id: &str) -> Result<(), JournalError> {
+        remove(self.renamed_path(id))
     }
 
     /// Every journal, in order of their names.
@@ -113,6 +137,19 @@ impl Journals {
 
     fn path(&self, txn: &str) -> PathBuf {
         self.folder.join(format!("{txn}.json"))
+    }
+
+    fn renamed_path(&self, id: &str) -> PathBuf {
+        self.folder.join(format!("{id}.{RENAMED}"))
+    }
+}
+
+fn remove(path: PathBuf) -> Result<(), JournalError> {
+    match fs::remove_file(&path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(JournalError::Disk { action: "remove", path, source })
+        }
+        _ => Ok(()),
     }
 }
 

@@ -58,6 +58,13 @@ impl Replacing {
         self.renamed_late.insert(id.to_owned());
     }
 
+    /// Forgets the containers of which this says that they are no more, and gives them back.
+    pub fn forget_renamed(&mut self, is_gone: impl Fn(&str) -> bool) -> Vec<String> {
+        let gone: Vec<String> = self.renamed_late.iter().filter(|id| is_gone(id)).cloned().collect();
+        self.renamed_late.retain(|id| !gone.contains(id));
+        gone
+    }
+
     /// Whether it may have been renamed so.
     pub fn is_renamed_late(&self, id: &str) -> bool {
         self.renamed_late.contains(id)

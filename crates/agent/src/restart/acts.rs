@@ -231,9 +231,21 @@ pub async fn name(site: &Site<'_>, id: &str, wanted: &str) -> Result<(), EngineE
     }
     let renamed = site.hand.rename(id, wanted).await;
     if renamed.as_ref().is_err_and(EngineError::is_ambiguous) {
-        site.memory().replacing.may_be_renamed_late(id);
+        may_be_renamed_late(site, id);
     }
     renamed
+}
+
+/// Notes that an engine may yet give a container a name that it is not to have any more: here, and for the daemon after this
+/// one, since the journal may be closed by then.
+pub fn may_be_renamed_late(world: &World, id: &str) {
+    world.memory().replacing.may_be_renamed_late(id);
+    if let Err(error) = world.journals.note_renamed(id) {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "a daemon after this one would not know of a late renaming"
+        );
+    }
 }
 
 async fn swap_names(site: &Site<'_>, replacement: &Replacement) -> Result<Event, ActError> {

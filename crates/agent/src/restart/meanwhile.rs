@@ -37,6 +37,13 @@ pub async fn changed(world: &World, replacement: &Replacement) -> Result<Option<
     })
 }
 
+/// The name that a person has given to a container of a replacement.
+pub fn given_name(replacement: &Replacement, container: &Value) -> Option<String> {
+    let name = text(container, "/Name").trim_start_matches('/').to_owned();
+    let ours = [replacement.facts.container.clone(), replacement.predecessor_name(), replacement.candidate_name()];
+    (!ours.contains(&name)).then_some(name)
+}
+
 /// Whether the candidate ended after it had passed its gate: the store may have been away since, and until the verdict is
 /// written there is an old one to go back to.
 pub async fn ended(world: &World, replacement: &Replacement) -> Result<Option<Failure>, EngineError> {

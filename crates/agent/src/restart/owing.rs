@@ -6,8 +6,7 @@ use deployer_core::policy::{REPLACES, TXN};
 use deployer_core::replacement::{Replacement, predecessor_name, transitional};
 use deployer_engine::{EngineError, if_found};
 
-use super::acts::text;
-use super::{observe, recovery, way_back};
+use super::{meanwhile, observe, recovery, way_back};
 use crate::site::Site;
 use crate::survey::Survey;
 use crate::world::World;
@@ -60,10 +59,7 @@ async fn was_stopped_for_good(site: &Site<'_>, id: &str) -> bool {
 /// The name that a person has given to what is owed. Another replacement may be at work on it under that one.
 async fn named_by_hand(site: &Site<'_>, replacement: &Replacement, id: &str) -> Result<Option<String>, EngineError> {
     let Some(container) = if_found(site.engine.container(id).await)? else { return Ok(None) };
-    let name = text(&container, "/Name").trim_start_matches('/').to_owned();
-    let facts = &replacement.facts;
-    let ours = [facts.container.clone(), replacement.predecessor_name(), replacement.candidate_name()];
-    Ok((!ours.contains(&name)).then_some(name))
+    Ok(meanwhile::given_name(replacement, &container))
 }
 
 /// Undoes what an engine carried out long after whoever asked was told that it failed, and no journal knows of: removes
@@ -71,6 +67,7 @@ async fn named_by_hand(site: &Site<'_>, replacement: &Replacement, id: &str) -> 
 /// else that has run is left to a person.
 pub async fn sweep(site: &Site<'_>) {
     let (Ok(survey), Ok(journals)) = (Survey::of(site).await, site.journals.all()) else { return };
+    forget_gone(site);
     let known: BTreeSet<String> = journals.into_iter().map(|journal| journal.txn).collect();
     // Another daemon may share this engine, and have journals of its own.
     let ours = survey.unfinished.iter().filter(|container| site.settings.manage.includes(&container.labels));
@@ -104,6 +101,25 @@ pub async fn sweep(site: &Site<'_>) {
     }
 }
 
+/// Learns which containers may be renamed late by what a daemon before this one asked for.
+pub fn remember_renamed(world: &World) {
+    match world.journals.renamed() {
+        Ok(ids) => ids.iter().for_each(|id| world.memory().replacing.may_be_renamed_late(id)),
+        Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "late renamings would not be undone"),
+    }
+}
+
+/// Forgets which containers may have been renamed late that are no more.
+fn forget_gone(world: &World) {
+    let snapshot = world.engine_mirror.snapshot();
+    let gone = world.memory().replacing.forget_renamed(|id| !snapshot.containers.contains_key(id));
+    for id in gone {
+        if let Err(error) = world.journals.forget_renamed(&id) {
+            tracing::warn!(error = &error as &dyn std::error::Error, "a note stays behind");
+        }
+    }
+}
+
 /// Whether what a candidate was to replace is not down, whatever its name, or another bears the name since, and is not.
 fn is_served(survey: &Survey, name: &str, predecessor: Option<&String>) -> bool {
     let is_of_it = |id: &String, of: &str| Some(id) == predecessor || of == name;
@@ -113,12 +129,5 @@ fn is_served(survey: &Survey, name: &str, predecessor: Option<&String>) -> bool 
 /// Hands a container over to a further replacement, which is past its fence: what the one before left is removed.
 pub async fn hand_over(site: &Site<'_>, name: &str) {
     let Some(before) = site.memory().owed.forget(name) else { return };
-    if let Some(candidate) = before.candidate.as_ref().filter(|candidate| before.owed() != Some(candidate.as_str()))
-        && let Err(error) = site.hand.remove(candidate).await
-    {
-        tracing::warn!(container = name, error = %error, "a failed candidate stays behind");
-    }
-    if let Err(error) = site.journals.close(&before.txn) {
-        tracing::error!(error = &error as &dyn std::error::Error, "a journal stays behind");
-    }
+    recovery::let_go(site, &before).await;
 }

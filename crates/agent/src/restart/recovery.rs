@@ -6,12 +6,12 @@
 use std::time::Duration;
 
 use deployer_core::replacement::{Act, Event, Phase, Replacement, Seen, recover};
-use deployer_engine::{EngineError, Hand};
+use deployer_engine::{EngineError, Hand, if_found};
 use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::acts;
+use super::{acts, meanwhile};
 use crate::failpoint;
 use crate::journal::JournalError;
 use crate::site::Site;
@@ -34,7 +34,10 @@ pub async fn recover_with_engine(world: &World, hand: &dyn Hand) -> Result<Vec<R
     for mut replacement in site.journals.all()? {
         let found = replacement.phase;
         // Of what the daemon before this one asked for last nobody knows what becomes of it.
-        site.memory().replacing.may_be_renamed_late(&replacement.facts.predecessor);
+        acts::may_be_renamed_late(site, &replacement.facts.predecessor);
+        if was_taken(site, &replacement).await {
+            continue;
+        }
         settle(site, &mut replacement).await;
         tracing::warn!(
             txn = replacement.txn,
@@ -74,6 +77,32 @@ pub async fn recover_with_engine(world: &World, hand: &dyn Hand) -> Result<Vec<R
         left.push(replacement);
     }
     Ok(left)
+}
+
+/// Whether a person has given a name of their own to what a replacement owes, while nobody looked: then it is theirs. Another
+/// replacement may be at work on it under that one.
+async fn was_taken(site: &Site<'_>, replacement: &Replacement) -> bool {
+    let Some(id) = replacement.looked_after() else { return false };
+    let container = look(site, id).await;
+    let Some(new) = container.and_then(|container| meanwhile::given_name(replacement, &container)) else {
+        return false;
+    };
+    tracing::info!(container = replacement.facts.container, new, "renamed by somebody: it is left to them");
+    let_go(site, replacement).await;
+    true
+}
+
+/// Ends a replacement whose container is another's to look after: its failed candidate goes, and its journal.
+pub async fn let_go(site: &Site<'_>, replacement: &Replacement) {
+    let (owed, container) = (replacement.looked_after(), &replacement.facts.container);
+    if let Some(candidate) = replacement.candidate.as_deref().filter(|candidate| owed != Some(candidate))
+        && let Err(error) = if_found(site.hand.remove(candidate).await)
+    {
+        tracing::warn!(container, error = %error, "a failed candidate stays behind");
+    }
+    if let Err(error) = site.journals.close(&replacement.txn) {
+        tracing::error!(error = &error as &dyn std::error::Error, "a journal stays behind");
+    }
 }
 
 /// Whether an act is carried out before the daemon listens: what brings a container back up is; what needs the

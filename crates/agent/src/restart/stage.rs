@@ -37,6 +37,7 @@ pub struct Restart {
 impl Restart {
     /// Works until shutdown; what is past its fence then is brought to its end first.
     pub async fn run(mut self, shutdown: CancellationToken) {
+        owing::remember_renamed(&self.world);
         let mut dirty: Dirty<String> = Dirty::default();
         let mut jobs = FuturesUnordered::new();
         for (container, left) in by_container(std::mem::take(&mut self.left)) {
@@ -98,7 +99,7 @@ impl Restart {
                 () = unready::next(&self.world, now), if !shutdown.is_cancelled() => {}
                 () = tokio::time::sleep_until(sweep), if !shutdown.is_cancelled() => {
                     sweep += SWEEP_EVERY;
-                    jobs.push(self.sweep());
+                    jobs.push(self.sweep(shutdown.clone()));
                 }
             }
         }
@@ -131,9 +132,16 @@ impl Restart {
         })
     }
 
-    fn sweep(&self) -> BoxFuture<'static, Option<String>> {
+    /// Sweeps as soon as the engine is heard: after a start it is not yet.
+    fn sweep(&self, shutdown: CancellationToken) -> BoxFuture<'static, Option<String>> {
         let (world, hand) = (Arc::clone(&self.world), Arc::clone(&self.hand));
+        let mut mirror = world.engine_mirror.subscribe();
         Box::pin(async move {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return None,
+                heard = mirror.wait_for(|shown| shown.is_heard().is_ok()) => heard.map(drop).ok()?,
+            }
             owing::sweep(&Site::new(&world, hand.as_ref())).await;
             None
         })

@@ -314,6 +314,7 @@ async fn a_sweep_leaves_what_another_daemon_has_just_created() {
 #[tokio::test(start_paused = true)]
 async fn what_was_renamed_after_its_replacement_had_ended_gets_its_name_back() {
     for (name, state, has_another, is_in_doubt, expected) in [
+        // By a daemon before this one, whose journal was closed by then.
         ("web.old-0badcafe", "running", false, true, true),
         ("web.old-0badcafe", "exited", false, true, false),
         ("web.old-0badcafe", "running", true, true, false),
@@ -323,7 +324,7 @@ async fn what_was_renamed_after_its_replacement_had_ended_gets_its_name_back() {
     ] {
         let fixture = fixture().await;
         if is_in_doubt {
-            fixture.world.memory().replacing.may_be_renamed_late(&id(1));
+            fixture.world.journals.note_renamed(&id(1)).expect("noted");
         }
         fixture.run(name);
         if state == "exited" {

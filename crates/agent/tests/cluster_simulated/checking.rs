@@ -190,6 +190,20 @@ fn what_is_stopped_or_left_to_itself_is_not_counted() {
 }
 
 #[test]
+fn what_a_person_has_just_begun_to_want_is_nobodys_loss() {
+    let ended = "1 b itself end 1; 1 b is 1 Exited";
+    let started = "11 b person start 1; 11 b is 1 Running";
+    finds_in(&[ended, started, &replaced(10)], &[]);
+    finds_in(&[ended, started, &replaced(60)], &[Kind::TwoDown]);
+    // Nobody is told of it before the daemon is back.
+    finds_in(&["1 b befell DaemonKilled", ended, started, &replaced(90)], &[]);
+    finds_in(
+        &["1 b befell DaemonKilled", ended, started, "20 b befell DaemonStarted", &replaced(90)],
+        &[Kind::TwoDown],
+    );
+}
+
+#[test]
 fn what_has_served_is_down_until_it_serves_again() {
     let restarted = "4 b itself end 1; 4 b is 1 Restarting; 5 b engine start 1; 5 b is 1 Running";
     finds_in(&[restarted, &replaced(20)], &[Kind::TwoDown]);
@@ -312,6 +326,8 @@ fn bad_is_what_failed_by_itself() {
     finds_in(&[candidate, "11 a is 2 Running serves; 12 a is 2 Unhealthy; 20 a finds 2 bad"], &[]);
     finds_in(&[candidate, "20 a finds 2 bad"], &[]);
     finds_in(&[candidate, "13 a finds 2 bad"], &[Kind::FalseBad]);
+    // A start that is carried out late takes nothing back.
+    finds_in(&[candidate, "16 a us stop 2; 17 a us end 2; 18 a us start 2; 20 a finds 2 bad"], &[]);
     finds_in(&[candidate, "11 a itself end 2; 19 b claims web stopping; 20 b finds 2 bad"], &[Kind::FalseBad]);
 }
 
@@ -353,6 +369,13 @@ fn a_verdict_comes_before_the_slot_is_given_back() {
     finds_in(&[failed, "12 a releases web; 13 a finds 2 bad"], &[Kind::LateVerdict]);
     finds_in(&[failed, "12 a releases web; 13 a befell LineCut; 14 a finds 2 bad"], &[]);
     finds_in(&[failed, "12 a releases web; 13 a us start 1; 14 a finds 2 bad"], &[Kind::LateVerdict]);
+    // A store that was put back has taken the claim from a replacement that goes on.
+    let robbed = "9 a claims web stopping; 10 a us create 2 web.new-00c0ffee 2; 10 a us start 2; 20 - befell Restored";
+    finds_in(&[robbed, "90 a itself end 2; 91 a finds 2 bad"], &[]);
+    finds_in(
+        &[robbed, "90 a itself end 2; 91 a claims web acquired; 92 a releases web; 99 a finds 2 bad"],
+        &[Kind::LateVerdict],
+    );
 }
 
 #[test]

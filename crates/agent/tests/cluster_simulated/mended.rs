@@ -158,6 +158,22 @@ async fn what_is_owed_and_renamed_is_left_to_whoever_renamed_it() {
     cluster.assert_converged(&digest, "in the end");
 }
 
+/// The daemon that came after it gave the container its old name back, and started it.
+#[tokio::test(start_paused = true)]
+async fn what_is_owed_and_renamed_while_its_daemon_was_gone_is_left_to_whoever_renamed_it() {
+    let mut cluster = owing_one("always").await;
+    cluster.members[0].node.kill().await;
+    assert!(cluster.members[0].node.engine.does("web", &Move::Rename("renamed".to_owned())));
+    cluster.members[0].node.start_again();
+    cluster.members[0].node.engine.set_without_dependency(false);
+    let digest = cluster.push(Behaviour::Serves);
+    cluster.notify(0).await;
+    cluster.wait_until(AN_HOUR, "replaced", |cluster| cluster.runs(0, "renamed", &digest)).await;
+    cluster.settle("in the end").await;
+    assert_eq!(state_of(&cluster, 0, "web"), None);
+    cluster.assert_converged(&digest, "in the end");
+}
+
 /// It was replaced by the next version, and started.
 #[tokio::test(start_paused = true)]
 async fn what_is_owed_and_stopped_by_a_person_is_not_started_by_the_next_replacement() {

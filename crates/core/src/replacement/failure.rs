@@ -48,6 +48,13 @@ impl Replacement {
         }
     }
 
+    /// The container that it is there for alone by now: what it owes, or has been seen to owe and just tries again.
+    pub fn looked_after(&self) -> Option<&str> {
+        let is_tried =
+            self.phase.is_return() && !self.phase.is_final() && self.control.is_some() && self.owes_a_start();
+        self.owed().or(is_tried.then_some(&self.facts.predecessor))
+    }
+
     /// Whether a slot may be held for it. What is only owed still has given that back.
     pub fn may_hold_slot(&self) -> bool {
         !self.phase.is_final() && (self.token.is_some() || !self.phase.is_past_fence())

@@ -13,7 +13,7 @@ use super::Kind;
 use super::replay::{Container, Replay, verdict_of};
 
 /// After so long a container that never served has missed its gate: the label of all simulated containers.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub const PATIENCE: Duration = Duration::from_secs(5);
 /// How long the first of a version is watched before it is called good, at the least.
 const MONITOR: Duration = Duration::from_secs(10);
 /// How long after something befell a machine a write of it may still be carried out.
@@ -54,7 +54,8 @@ fn judge(
     if before.is_some_and(|before| *before != verdict.verdict) {
         report(Kind::VerdictChanged, text());
     }
-    let holds_a_slot = replay.claims.values().any(|claim| claim.host == entry.host && claim.is_past_fence);
+    let holds_a_slot = replay.claims.values().any(|claim| claim.host == entry.host && claim.is_past_fence)
+        || replay.robbed.contains(&entry.host);
     // What was written and not answered may be carried out long after, and a restored store knows of no claim.
     let befell = replay.troubled(&entry.host).max(replay.restored);
     let is_bad = verdict.verdict == Opinion::Bad;
@@ -63,7 +64,7 @@ fn judge(
     }
     let own = replay.containers.iter().filter(|((host, _), _)| *host == entry.host).map(|(_, container)| container);
     let candidates = own.filter(|c| c.made_by == By::Us && c.purpose.digest.as_ref() == Some(digest));
-    let has_failed = candidates.clone().any(|c| c.has_failed || c.never_served(entry.at, PATIENCE));
+    let has_failed = candidates.clone().any(|c| c.has_failed || c.has_missed || c.never_served(entry.at, PATIENCE));
     let watched = candidates.clone().map(|c| replay.watched(&entry.host, c, entry.at)).max().unwrap_or_default();
     let behaviour = replay.behaviours.get(digest);
     // What never listens may pass a gate that asks for no port, where the predecessor did not listen either.

@@ -1,6 +1,6 @@
 //! The state of a cluster at a moment of its history.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -34,6 +34,8 @@ pub struct Replay {
     pub restored: Option<Duration>,
     /// When something last befell the whole cluster.
     pub troubled: Option<Duration>,
+    /// Hosts whose claims past the fence a restored store does not know, until they claim anew: they go on all the same.
+    pub robbed: BTreeSet<String>,
 }
 
 /// A host.
@@ -49,8 +51,8 @@ pub struct Host {
     pub has_left: bool,
     pub left: Duration,
     pub is_rebooting: bool,
-    /// Its daemon does not run.
-    pub is_left_alone: bool,
+    /// Since when its daemon does not run.
+    pub left_alone: Option<Duration>,
     /// The machine was taken away.
     pub is_gone: bool,
     /// When the daemon of now began.
@@ -77,6 +79,8 @@ pub struct Container {
     pub can_serve: bool,
     /// It failed in a life that this system began: it exited by itself, or fell ill.
     pub has_failed: bool,
+    /// A life of it that has ended came to nothing in all the time that it was given.
+    pub has_missed: bool,
     /// A replacement has stopped it once.
     pub was_taken_down: bool,
     /// How long a life of it was watched at the most that has ended, or whose daemon has.

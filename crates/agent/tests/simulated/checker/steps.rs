@@ -9,6 +9,7 @@ use deployer_core::store::Change;
 use deployer_simulated::history::{Befalling, By, Deed, Entry, Purpose, Shown, What, instance_of, transition_of};
 
 use super::NEWS_FROM_TROUBLE;
+use super::judgements::PATIENCE;
 use super::replay::{Claimed, Container, Host, Instance, Replay, Will, key, verdict_of};
 
 /// How long before the end of a replacement its gate may have had its last look.
@@ -65,6 +66,7 @@ impl Replay {
             }
             Deed::End(_) => {
                 container.was_watched = container.watched(at, daemon_since);
+                container.has_missed |= container.never_served(at, PATIENCE);
                 container.ended = Some((by, at));
                 container.has_failed |= by == By::Itself;
             }
@@ -109,6 +111,7 @@ impl Replay {
             has_served: false,
             can_serve: false,
             has_failed: false,
+            has_missed: false,
             was_watched: Duration::ZERO,
             was_taken_down: false,
         };
@@ -140,7 +143,7 @@ impl Replay {
         // A daemon that is away hears nothing of it, ever, and goes on where its journals end; so does one that has not found
         // its engine again.
         let is_hardly_back = |back: Duration| at < back + NEWS_FROM_TROUBLE;
-        let is_deaf = |host: &Host| host.is_left_alone || host.engine_back.is_some_and(is_hardly_back);
+        let is_deaf = |host: &Host| host.left_alone.is_some() || host.engine_back.is_some_and(is_hardly_back);
         let is_unheard = self.hosts.get(host).is_some_and(is_deaf);
         // One that was put back and ends whenever it is started is owed for as long as it does.
         let is_open = container.shown == Shown::Restarting && container.was_taken_down
@@ -153,7 +156,12 @@ impl Replay {
             || (has_two && (claimed.is_none() || container.is_theirs()))
             || claimed.is_some_and(|claimed| container.made < claimed || container.started.is_none());
         match deed {
-            Deed::Start | Deed::Unpause => self.set_will(host, at, name, Will::Runs, false),
+            Deed::Start | Deed::Unpause => {
+                self.set_will(host, at, name, Will::Runs, false);
+                if let Some(instance) = self.instances.get_mut(&key(host, name)) {
+                    instance.wanted_since = Some(at);
+                }
+            }
             Deed::Stop => self.set_will(host, at, name, Will::Stopped, is_too_late),
             Deed::Pause => self.set_will(host, at, name, Will::Paused, is_too_late),
             Deed::Remove => self.set_will(host, at, name, Will::Removed, is_too_late),
@@ -226,6 +234,9 @@ impl Replay {
             self.restored = Some(at);
             self.verdicts.clone_from(&self.verdicts_copied);
             for (_, claim) in std::mem::take(&mut self.claims) {
+                if claim.is_past_fence {
+                    self.robbed.insert(claim.host.clone());
+                }
                 self.is_released(at, &claim);
             }
         }
@@ -245,13 +256,13 @@ impl Replay {
         match what {
             Befalling::EngineGone => host.is_engine_gone = true,
             Befalling::EngineBack => (host.is_engine_gone, host.engine_back) = (false, Some(at)),
-            Befalling::DaemonLeft => (host.has_left, host.left, host.is_left_alone) = (true, at, true),
-            Befalling::DaemonKilled | Befalling::DaemonDied(_) | Befalling::DaemonFrozen => host.is_left_alone = true,
-            Befalling::DaemonThawed => host.is_left_alone = false,
+            Befalling::DaemonLeft => (host.has_left, host.left, host.left_alone) = (true, at, Some(at)),
+            Befalling::DaemonKilled | Befalling::DaemonDied(_) | Befalling::DaemonFrozen => host.left_alone = Some(at),
+            Befalling::DaemonThawed => host.left_alone = None,
             // A daemon that has not heard its engine since a person stopped it counts nothing again.
             Befalling::Reboots => host.is_rebooting = !host.has_left,
             Befalling::DaemonStarted => {
-                (host.is_rebooting, host.is_left_alone, host.daemon_since) = (false, false, at);
+                (host.is_rebooting, host.left_alone, host.daemon_since) = (false, None, at);
             }
             Befalling::TwinGone => host.is_gone = true,
             Befalling::TwinOf(original) => host.twin_of = Some(original.clone()),
@@ -296,6 +307,7 @@ impl Replay {
                         if let Some(instance) = self.instances.get_mut(&key(&fresh.host, &fresh.container)) {
                             instance.is_too_late |= is_stopping && instance.will == Will::Stopped;
                         }
+                        self.robbed.remove(&fresh.host);
                         self.claims.insert(entry.key.clone(), fresh);
                     }
                     let claimed = self.claims.get_mut(&entry.key).expect("just put there");

@@ -114,7 +114,12 @@ fn is_known(replay: &Replay, name: &str, instance: &Instance) -> bool {
 
 /// Whether whoever claimed at a moment could know that an instance was down.
 fn could_be_known(replay: &Replay, host: &str, instance: &Instance, claimed: Duration) -> bool {
-    // One that a person has only just begun to want was nobody's loss, and is down until its port is open.
+    // What a person began to want while nobody listened there was nobody's loss, and nobody has been told of it.
+    let left_alone = replay.hosts.get(host).and_then(|host| host.left_alone);
+    if left_alone.is_some_and(|left| instance.wanted_since > Some(left)) {
+        return false;
+    }
+    // One that a person has only just begun to want was nobody's loss either, and is down until its port is open.
     let Some(since) = instance.down_since.max(instance.wanted_since) else { return false };
     let in_peace = replay.troubled(host).map_or(Duration::ZERO, |troubled| troubled + NEWS_FROM_TROUBLE);
     in_peace.max(since + NEWS) <= claimed
