@@ -165,6 +165,7 @@ impl Corner {
             old_image: Some(&self.images[old]),
             new_image: &self.images[new],
             image: &self.image_name(new),
+            neighbours: &[],
             remembered: remembered.as_ref(),
             api: self.api,
             labels: &labels,

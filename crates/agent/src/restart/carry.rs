@@ -6,9 +6,10 @@ use std::time::Duration;
 use deployer_core::gate::Ports;
 use deployer_core::ownership::owner;
 use deployer_core::policy::{LONGEST, Policy};
-use deployer_core::successor::{Input, Successor, UserFields, refuse_if_provider, successor};
+use deployer_core::successor::{Input, Neighbour, Successor, UserFields, successor};
 use deployer_core::trouble::Trouble;
 use deployer_engine::if_found;
+use deployer_engine::mirror::Container;
 use serde_json::Value;
 
 use super::prefetch::PrefetchError;
@@ -67,23 +68,29 @@ pub async fn carry_over(
     }
     let policy = seen.policy.clone()?;
     let grace = policy.stop_timeout.map_or_else(|| grace_of(&container), Ok)?;
-    let others = survey.containers.iter().map(|other| (other.summary.name.as_str(), &*other.summary.leans_on));
-    refuse_if_provider(&container, others)?;
     if !policy.discards_files {
         lacking::refuse_injected_files(world, &container, old_image.as_ref(), &changes).await?;
     }
     let remembered = UserFields::remembered(&container, old_image.as_ref());
+    let neighbours: Vec<Neighbour> = survey.containers.iter().map(|other| neighbour(&other.summary)).collect();
     let successor = successor(Input {
         container: &container,
         old_image: old_image.as_ref(),
         new_image: &new_image,
         image: &summary.config_image,
+        neighbours: &neighbours,
         remembered: remembered.as_ref(),
         api,
         labels,
     })?;
     lacking::everything_exists(world, &container, &successor).await?;
     Ok(Carried { container, new_image, policy, grace, successor })
+}
+
+fn neighbour(other: &Container) -> Neighbour<'_> {
+    // An engine lets others in where the processes are only held still.
+    let is_running = matches!(other.state.as_str(), "running" | "paused");
+    Neighbour { id: &other.id, name: &other.name, is_running, uses: &other.leans_on }
 }
 
 /// Why no version can take a container's place as that is now; asked with its own image for the new one. `None`: nothing is

@@ -84,6 +84,7 @@ mod tests {
                 old_image: Some(&image),
                 new_image: &image,
                 image: "registry.test/web:1",
+                neighbours: &[],
                 remembered: None,
                 api: (1, 41),
                 labels: &Default::default(),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use deployer_core::deed::{Deed, Doing, Process, doing, is_doubtful};
-use deployer_core::gate::{Gate, Health, Judgement, Sample, addresses};
+use deployer_core::gate::{Gate, Health, Judgement, Sample};
 use deployer_core::replacement::Facts;
 use deployer_engine::mirror::{Hearing, nanos};
 use deployer_engine::{EngineError, HttpProbe, if_found};
@@ -260,7 +260,7 @@ async fn sample(world: &World, facts: &Facts, container: &Value) -> Sample {
 
 /// Required ports and paths that do not answer at any of the container's own addresses.
 async fn silent(world: &World, facts: &Facts, container: &Value) -> Vec<String> {
-    let addresses = addresses(container);
+    let addresses = probe::addresses_of(world, container);
     if addresses.is_empty() {
         return facts.ports.iter().map(|port| format!("TCP port {port}: the container has no address")).collect();
     }

@@ -2,14 +2,15 @@
 //!
 //! Anonymous volumes stand only in `Mounts`; a copy of `HostConfig` alone would get new, empty ones. Each becomes a
 //! mount by name, with its options. They stay even where the new image no longer declares the path: no data is ever
-//! left behind without somebody asking for it.
+//! left behind without somebody asking for it. So does what the container got by `volumes-from`: the other container may be
+//! another one by the next time.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
 use super::json::{clean_path, items, text};
-use super::refusal::Refusal;
+use super::refusal::{Dependence, DependenceKind, Neighbour, Refusal};
 
 /// Paths under `/proc` and `/sys` that engines hide by default, over all versions. Used to see that a list is an
 /// engine's default: sent back as it is, it would keep the paths that a later engine hides for security visible.
@@ -37,8 +38,18 @@ const READ_ONLY_BY_DEFAULT: [&str; 6] =
 const READ_ONLY_ALWAYS: [&str; 3] = ["/proc/bus", "/proc/fs", "/proc/sys"];
 
 /// The container's `HostConfig`, fit to be sent.
-pub(super) fn host_config(container: &Value, host: &Map<String, Value>) -> Result<Map<String, Value>, Refusal> {
+pub(super) fn host_config(
+    container: &Value,
+    host: &Map<String, Value>,
+    others: &[Neighbour<'_>],
+) -> Result<Map<String, Value>, Refusal> {
     let mut host = host.clone();
+    if let Some(links) = host.get_mut("Links").and_then(Value::as_array_mut) {
+        links.iter_mut().for_each(|link| *link = asked_link(link));
+    }
+    if let Some(entries) = host.get_mut("VolumesFrom").and_then(Value::as_array_mut) {
+        entries.retain(|entry| is_there(entry, others));
+    }
     if is_engine_default(&host, "MaskedPaths", &MASKED_BY_DEFAULT, &MASKED_ALWAYS) {
         host.remove("MaskedPaths");
     }
@@ -58,8 +69,24 @@ pub(super) fn host_config(container: &Value, host: &Map<String, Value>) -> Resul
             device["CgroupPermissions"] = Value::from("rwm");
         }
     }
-    name_volumes(container, &mut host)?;
+    name_mounts(container, &mut host)?;
     Ok(host)
+}
+
+/// A link as it is asked for, `container:alias`; shown is `/container:/own-name/alias`.
+fn asked_link(shown: &Value) -> Value {
+    let asked = shown.as_str().and_then(|link| link.split_once(':')).map(|(on, alias)| {
+        let alias = alias.rsplit('/').next().unwrap_or(alias);
+        Value::from(format!("{}:{alias}", on.trim_start_matches('/')))
+    });
+    asked.unwrap_or_else(|| shown.clone())
+}
+
+/// Whether the container that volumes are taken from is still there.
+fn is_there(entry: &Value, others: &[Neighbour<'_>]) -> bool {
+    let on = entry.as_str().and_then(|entry| entry.split(':').next()).unwrap_or_default().to_owned();
+    let dependence = Dependence { kind: DependenceKind::Volumes, on };
+    others.iter().any(|other| other.is_used_by(&dependence))
 }
 
 /// Paths on the host of the devices that the container was given one by one.
@@ -89,8 +116,9 @@ fn is_engine_default(host: &Map<String, Value>, name: &str, known: &[&str], alwa
 }
 
 /// Gives every anonymous volume its name: in `Binds` and `Mounts` where it stands there without one, and as a further
-/// entry of `Mounts` where it stands in neither (the `VOLUME` of an image, or `-v /path`).
-fn name_volumes(container: &Value, host: &mut Map<String, Value>) -> Result<(), Refusal> {
+/// entry of `Mounts` where it stands in neither (the `VOLUME` of an image, or `-v /path`). What is in neither and no volume was
+/// taken from another container, with its volumes.
+fn name_mounts(container: &Value, host: &mut Map<String, Value>) -> Result<(), Refusal> {
     let mut placed: BTreeSet<String> = BTreeSet::new();
     for bind in host.get_mut("Binds").and_then(Value::as_array_mut).into_iter().flatten() {
         let text = bind.as_str().unwrap_or("").to_owned();
@@ -107,10 +135,11 @@ fn name_volumes(container: &Value, host: &mut Map<String, Value>) -> Result<(), 
             mount["Source"] = Value::from(volume_at(container, &target)?);
         }
     }
-    let mut volumes: Vec<&Value> = volume_mounts(container).collect();
+    let is_kept = |mount: &&Value| matches!(text(mount, "/Type"), "volume" | "bind");
+    let mut mounts: Vec<&Value> = items(container, "/Mounts").iter().filter(is_kept).collect();
     // An engine lists them in another order at each inspection.
-    volumes.sort_by_key(|mount| text(mount, "/Destination"));
-    let further = volumes.into_iter().filter(|mount| !placed.contains(&clean_path(text(mount, "/Destination"))));
+    mounts.sort_by_key(|mount| text(mount, "/Destination"));
+    let further = mounts.into_iter().filter(|mount| !placed.contains(&clean_path(text(mount, "/Destination"))));
     let further: Vec<Value> = further.map(named_mount).collect();
     if !further.is_empty() {
         match host.get_mut("Mounts").and_then(Value::as_array_mut) {
@@ -123,15 +152,17 @@ fn name_volumes(container: &Value, host: &mut Map<String, Value>) -> Result<(), 
     Ok(())
 }
 
-/// A mount of a container's volume by name.
+/// A mount as it is asked for: a volume by its name, a part of the host by its path.
 fn named_mount(mount: &Value) -> Value {
-    let mut named = json!({
-        "Type": "volume",
-        "Source": text(mount, "/Name"),
-        "Target": text(mount, "/Destination"),
-    });
+    let kind = text(mount, "/Type");
+    let source = if kind == "bind" { text(mount, "/Source") } else { text(mount, "/Name") };
+    let mut named = json!({ "Type": kind, "Source": source, "Target": text(mount, "/Destination") });
     if mount.get("RW") == Some(&Value::Bool(false)) {
         named["ReadOnly"] = Value::Bool(true);
+    }
+    let propagation = text(mount, "/Propagation");
+    if kind == "bind" && !propagation.is_empty() {
+        named["BindOptions"] = json!({ "Propagation": propagation });
     }
     let driver = text(mount, "/Driver");
     if !driver.is_empty() && driver != "local" {

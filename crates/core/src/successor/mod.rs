@@ -31,7 +31,7 @@ mod user;
 pub use changeable::changeable;
 pub use changed::ChangedPaths;
 pub use injected::{ChangedFile, files_to_look_at, injected_files};
-pub use refusal::{Dependence, DependenceKind, Refusal, depends_on, refuse_if_provider};
+pub use refusal::{Dependence, DependenceKind, Neighbour, Refusal, depends_on};
 pub use user::UserFields;
 
 use json::{short_id, text};
@@ -50,6 +50,8 @@ pub struct Input<'a> {
     pub new_image: &'a Value,
     /// `repository:tag`, as it goes into `Config.Image`.
     pub image: &'a str,
+    /// All containers of the engine, this one included: what it uses of others, and they of it.
+    pub neighbours: &'a [Neighbour<'a>],
     /// What an earlier replacement recorded ([`UserFields::remembered`]).
     pub remembered: Option<&'a UserFields>,
     /// The API version in which the inspection was made and the request will be sent.
@@ -86,11 +88,11 @@ pub fn successor(input: Input<'_>) -> Result<Successor, Refusal> {
     let container = input.container;
     let config = object(container, "/Config")?;
     let host_config = object(container, "/HostConfig")?;
-    refusal::check(container)?;
+    refusal::check(container, input.neighbours)?;
 
     let mut user = told_apart(&input)?;
     let networks = network::networks(container, &mut user, input.api)?;
-    let mut host_config = host::host_config(container, host_config)?;
+    let mut host_config = host::host_config(container, host_config, input.neighbours)?;
     if let Some(mode) = &networks.mode {
         host_config.insert("NetworkMode".to_owned(), Value::from(mode.as_str()));
     }
@@ -101,6 +103,11 @@ pub fn successor(input: Input<'_>) -> Result<Successor, Refusal> {
     body.insert("Labels".to_owned(), config::labels(config, &user, &input));
     if !keeps_host_name(container) {
         body.remove("Hostname");
+    }
+    if network::is_of_another(container) {
+        // The engine shows the other's, and refuses one to be sent.
+        body.remove("Hostname");
+        body.remove("Domainname");
     }
     if input.api >= API_SEVERAL_NETWORKS {
         // Since 1.44 this belongs to the endpoint, where `networks` has put it.

@@ -32,7 +32,8 @@ const API_NO_MAC_IN_CONFIG: (u32, u32) = (1, 52);
 
 /// The networks of a successor.
 pub(super) struct Networks {
-    /// The network to create the container in; none for `host`, `none`, and a container without networking.
+    /// The network to create the container in; none for `host`, `none`, another container's,
+    /// and a container without networking.
     pub primary: Option<(String, Value)>,
     /// The others, by name.
     pub others: Vec<(String, Value)>,
@@ -45,9 +46,8 @@ pub(super) struct Networks {
 /// Reads a container's networks, and notes in `user` in which of them the hardware address is the user's.
 pub(super) fn networks(container: &Value, user: &mut UserFields, api: (u32, u32)) -> Result<Networks, Refusal> {
     let mode = text(container, "/HostConfig/NetworkMode");
-    let is_networked =
-        !matches!(mode, "host" | "none") && container.pointer("/Config/NetworkDisabled") != Some(&true.into());
-    if !is_networked {
+    let has_own = !matches!(mode, "host" | "none") && !is_of_another(container);
+    if !has_own || container.pointer("/Config/NetworkDisabled") == Some(&true.into()) {
         user.hardware_addresses.get_or_insert_default();
         return Ok(Networks { primary: None, others: Vec::new(), required: Vec::new(), mode: None });
     }
@@ -76,6 +76,11 @@ pub(super) fn networks(container: &Value, user: &mut UserFields, api: (u32, u32)
         others: endpoints,
         mode: named.is_none().then(|| all[primary].0.clone()),
     })
+}
+
+/// Whether the container has no network of its own but that of another container.
+pub(super) fn is_of_another(container: &Value) -> bool {
+    text(container, "/HostConfig/NetworkMode").starts_with("container:")
 }
 
 /// Whether a container's network mode means this network. It holds what the user wrote: a name, or an ID.

@@ -35,9 +35,12 @@ pub enum Refusal {
         "the container was started with --rm: stopping it removes it, and there is no way back; create it without --rm"
     )]
     AutoRemove,
-    /// The container uses another one's namespaces, volumes or address.
-    #[error("the container {}; replacing such containers is not supported yet, create it anew by hand", .0.words())]
-    Leans(Dependence),
+    /// The container uses another one's namespaces or address, and that is gone: no engine would create it anew.
+    #[error("the container {}, which is gone; create this one anew, on what there is now", .0.words())]
+    ProviderGone(Dependence),
+    /// The container uses another one's namespaces or address, and that does not run: no engine would start it.
+    #[error("the container {}, which does not run; start that one first", .0.words())]
+    ProviderDown(Dependence),
     /// Another container uses this one's namespaces or address, and would be left with those of a removed container.
     #[error(
         "container '{by}' {}, which is this one, and would be cut off; replacing such containers is not supported yet, \
@@ -85,7 +88,8 @@ impl Refusal {
             Self::Malformed { .. } => "malformed",
             Self::OldImageGone { .. } => "old_image_gone",
             Self::AutoRemove => "auto_remove",
-            Self::Leans(_) => "leans",
+            Self::ProviderGone(_) => "provider_gone",
+            Self::ProviderDown(_) => "provider_down",
             Self::LeantOn { .. } => "leant_on",
             Self::Disconnected { .. } => "disconnected",
             Self::VolumeUnknown { .. } => "volume_unknown",
@@ -121,10 +125,9 @@ pub struct Dependence {
 }
 
 impl Dependence {
-    /// Whether this names the container of the given inspection.
-    pub fn is_on(&self, container: &Value) -> bool {
-        let id = text(container, "/Id");
-        self.on == container_name(container) || (self.on.len() >= ID_PART_MIN && id.starts_with(&self.on))
+    /// Whether this names the container with that name and ID.
+    pub fn is_on(&self, name: &str, id: &str) -> bool {
+        self.on == name || (self.on.len() >= ID_PART_MIN && id.starts_with(&self.on))
     }
 
     /// What the user of it does, for people.
@@ -175,35 +178,47 @@ pub fn depends_on(container: &Value) -> Vec<Dependence> {
     dependences
 }
 
-/// Refuses a container that others lean on. `others` are all containers of the engine, in any state, by their names, with
-/// what [`depends_on`] found of each: a stopped sharer could not be started again. Volumes taken from it are no hindrance,
-/// since they are kept by name.
-///
-/// # Errors
-/// [`Refusal::LeantOn`] for the first such container.
-pub fn refuse_if_provider<'a>(
-    container: &Value,
-    others: impl IntoIterator<Item = (&'a str, &'a [Dependence])>,
-) -> Result<(), Refusal> {
-    for (name, uses) in others {
-        let mut uses = uses.iter();
-        let used = uses.find(|dependence| dependence.kind != DependenceKind::Volumes && dependence.is_on(container));
-        if let Some(dependence) = used {
-            return Err(Refusal::LeantOn { by: name.to_owned(), dependence: dependence.clone() });
-        }
-    }
-    Ok(())
+/// A container of the same engine, in any state: a stopped sharer could not be started again.
+#[derive(Clone, Copy, Debug)]
+pub struct Neighbour<'a> {
+    /// Its ID.
+    pub id: &'a str,
+    /// Its name.
+    pub name: &'a str,
+    /// Whether another one can be started on its namespaces.
+    pub is_running: bool,
+    /// What [`depends_on`] found of it.
+    pub uses: &'a [Dependence],
 }
 
-/// Refuses what the inspection of the container alone shows to be impossible.
-pub(super) fn check(container: &Value) -> Result<(), Refusal> {
+impl Neighbour<'_> {
+    /// Whether it is what somebody uses.
+    pub(super) fn is_used_by(&self, dependence: &Dependence) -> bool {
+        dependence.is_on(self.name, self.id)
+    }
+}
+
+/// Refuses what is impossible for a container among these others, itself included. Volumes are no hindrance either way, since
+/// they are kept by name.
+pub(super) fn check(container: &Value, others: &[Neighbour<'_>]) -> Result<(), Refusal> {
     if container.pointer("/HostConfig/AutoRemove") == Some(&Value::Bool(true)) {
         return Err(Refusal::AutoRemove);
     }
-    match depends_on(container).into_iter().next() {
-        Some(dependence) => Err(Refusal::Leans(dependence)),
-        None => Ok(()),
+    let (name, id) = (container_name(container), text(container, "/Id"));
+    let binds = |dependence: &&Dependence| dependence.kind != DependenceKind::Volumes;
+    for other in others {
+        if let Some(used) = other.uses.iter().filter(binds).find(|used| used.is_on(name, id)) {
+            return Err(Refusal::LeantOn { by: other.name.to_owned(), dependence: used.clone() });
+        }
     }
+    for used in depends_on(container).iter().filter(binds) {
+        match others.iter().find(|other| other.is_used_by(used)) {
+            None => return Err(Refusal::ProviderGone(used.clone())),
+            Some(other) if !other.is_running => return Err(Refusal::ProviderDown(used.clone())),
+            Some(_) => {}
+        }
+    }
+    Ok(())
 }
 
 fn before_colon(entry: &str) -> &str {

@@ -255,6 +255,7 @@ fn t16_without_the_old_image_only_a_recorded_container_is_replaced() {
         old_image: None,
         new_image: &new,
         image: "web:1",
+        neighbours: &[],
         remembered,
         api: API_OLD,
         labels: &labels,

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use deployer_core::successor::{Input, Refusal, Successor, UserFields, successor};
+use deployer_core::successor::{Input, Neighbour, Refusal, Successor, UserFields, successor};
 use serde_json::{Map, Value, json};
 
 /// The API version of Engine 20.10: one network at creation.
@@ -157,6 +157,17 @@ fn networks(id: &str, body: &Value, connect: &[(String, Value)], host: &Map<Stri
 
 /// Asks for the successor of a container as the daemon does, reading what an earlier replacement recorded.
 pub fn replace(container: &Value, old: &Value, new: &Value, api: (u32, u32)) -> Result<Successor, Refusal> {
+    replace_among(&[], container, old, new, api)
+}
+
+/// The same, on an engine that has these containers.
+pub fn replace_among(
+    neighbours: &[Neighbour<'_>],
+    container: &Value,
+    old: &Value,
+    new: &Value,
+    api: (u32, u32),
+) -> Result<Successor, Refusal> {
     let remembered = UserFields::remembered(container, Some(old));
     let labels = BTreeMap::from([("deployer.txn".to_owned(), "0a1b2c3d".to_owned())]);
     successor(Input {
@@ -164,6 +175,7 @@ pub fn replace(container: &Value, old: &Value, new: &Value, api: (u32, u32)) -> 
         old_image: Some(old),
         new_image: new,
         image: "registry:5000/web:1",
+        neighbours,
         remembered: remembered.as_ref(),
         api,
         labels: &labels,

@@ -1,60 +1,101 @@
 //! Volumes and limits of a successor, and what is refused. Numbers as in `config.rs`.
 
-use crate::engine_model::{API_OLD, body_of, created, image, replace, replaced};
-use deployer_core::successor::{Dependence, DependenceKind, depends_on, refuse_if_provider};
+use crate::engine_model::{API_OLD, body_of, created, image, replace, replace_among, replaced};
+use deployer_core::successor::{Dependence, DependenceKind, Neighbour, Refusal, Successor, depends_on};
 use serde_json::{Value, json};
 
-/// The refusal's word for a container made by `asked`.
-#[track_caller]
-fn check_refused(asked: &Value, kind: &str, words: &str) {
+/// An ID that begins with this.
+fn id(start: &str) -> String {
+    format!("{start:0<64}")
+}
+
+/// A container that nothing is known of but its name and whether it runs.
+fn neighbour<'a>(name: &'a str, id: &'a str, is_running: bool) -> Neighbour<'a> {
+    Neighbour { id, name, is_running, uses: &[] }
+}
+
+/// What comes of a container made by `asked` on an engine with these others.
+fn among(neighbours: &[Neighbour<'_>], asked: &Value) -> Result<Successor, Refusal> {
     let image = image("a", json!({}));
-    let refusal = replace(&created("1", asked, &[], &image), &image, &image, API_OLD).expect_err("must be refused");
-    assert_eq!(refusal.kind(), kind);
-    assert!(refusal.to_string().contains(words), "{refusal}");
+    replace_among(neighbours, &created("1", asked, &[], &image), &image, &image, API_OLD)
 }
 
 #[test]
-fn t26_t27_sharers_are_refused_by_what_they_share() {
-    for (host, words) in [
-        (json!({ "NetworkMode": "container:vpn" }), "shares the network of container 'vpn'"),
-        (json!({ "PidMode": "container:app" }), "shares the processes of container 'app'"),
-        (json!({ "IpcMode": "container:app" }), "shares the IPC namespace of container 'app'"),
-        (json!({ "VolumesFrom": ["data:ro"] }), "takes its volumes from container 'data'"),
-        (json!({ "Links": ["/db:/web/database"] }), "is linked to container 'db'"),
+fn t25_t27_t28_what_is_used_of_others_is_asked_for_again_while_it_is_there() {
+    let (vpn, db) = (id("a"), id("b"));
+    let there = [neighbour("vpn", &vpn, true), neighbour("db", &db, true)];
+    for (host, field, sent) in [
+        (json!({ "NetworkMode": format!("container:{vpn}") }), "NetworkMode", json!(format!("container:{vpn}"))),
+        (json!({ "PidMode": "container:vpn" }), "PidMode", json!("container:vpn")),
+        (json!({ "IpcMode": "container:vpn" }), "IpcMode", json!("container:vpn")),
+        (json!({ "Links": ["/db:/web/database"] }), "Links", json!(["db:database"])),
     ] {
-        check_refused(&json!({ "HostConfig": host }), "leans", words);
+        let asked = json!({ "HostConfig": host });
+        let successor = among(&there, &asked).unwrap_or_else(|refusal| panic!("{field}: {refusal}"));
+        assert_eq!(successor.body["HostConfig"][field], sent);
+        let gone = among(&there[2..], &asked).expect_err("no engine would create it");
+        assert_eq!(gone.kind(), "provider_gone", "{field}");
+        let down = [neighbour("vpn", &vpn, false), neighbour("db", &db, false)];
+        let down = among(&down, &asked).expect_err("no engine would start it");
+        assert_eq!(down.kind(), "provider_down", "{field}");
     }
-    check_refused(
-        &json!({ "HostConfig": { "NetworkMode": "shop" },
-            "NetworkingConfig": { "EndpointsConfig": { "shop": { "Links": ["db:database"] } } } }),
-        "leans",
-        "is linked to container 'db'",
-    );
+    let on_endpoint = json!({ "HostConfig": { "NetworkMode": "shop" },
+        "NetworkingConfig": { "EndpointsConfig": { "shop": { "Links": ["db:database"] } } } });
+    let successor = among(&there, &on_endpoint).expect("it is there");
+    assert_eq!(successor.body["NetworkingConfig"]["EndpointsConfig"]["shop"]["Links"], json!(["db:database"]));
+    assert_eq!(among(&[], &on_endpoint).expect_err("gone").kind(), "provider_gone");
+}
+
+#[test]
+fn t25_in_the_network_of_another_nothing_of_the_network_is_asked_for() {
+    let vpn = id("a");
+    let asked = json!({ "Hostname": "of-the-vpn", "Domainname": "example.org",
+        "HostConfig": { "NetworkMode": format!("container:{vpn}") } });
+    let body = among(&[neighbour("vpn", &vpn, true)], &asked).expect("it is there").body;
+    assert_eq!([body.get("Hostname"), body.get("Domainname"), body.get("NetworkingConfig")], [None; 3]);
+}
+
+#[test]
+fn t27_volumes_of_another_are_kept_by_name_whether_it_is_there_or_not() {
+    let image = image("a", json!({}));
+    let data = id("d");
+    let mut container = created("1", &json!({ "HostConfig": { "VolumesFrom": ["data:ro"] } }), &[], &image);
+    container["Mounts"] = json!([
+        { "Type": "volume", "Name": "files", "Source": "/volumes/files", "Destination": "/files", "Driver": "local", "RW": false },
+        { "Type": "bind", "Source": "/srv", "Destination": "/srv", "RW": true, "Propagation": "rprivate" },
+    ]);
+    let named = json!([
+        { "Type": "volume", "Source": "files", "Target": "/files", "ReadOnly": true },
+        { "Type": "bind", "Source": "/srv", "Target": "/srv", "BindOptions": { "Propagation": "rprivate" } },
+    ]);
+    for (there, sent) in [(&[neighbour("data", &data, false)][..], json!(["data:ro"])), (&[], json!([]))] {
+        let host =
+            replace_among(there, &container, &image, &image, API_OLD).expect("replaceable").body["HostConfig"].take();
+        assert_eq!((&host["VolumesFrom"], &host["Mounts"]), (&sent, &named));
+    }
 }
 
 #[test]
 fn t26_a_provider_is_refused_by_name_and_by_id_and_with_the_sharers_name() {
     let image = image("a", json!({}));
     let provider = created("77", &json!({}), &[], &image);
-    let id = provider["Id"].as_str().expect("an ID").to_owned();
-    for on in ["web", &id, &id[..12]] {
-        for host in
-            [json!({ "NetworkMode": format!("container:{on}") }), json!({ "PidMode": format!("container:{on}") })]
-        {
-            let sharer = created("88", &json!({ "HostConfig": host }), &[], &image);
-            let uses = [("web", depends_on(&provider)), ("sidecar", depends_on(&sharer))];
-            let refusal = refuse_if_provider(&provider, uses.iter().map(|(name, uses)| (*name, &**uses)));
-            let refusal = refusal.expect_err("is leant on");
+    let own_id = provider["Id"].as_str().expect("an ID").to_owned();
+    let sharer_id = id("5");
+    let among = |host: Value| {
+        let uses = depends_on(&json!({ "HostConfig": host }));
+        let sharer = Neighbour { id: &sharer_id, name: "sidecar", is_running: false, uses: &uses };
+        replace_among(&[neighbour("web", &own_id, true), sharer], &provider, &image, &image, API_OLD)
+    };
+    for on in ["web", &own_id, &own_id[..12]] {
+        for mode in ["NetworkMode", "PidMode"] {
+            let refusal = among(json!({ mode: format!("container:{on}") })).expect_err("is leant on");
             assert!(refusal.to_string().starts_with("container 'sidecar' shares the "), "{refusal}");
         }
     }
-    let mut other = created("88", &json!({}), &[], &image);
-    for on in ["weber", "web-and-a-longer-name", &id[..11]] {
-        other["HostConfig"] = json!({ "NetworkMode": format!("container:{on}") });
-        assert_eq!(refuse_if_provider(&provider, [("other", &*depends_on(&other))]), Ok(()), "{on}");
+    for on in ["weber", "web-and-a-longer-name", &own_id[..11]] {
+        assert!(among(json!({ "NetworkMode": format!("container:{on}") })).is_ok(), "{on}");
     }
-    other["HostConfig"] = json!({ "VolumesFrom": ["web"] });
-    assert_eq!(refuse_if_provider(&provider, [("other", &*depends_on(&other))]), Ok(()), "volumes are kept by name");
+    assert!(among(json!({ "VolumesFrom": ["web"] })).is_ok(), "volumes are kept by name");
 }
 
 #[test]
@@ -158,7 +199,9 @@ fn t36_options_of_mounts_are_kept() {
 
 #[test]
 fn t38_t44_a_container_that_removes_itself_is_refused() {
-    check_refused(&json!({ "HostConfig": { "AutoRemove": true } }), "auto_remove", "create it without --rm");
+    let refusal = among(&[], &json!({ "HostConfig": { "AutoRemove": true } })).expect_err("there is no way back");
+    assert_eq!(refusal.kind(), "auto_remove");
+    assert!(refusal.to_string().contains("create it without --rm"), "{refusal}");
 }
 
 #[test]
