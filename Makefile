@@ -1,5 +1,5 @@
 # Thin on purpose: each target is a script that can be run, read and changed by itself.
-.PHONY: demo cluster test test-deep check release bench bench-scale
+.PHONY: demo cluster test test-deep test-engines check release bench bench-scale
 
 demo:
 	@scripts/demo
@@ -12,6 +12,9 @@ test:
 
 test-deep:
 	@scripts/test-deep
+
+test-engines:
+	@scripts/test-engines
 
 check:
 	@scripts/check

@@ -59,7 +59,7 @@ impl AppImage {
     }
 
     /// Adds an instruction as a Dockerfile would have it: CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD,
-    /// USER, VOLUME or WORKDIR. Later ones win over the behaviour's own.
+    /// STOPSIGNAL, USER, VOLUME or WORKDIR. Later ones win over the behaviour's own.
     pub fn change(mut self, instruction: &str) -> Self {
         self.changes.push(instruction.to_owned());
         self
@@ -108,12 +108,23 @@ impl AppImage {
             format!("ENV TESTKIT_BUILD={}", random_hex()),
         ];
         let labels = scene.labels().map(|label| format!("LABEL {label}"));
-        for instruction in own.iter().chain(&labels).chain(&self.behaviour.changes()).chain(&self.changes) {
+        // The one instruction that `docker import` does not take.
+        let signal = self.changes.iter().rev().find_map(|change| change.strip_prefix("STOPSIGNAL "));
+        let changes = self.changes.iter().filter(|change| !change.starts_with("STOPSIGNAL "));
+        for instruction in own.iter().chain(&labels).chain(&self.behaviour.changes()).chain(changes) {
             import.arg("--change").arg(instruction);
         }
         run(import.arg(&layer).arg(&name)).unwrap_or_else(|error| panic!("{error}"));
-        if self.behaviour == Behaviour::ForeignArchitecture {
-            make_foreign(&name, directory.path());
+        let is_foreign = self.behaviour == Behaviour::ForeignArchitecture;
+        if is_foreign || signal.is_some() {
+            write_anew(&name, directory.path(), |image| {
+                if let Some(signal) = signal {
+                    image["config"]["StopSignal"] = json!(signal);
+                }
+                if is_foreign {
+                    image["architecture"] = json!(if image["architecture"] == "arm64" { "amd64" } else { "arm64" });
+                }
+            });
         }
         LocalImage { name }
     }
@@ -233,20 +244,20 @@ impl LocalImage {
     }
 }
 
-/// Replaces an image by one that differs in its architecture alone. `docker import` takes no architecture that is not
-/// the engine's, `docker load` takes any: so the archive is written by hand around the layer that was imported.
-fn make_foreign(name: &str, directory: &Path) {
+/// Replaces an image by one with a changed configuration. `docker import` takes not all of it, `docker load` takes any:
+/// so the archive is written by hand around the layer that was imported.
+fn write_anew(name: &str, directory: &Path, change: impl FnOnce(&mut Value)) {
     let inspected: Value = serde_json::from_str(&docker(["image", "inspect", name])).expect("docker prints JSON");
     let image = &inspected[0];
-    let architecture = if image["Architecture"] == "arm64" { "amd64" } else { "arm64" };
-    let config = json!({
-        "architecture": architecture,
+    let mut config = json!({
+        "architecture": image["Architecture"],
         "os": "linux",
         "created": image["Created"],
         "config": image["Config"],
         "rootfs": { "type": "layers", "diff_ids": image["RootFS"]["Layers"] },
         "history": [{ "created": image["Created"] }],
     });
+    change(&mut config);
     let manifest = json!([{ "Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"] }]);
     let archive = directory.join("archive");
     let written = fs::create_dir(&archive)
