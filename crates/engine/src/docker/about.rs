@@ -1,10 +1,10 @@
 //! What the engine says of itself beyond its version, for `doctor`.
 
-use hyper::Method;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::client::{Client, Request};
+use super::endpoints;
 use crate::engine::{EngineError, EngineInfo};
 
 /// An engine as it describes itself.
@@ -23,7 +23,7 @@ pub struct About {
 }
 
 /// An image that no registry has, of a host where nobody listens: whether the engine would ask is all that is wanted.
-const NOBODYS: &str = "/distribution/127.0.0.1:1/deployer:none/json";
+const NOBODYS: &str = "127.0.0.1:1/deployer:none";
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "PascalCase", default)]
@@ -42,8 +42,8 @@ struct Swarm {
 pub async fn about(client: &Client) -> Result<About, EngineError> {
     let info = client.info().await?;
     let what = "ask the engine about itself";
-    let told = offered(client.read::<Description>(Request::new(Method::GET, "/info".to_owned(), what)).await)?;
-    let asked = client.read::<Value>(Request::new(Method::GET, NOBODYS.to_owned(), "ask a registry")).await;
+    let told = offered(client.read::<Description>(Request::new(&endpoints::INFO, &[], what)).await)?;
+    let asked = client.read::<Value>(Request::new(&endpoints::DISTRIBUTION, &[NOBODYS], "ask a registry")).await;
     let asks = !matches!(asked, Err(EngineError::NotOffered { .. }));
     let denied = [("/info", told.is_some()), ("/distribution", asks)].into_iter().filter(|(_, is_there)| !is_there);
     let denied = denied.map(|(call, _)| call).collect();

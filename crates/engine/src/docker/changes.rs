@@ -1,12 +1,12 @@
 //! The list of a container's changed files, read as it comes: there may be any number of them.
 
 use deployer_core::successor::ChangedPaths;
-use hyper::Method;
 use serde::Deserialize;
 
 use super::client::{CALL_LIMIT, Client, Request, short};
+use super::endpoints;
 use crate::engine::EngineError;
-use deployer_wire::{Answer, WireError, encode};
+use deployer_wire::{Answer, WireError};
 
 /// Longest entry of the list that is read. Paths end at 4 KiB, which JSON may write six times as long.
 const ENTRY_BYTES_MAX: usize = 64 << 10;
@@ -24,8 +24,7 @@ struct Changed {
 /// Paths added to or modified in the container's own file system, as far as [`ChangedPaths`] keeps them.
 pub async fn list(client: &Client, id: &str) -> Result<Vec<String>, EngineError> {
     let what = format!("list changed files of container {}", short(id));
-    let request = Request::new(Method::GET, format!("/containers/{}/changes", encode(id)), &what);
-    let answer = client.send(request).await?;
+    let answer = client.send(Request::new(&endpoints::CHANGES, &[id], &what)).await?;
     match tokio::time::timeout(CALL_LIMIT, read(answer)).await {
         Ok(Ok(paths)) => Ok(paths.into_paths()),
         Ok(Err(Unread::Wire(error))) => Err(client.wire_error(&what, error)),

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::endpoints::{self, Endpoint as Called};
 use crate::engine::{EngineError, EngineInfo};
 
 /// The newest API version that this client was written for. From 1.52 an inspection no longer shows which MAC address
@@ -30,8 +31,8 @@ pub struct Client {
 
 /// One call, and the words for it in errors.
 pub struct Request<'a> {
-    pub method: Method,
-    pub path: String,
+    method: Method,
+    path: String,
     pub what: &'a str,
     pub headers: Vec<(&'static str, String)>,
     pub body: Option<&'a Value>,
@@ -39,7 +40,9 @@ pub struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    pub fn new(method: Method, path: String, what: &'a str) -> Self {
+    /// A call with the words of its path, in their order.
+    pub fn new(endpoint: &Called, words: &[&str], what: &'a str) -> Self {
+        let (method, path) = (endpoint.method.clone(), endpoint.with(words));
         Self { method, path, what, headers: Vec::new(), body: None, limit: CALL_LIMIT }
     }
 
@@ -81,8 +84,7 @@ impl Client {
 
     /// Asks the engine who it is.
     pub async fn info(&self) -> Result<EngineInfo, EngineError> {
-        let version: Version =
-            self.read(Request::new(Method::GET, "/version".to_owned(), "ask the engine's version")).await?;
+        let version: Version = self.read(Request::new(&endpoints::VERSION, &[], "ask the engine's version")).await?;
         let api = self.api().await?;
         let is_podman = version.components.iter().any(|component| component.name.contains("Podman"));
         let product = if is_podman { "podman" } else { "docker" }.to_owned();
@@ -97,7 +99,8 @@ impl Client {
             return Ok(api);
         }
         let what = "ask the engine for its API version";
-        let answer = self.send_to("/_ping".to_owned(), Request::new(Method::GET, String::new(), what)).await?;
+        let request = Request::new(&endpoints::PING, &[], what);
+        let answer = self.send_to(request.path.clone(), request).await?;
         let newest = answer.headers.get("Api-Version").and_then(|version| version.to_str().ok()).unwrap_or_default();
         let api = self.negotiate(newest)?;
         *self.settled() = Some(api);
@@ -157,9 +160,9 @@ impl Client {
     }
 
     /// Whether a GET finds something.
-    pub async fn exists(&self, kind: &str, path: &str, name: &str) -> Result<bool, EngineError> {
+    pub async fn exists(&self, kind: &str, endpoint: &Called, name: &str) -> Result<bool, EngineError> {
         let what = format!("inspect {kind} {name}");
-        match self.send(Request::new(Method::GET, path.to_owned(), &what)).await {
+        match self.send(Request::new(endpoint, &[name], &what)).await {
             Ok(_) => Ok(true),
             Err(EngineError::NotFound { .. }) => Ok(false),
             Err(error) => Err(error),
@@ -245,7 +248,7 @@ mod tests {
             let _ = tokio::io::AsyncReadExt::read(&mut connection, &mut head).await.expect("a head");
             tokio::io::AsyncWriteExt::write_all(&mut connection, answer.as_bytes()).await.expect("written");
         };
-        let call = client.read::<Vec<u8>>(Request::new(Method::GET, "/x".to_owned(), "do it"));
+        let call = client.read::<Vec<u8>>(Request::new(&endpoints::IMAGES, &[], "do it"));
         let (outcome, ()) = tokio::join!(call, serve);
         outcome.expect_err("refused").to_string()
     }

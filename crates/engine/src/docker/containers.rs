@@ -8,12 +8,11 @@ use base64::engine::general_purpose::STANDARD;
 use deployer_core::plain;
 use deployer_core::policy::LONGEST;
 use deployer_core::successor::ChangedFile;
-use deployer_wire::encode;
-use hyper::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::client::{Client, Request, short};
+use super::endpoints;
 use crate::engine::{ContainerSummary, EngineError};
 
 /// Time that an engine may need beyond the grace of a stop, to kill and to clean up.
@@ -40,8 +39,7 @@ struct Listed {
 /// All containers. An entry that cannot be read is left out rather than hiding the others.
 pub async fn list(client: &Client) -> Result<Vec<ContainerSummary>, EngineError> {
     let what = "list containers";
-    let entries: Vec<Value> =
-        client.read(Request::new(Method::GET, "/containers/json?all=true".to_owned(), what)).await?;
+    let entries: Vec<Value> = client.read(Request::new(&endpoints::CONTAINERS, &[], what)).await?;
     Ok(entries.into_iter().filter_map(|entry| serde_json::from_value(entry).ok()).map(summary).collect())
 }
 
@@ -66,7 +64,7 @@ fn summary(listed: Listed) -> ContainerSummary {
 /// The raw inspection.
 pub async fn inspect(client: &Client, id: &str) -> Result<Value, EngineError> {
     let what = format!("inspect container {}", short(id));
-    client.read(Request::new(Method::GET, format!("/containers/{}/json", encode(id)), &what)).await
+    client.read(Request::new(&endpoints::CONTAINER, &[id], &what)).await
 }
 
 #[derive(Deserialize)]
@@ -78,8 +76,7 @@ struct Created {
 /// Creates a container from a raw body.
 pub async fn create(client: &Client, name: &str, body: &Value) -> Result<String, EngineError> {
     let what = format!("create container {name}");
-    let path = format!("/containers/create?name={}", encode(name));
-    let created: Created = client.read(Request::new(Method::POST, path, &what).body(body)).await?;
+    let created: Created = client.read(Request::new(&endpoints::CREATE, &[name], &what).body(body)).await?;
     Ok(created.id)
 }
 
@@ -87,23 +84,21 @@ pub async fn create(client: &Client, name: &str, body: &Value) -> Result<String,
 pub async fn connect(client: &Client, network: &str, container: &str, endpoint: &Value) -> Result<(), EngineError> {
     let what = format!("connect container {} to network {network}", short(container));
     let body = json!({ "Container": container, "EndpointConfig": endpoint });
-    client
-        .perform(Request::new(Method::POST, format!("/networks/{}/connect", encode(network)), &what).body(&body))
-        .await
+    client.perform(Request::new(&endpoints::CONNECT, &[network], &what).body(&body)).await
 }
 
 /// Starts a container; 304 means that it runs.
 pub async fn start(client: &Client, id: &str) -> Result<(), EngineError> {
     let what = format!("start container {}", short(id));
-    client.perform(Request::new(Method::POST, format!("/containers/{}/start", encode(id)), &what)).await
+    client.perform(Request::new(&endpoints::START, &[id], &what)).await
 }
 
 /// Stops a container; 304 means that it does not run.
 pub async fn stop(client: &Client, id: &str, grace: Duration) -> Result<(), EngineError> {
     let what = format!("stop container {}", short(id));
     let (grace_seconds, limit) = patience(grace);
-    let path = format!("/containers/{}/stop?t={grace_seconds}", encode(id));
-    absent_is_done(client.perform(Request::new(Method::POST, path, &what).limit(limit)).await)
+    let request = Request::new(&endpoints::STOP, &[id, &grace_seconds.to_string()], &what).limit(limit);
+    absent_is_done(client.perform(request).await)
 }
 
 /// The seconds of grace that a stop is sent with, and how long its answer may take.
@@ -115,23 +110,20 @@ fn patience(grace: Duration) -> (u64, Duration) {
 /// Renames a container.
 pub async fn rename(client: &Client, id: &str, name: &str) -> Result<(), EngineError> {
     let what = format!("rename container {} to {name}", short(id));
-    client
-        .perform(Request::new(Method::POST, format!("/containers/{}/rename?name={}", encode(id), encode(name)), &what))
-        .await
+    client.perform(Request::new(&endpoints::RENAME, &[id, name], &what)).await
 }
 
 /// Sets the restart policy.
 pub async fn set_restart_policy(client: &Client, id: &str, policy: &Value) -> Result<(), EngineError> {
     let what = format!("set the restart policy of container {}", short(id));
     let body = json!({ "RestartPolicy": policy });
-    client.perform(Request::new(Method::POST, format!("/containers/{}/update", encode(id)), &what).body(&body)).await
+    client.perform(Request::new(&endpoints::UPDATE, &[id], &what).body(&body)).await
 }
 
 /// Removes a stopped container, and never its volumes.
 pub async fn remove(client: &Client, id: &str) -> Result<(), EngineError> {
     let what = format!("remove container {}", short(id));
-    let request = Request::new(Method::DELETE, format!("/containers/{}?v=false&force=false", encode(id)), &what);
-    match absent_is_done(client.perform(request).await) {
+    match absent_is_done(client.perform(Request::new(&endpoints::REMOVE, &[id], &what)).await) {
         Err(EngineError::Conflict { message, .. }) if message.contains("already in progress") => Ok(()),
         outcome => outcome,
     }
@@ -140,8 +132,7 @@ pub async fn remove(client: &Client, id: &str) -> Result<(), EngineError> {
 /// The last lines of both streams.
 pub async fn log_tail(client: &Client, id: &str, lines: u32) -> Result<String, EngineError> {
     let what = format!("read the log of container {}", short(id));
-    let path = format!("/containers/{}/logs?stdout=true&stderr=true&tail={lines}", encode(id));
-    let answer = client.send(Request::new(Method::GET, path, &what)).await?;
+    let answer = client.send(Request::new(&endpoints::LOG, &[id, &lines.to_string()], &what)).await?;
     let bytes = client.bytes(&what, answer, super::client::CALL_LIMIT).await?;
     Ok(said(&bytes))
 }
@@ -183,9 +174,7 @@ struct File {
 /// What a file in the container is, without its content.
 pub async fn file(client: &Client, id: &str, path: &str) -> Result<Option<ChangedFile>, EngineError> {
     let what = format!("look at {path} in container {}", short(id));
-    let request =
-        Request::new(Method::HEAD, format!("/containers/{}/archive?path={}", encode(id), encode(path)), &what);
-    let answer = match client.send(request).await {
+    let answer = match client.send(Request::new(&endpoints::FILE, &[id, path], &what)).await {
         Ok(answer) => answer,
         Err(EngineError::NotFound { .. }) => return Ok(None),
         Err(error) => return Err(error),

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use deployer_wire::{WireError, encode};
+use deployer_wire::WireError;
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt};
-use hyper::Method;
 use serde::Deserialize;
 use serde_json::json;
 
 use super::client::{Client, Request};
+use super::endpoints;
 use crate::engine::{EngineError, EngineEvent};
 
 /// How long the stream may be silent before the engine is asked whether it lives.
@@ -65,8 +65,8 @@ struct Actor {
 /// answered with a ping.
 pub async fn stream(client: &Client) -> Result<BoxStream<'static, Result<EngineEvent, EngineError>>, EngineError> {
     let what = "watch the engine's events";
-    let filters = encode(&json!({"type": ["container", "image"], "event": ACTIONS}).to_string());
-    let answer = client.send(Request::new(Method::GET, format!("/events?filters={filters}"), what)).await?;
+    let filters = json!({"type": ["container", "image"], "event": ACTIONS}).to_string();
+    let answer = client.send(Request::new(&endpoints::EVENTS, &[&filters], what)).await?;
     let (client, lines) = (client.clone(), Box::pin(answer.lines()));
     let events = futures_util::stream::unfold(Some((client, lines)), move |state| async move {
         let (client, mut lines) = state?;
@@ -93,9 +93,7 @@ async fn next(
             Ok(Some(Err(error))) => return Err(client.wire_error(what, error)),
             Ok(None) => return Err(client.wire_error(what, WireError::Closed)),
             Err(_) => {
-                client
-                    .perform(Request::new(Method::GET, "/_ping".to_owned(), "ping the engine").limit(PING_LIMIT))
-                    .await?;
+                client.perform(Request::new(&endpoints::PING, &[], "ping the engine").limit(PING_LIMIT)).await?;
             }
         }
     }

@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use deployer_core::image::{Digest, ImageName, ImageRef, Tag, Track};
 use deployer_core::plain;
-use deployer_wire::encode;
 use futures_util::StreamExt;
-use hyper::Method;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::client::{Client, Request, short};
+use super::endpoints;
 use crate::engine::{EngineError, PullError, PullProgress, ResolveError, Resolved};
 use crate::image::ImageSummary;
 use crate::registry::{self, credentials};
@@ -53,7 +52,7 @@ impl Listed {
 pub async fn list(client: &Client) -> Result<Vec<ImageSummary>, EngineError> {
     let mut tries = 1;
     let entries: Vec<Value> = loop {
-        match client.read(Request::new(Method::GET, "/images/json".to_owned(), "list images")).await {
+        match client.read(Request::new(&endpoints::IMAGES, &[], "list images")).await {
             Err(EngineError::NotFound { .. }) if tries < LIST_TRIES_MAX => tries += 1,
             outcome => break outcome?,
         }
@@ -68,8 +67,7 @@ pub async fn list(client: &Client) -> Result<Vec<ImageSummary>, EngineError> {
 /// One image as the list has it. An inspection shows every name, and so tells alone whose image store it is from.
 pub async fn summary(client: &Client, reference: &str) -> Result<ImageSummary, EngineError> {
     let what = format!("inspect image {reference}");
-    let path = format!("/images/{}/json", encode_path(reference));
-    let image: Listed = client.read(Request::new(Method::GET, path, &what)).await?;
+    let image: Listed = client.read(Request::new(&endpoints::IMAGE, &[reference], &what)).await?;
     Ok(if image.is_its_digest() { from_containerd(&image) } else { classic(&image) })
 }
 
@@ -96,28 +94,22 @@ fn from_containerd(listed: &Listed) -> ImageSummary {
 /// The raw inspection.
 pub async fn inspect(client: &Client, reference: &str) -> Result<Value, EngineError> {
     let what = format!("inspect image {reference}");
-    client.read(Request::new(Method::GET, format!("/images/{}/json", encode_path(reference)), &what)).await
+    client.read(Request::new(&endpoints::IMAGE, &[reference], &what)).await
 }
 
 /// Points a name at an image.
 pub async fn tag(client: &Client, image_id: &str, repository: &str, tag: &str) -> Result<(), EngineError> {
     let what = format!("tag image {} as {repository}:{tag}", short(image_id.trim_start_matches("sha256:")));
-    let path = format!("/images/{}/tag?repo={}&tag={}", encode(image_id), encode(repository), encode(tag));
-    client.perform(Request::new(Method::POST, path, &what)).await
+    client.perform(Request::new(&endpoints::TAG, &[image_id, repository, tag], &what)).await
 }
 
 /// Takes a name off an image.
 pub async fn untag(client: &Client, reference: &str) -> Result<(), EngineError> {
     let what = format!("remove image name {reference}");
-    match client.perform(Request::new(Method::DELETE, format!("/images/{}", encode_path(reference)), &what)).await {
+    match client.perform(Request::new(&endpoints::UNTAG, &[reference], &what)).await {
         Err(EngineError::NotFound { .. }) => Ok(()),
         outcome => outcome,
     }
-}
-
-/// A reference in a path: its slashes are the path's own, as the Docker client sends them.
-fn encode_path(reference: &str) -> String {
-    reference.split('/').map(encode).collect::<Vec<_>>().join("/")
 }
 
 #[derive(Deserialize)]
@@ -153,9 +145,8 @@ pub async fn has(client: &Client, image: &ImageRef) -> Result<bool, ResolveError
 async fn ask(client: &Client, image: String, name: &ImageName, reference: &str) -> Result<Resolved, ResolveError> {
     let what = format!("resolve {image}");
     let auth = registry_auth(name.registry().as_str()).await;
-    let request = Request::new(Method::GET, format!("/distribution/{}/json", encode_path(&image)), &what)
-        .header("x-registry-auth", auth)
-        .limit(RESOLVE_LIMIT);
+    let request =
+        Request::new(&endpoints::DISTRIBUTION, &[&image], &what).header("x-registry-auth", auth).limit(RESOLVE_LIMIT);
     let answer: Distribution = match client.read(request).await {
         Err(EngineError::NotOffered { .. }) => return registry::resolve(name, reference, &image).await,
         answer => answer.map_err(|error| resolve_error(image.clone(), error))?,
@@ -255,9 +246,10 @@ pub async fn pull(
 ) -> Result<(), PullError> {
     let what = format!("pull {image}");
     let version = image.digest.as_ref().map(Digest::to_string).unwrap_or_default();
-    let path = format!("/images/create?fromImage={}&tag={}", encode(&image.name.to_string()), encode(&version));
     let auth = registry_auth(image.name.registry().as_str()).await;
-    let request = Request::new(Method::POST, path, &what).header("x-registry-auth", auth).limit(PULL_SILENCE_MAX);
+    let request = Request::new(&endpoints::PULL, &[&image.name.to_string(), &version], &what)
+        .header("x-registry-auth", auth)
+        .limit(PULL_SILENCE_MAX);
     let answer = client.send(request).await.map_err(|error| pull_error(image, error))?;
     let mut layers: BTreeMap<String, Amount> = BTreeMap::new();
     let mut lines = std::pin::pin!(answer.lines());

@@ -7,6 +7,7 @@ mod about;
 mod changes;
 mod client;
 mod containers;
+mod endpoints;
 mod events;
 mod images;
 mod probe;
@@ -101,11 +102,11 @@ impl Engine for Docker {
     }
 
     async fn network_exists(&self, network: &str) -> Result<bool, EngineError> {
-        self.client.exists("network", &format!("/networks/{}", deployer_wire::encode(network)), network).await
+        self.client.exists("network", &endpoints::NETWORK, network).await
     }
 
     async fn volume_exists(&self, volume: &str) -> Result<bool, EngineError> {
-        self.client.exists("volume", &format!("/volumes/{}", deployer_wire::encode(volume)), volume).await
+        self.client.exists("volume", &endpoints::VOLUME, volume).await
     }
 
     async fn events(&self) -> Result<BoxStream<'static, Result<EngineEvent, EngineError>>, EngineError> {
