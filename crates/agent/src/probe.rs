@@ -4,26 +4,12 @@
 use std::future::ready;
 use std::net::{IpAddr, SocketAddr};
 
-use deployer_core::gate::{PROBE_LIMIT, addresses};
-use deployer_core::successor::{DependenceKind, depends_on};
+use deployer_core::gate::PROBE_LIMIT;
 use deployer_engine::HttpProbe;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
-use serde_json::Value;
-
 use crate::world::World;
-
-/// Where a container of this inspection answers: at its own addresses, or at those of the container whose network it uses.
-pub fn addresses_of(world: &World, container: &Value) -> Vec<IpAddr> {
-    let uses = depends_on(container);
-    let Some(network) = uses.iter().find(|used| used.kind == DependenceKind::Network) else {
-        return addresses(container);
-    };
-    let snapshot = world.engine_mirror.snapshot();
-    let provider = snapshot.containers.values().find(|other| network.is_on(&other.name, &other.id));
-    provider.map(|provider| provider.addresses.clone()).unwrap_or_default()
-}
 
 /// Whether a TCP port accepts at one of these addresses at least: from this machine not every network can be reached, and
 /// whatever listens may do so in one of them alone.

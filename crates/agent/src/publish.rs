@@ -325,7 +325,9 @@ pub fn say_too(world: &World, txn: Txn, key: &str, report: &Report, lease: Lease
 /// Notes that this is about to be said of an instance: whether it was nobody knows before the answer.
 pub fn doubt(world: &World, key: &str) {
     let marked = world.keys.up_of_report(key);
-    world.memory().speech.doubt(marked.into_iter().chain([key.to_owned()]).collect());
+    let speech = &mut world.memory().speech;
+    speech.doubt(marked.into_iter().chain([key.to_owned()]).collect());
+    speech.lower(key);
 }
 
 /// Notes that this was said.

@@ -19,6 +19,8 @@ use crate::ledger::{self, Ledger};
 use crate::survey::{Survey, Surveyed};
 use crate::world::World;
 
+mod projects;
+
 /// What was decided about one container, and what the decision rests on.
 pub struct Decision {
     /// The container.
@@ -76,7 +78,8 @@ impl TrackView {
             let (verdicts, revisions) = verdicts[&container.service(track)].clone();
             decision(world, survey, track, &ledger, container, verdicts, &revisions, answer)
         };
-        let decisions = containers.iter().map(decide).collect();
+        let mut decisions: Vec<Decision> = containers.iter().map(decide).collect();
+        projects::keep_to_projects(world, survey, &mut decisions);
         Ok(Self { track: track.clone(), ledger, decisions })
     }
 
@@ -296,6 +299,7 @@ pub fn state_of(decision: &Decision) -> (&'static str, String) {
         "refused" | "local_build" | "unverified" | "no_version" | "halted" | "ahead" | "perhaps_newer"
         | "never_ran" => ("held_back", because()),
         "failed_here" => ("failed_here", because()),
+        "follows" => ("waiting", because()),
         "unavailable" if decision.trouble.is_some() => ("failed_here", because()),
         "absent" | "unavailable" => ("pulling", because()),
         "nothing_to_do" if is_target && decision.note.is_empty() => ("current", String::new()),

@@ -81,6 +81,16 @@ impl Speech {
         self.unanswered.len() > before
     }
 
+    /// Takes it that an instance was last said to be down: where its slot may have been given back already, nothing may count it
+    /// as up again that was said before.
+    pub fn lower(&mut self, report: &str) {
+        if let Some(Said::Leased(report)) = self.said.0.get_mut(report)
+            && report.is_object()
+        {
+            report["up"] = false.into();
+        }
+    }
+
     /// Whether there is a key of which nobody knows what stands there.
     pub fn is_any_unanswered(&self) -> bool {
         !self.unanswered.is_empty()
@@ -100,7 +110,22 @@ impl Speech {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    /// The answer to the release was lost. Until it was asked for again the instance, which was down, was said to be up as it had
+    /// been before its replacement, and the next one went down beside it.
+    #[test]
+    fn what_was_said_before_a_release_that_is_not_answered_counts_nobody_as_up() {
+        let mut speech = Speech::default();
+        let said = |up: bool| Said::Leased(json!({"state": "stale", "up": up}));
+        speech.read("report".to_owned(), said(true));
+        speech.lower("report");
+        speech.lower("nothing");
+        assert_eq!(speech.last("report"), Some(&said(false)));
+        assert_eq!(speech.last("nothing"), None);
+    }
 
     #[test]
     fn what_was_not_answered_is_neither_said_nor_withdrawn() {

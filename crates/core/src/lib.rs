@@ -21,6 +21,7 @@ pub mod plain;
 pub mod plan;
 pub mod platform;
 pub mod policy;
+pub mod project;
 pub mod queue;
 pub mod record;
 pub mod registry;

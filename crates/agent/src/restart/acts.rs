@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::observe::Watched;
-use super::{claim, meanwhile, observe, slot, way_back};
+use super::{claim, meanwhile, observe, providers, slot, way_back};
 use crate::ledger;
 use crate::site::Site;
 use crate::world::World;
@@ -286,6 +286,7 @@ async fn start_candidate(site: &Site<'_>, replacement: &Replacement) -> Result<E
     if let Some(failure) = replacement.failure.clone().filter(|_| replacement.was_ended_by_hand()) {
         return Ok(Event::Failed(failure));
     }
+    wait_for_providers(site, candidate).await?;
     let mut tries = 1;
     loop {
         match site.hand.start(candidate).await {
@@ -302,6 +303,14 @@ async fn start_candidate(site: &Site<'_>, replacement: &Replacement) -> Result<E
             outcome => return or_back(outcome),
         }
     }
+}
+
+/// Waits for what a container uses, if that is about to run.
+pub async fn wait_for_providers(world: &World, id: &str) -> Result<(), EngineError> {
+    if let Some(container) = if_found(world.engine.container(id).await)? {
+        providers::wait_for_all(world, &container).await;
+    }
+    Ok(())
 }
 
 async fn is_paused(world: &World, id: &str) -> Result<bool, EngineError> {
@@ -324,6 +333,9 @@ async fn observe_candidate(world: &World, replacement: &Replacement) -> Result<E
         Watched::Failed(reason) => Event::Failed(Failure::Candidate(reason)),
         Watched::Gone => Event::Failed(Failure::ByHand("the new container was removed by somebody".to_owned())),
         Watched::Stopped => Event::Failed(Failure::ByHand("the new container was stopped by somebody".to_owned())),
+        Watched::Deprived => {
+            Event::Failed(Failure::Interrupted("what it uses of another container changed".to_owned()))
+        }
         Watched::Anew(why) => Event::Anew(why.to_owned()),
     })
 }

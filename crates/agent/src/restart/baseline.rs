@@ -7,13 +7,14 @@ use deployer_engine::HttpProbe;
 use serde_json::Value;
 
 use super::prefetch::PrefetchError;
+use super::providers;
 use crate::probe;
 use crate::world::World;
 
 /// The TCP ports that the candidate must answer on.
 pub async fn ports(world: &World, container: &Value, ports: &Ports, labelled: &[u16], runs: bool) -> Vec<u16> {
     let mut answered = Vec::new();
-    let addresses = probe::addresses_of(world, container);
+    let addresses = providers::addresses_of(world, container);
     for port in ports.known.iter().filter(|_| runs) {
         if probe::connects(world, &addresses, *port).await {
             answered.push(*port);
@@ -39,7 +40,7 @@ pub async fn http_check(
     let Some(port) = http.port.or(required.first().copied()).or(only) else {
         return Err(PrefetchError::NoHttpPort(http.path));
     };
-    match probe::asks(world, &probe::addresses_of(world, container), port, &http.path).await {
+    match probe::asks(world, &providers::addresses_of(world, container), port, &http.path).await {
         HttpProbe::Status(status @ 300..=399) => Err(PrefetchError::LeadsElsewhere { path: http.path, status }),
         _ => Ok(Some(HttpCheck { port: Some(port), ..http })),
     }

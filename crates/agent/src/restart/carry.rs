@@ -6,6 +6,7 @@ use std::time::Duration;
 use deployer_core::gate::Ports;
 use deployer_core::ownership::owner;
 use deployer_core::policy::{LONGEST, Policy};
+use deployer_core::replacement::transitional;
 use deployer_core::successor::{Input, Neighbour, Successor, UserFields, successor};
 use deployer_core::trouble::Trouble;
 use deployer_engine::if_found;
@@ -72,7 +73,8 @@ pub async fn carry_over(
         lacking::refuse_injected_files(world, &container, old_image.as_ref(), &changes).await?;
     }
     let remembered = UserFields::remembered(&container, old_image.as_ref());
-    let neighbours: Vec<Neighbour> = survey.containers.iter().map(|other| neighbour(&other.summary)).collect();
+    let others = survey.containers.iter().map(|other| &other.summary).chain(&survey.unfinished);
+    let neighbours: Vec<Neighbour> = others.map(|other| neighbour(other)).collect();
     let successor = successor(Input {
         container: &container,
         old_image: old_image.as_ref(),
@@ -90,7 +92,9 @@ pub async fn carry_over(
 fn neighbour(other: &Container) -> Neighbour<'_> {
     // An engine lets others in where the processes are only held still.
     let is_running = matches!(other.state.as_str(), "running" | "paused");
-    Neighbour { id: &other.id, name: &other.name, is_running, uses: &other.leans_on }
+    // Between two names it is still the one of its own.
+    let name = transitional(&other.name).map_or(other.name.as_str(), |(name, _)| name);
+    Neighbour { id: &other.id, name, is_running, uses: &other.leans_on }
 }
 
 /// Why no version can take a container's place as that is now; asked with its own image for the new one. `None`: nothing is

@@ -1,13 +1,13 @@
 //! What was done to the containers of a replacement while it waited: for its slot, or for the store to take its verdict.
 
 use deployer_core::deed::Doing;
-use deployer_core::replacement::{Failure, Phase, Replacement};
+use deployer_core::replacement::{Failure, Phase, Replacement, predecessor_name, transitional};
 use deployer_core::successor::changeable;
 use deployer_engine::EngineError;
 use serde_json::Value;
 
 use super::acts::text;
-use super::{observe, way_back};
+use super::{observe, providers, way_back};
 use crate::world::World;
 
 /// What a person did to the predecessor while the slot was waited for, which may take long: what was stopped then
@@ -28,7 +28,11 @@ pub async fn changed(world: &World, replacement: &Replacement) -> Result<Option<
     let is_down = facts.predecessor_ran && !runs;
     let is_stopped = is_down
         && (is_paused || !facts.predecessor_was_down || observe::was_ended_by_hand(world, &facts.predecessor).await?);
-    Ok(if is_renamed {
+    // Neither the successor nor this one could be started.
+    let unmet = providers::unmet(world, &container).filter(|_| runs);
+    Ok(if unmet.is_some() {
+        unmet
+    } else if is_renamed {
         Some(format!("the container is {name} now"))
     } else if is_changed {
         Some("the container's networks or limits were changed".to_owned())
@@ -41,7 +45,10 @@ pub async fn changed(world: &World, replacement: &Replacement) -> Result<Option<
 pub fn given_name(replacement: &Replacement, container: &Value) -> Option<String> {
     let name = text(container, "/Name").trim_start_matches('/').to_owned();
     let ours = [replacement.facts.container.clone(), replacement.predecessor_name(), replacement.candidate_name()];
-    (!ours.contains(&name)).then_some(name)
+    // An older replacement's may come late.
+    let is_older = transitional(&name)
+        .is_some_and(|(of, txn)| of == replacement.facts.container && name == predecessor_name(of, txn));
+    (!ours.contains(&name) && !is_older).then_some(name)
 }
 
 /// Whether the candidate ended after it had passed its gate: the store may have been away since, and until the verdict is

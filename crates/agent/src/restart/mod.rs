@@ -18,6 +18,7 @@ mod near;
 mod observe;
 mod owing;
 mod prefetch;
+mod providers;
 mod recovery;
 mod slot;
 mod stage;
@@ -233,7 +234,8 @@ fn give_up(world: &World, replacement: &mut Replacement, event: Event, error: &d
 async fn finish(site: &Site<'_>, replacement: &Replacement) {
     let facts = &replacement.facts;
     if owing::is_left_owing(site, replacement).await {
-        if let Err(error) = site.journals.write(replacement) {
+        // The slot was given back: what follows holds none, after a restart either.
+        if let Err(error) = site.journals.write(&Replacement { token: None, ..replacement.clone() }) {
             tracing::error!(error = &error as &dyn std::error::Error, "the journal of what is owed is not the newest");
         }
         return;

@@ -10,6 +10,7 @@ use deployer_engine::{EngineError, HttpProbe, if_found};
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::providers;
 use crate::probe;
 use crate::world::World;
 
@@ -31,6 +32,8 @@ pub enum Watched {
     Gone,
     /// Somebody stopped it.
     Stopped,
+    /// What it uses of another container is not there as it was: that one was restarted, or is gone.
+    Deprived,
     /// Its process ended by no doing of its own, for this reason, and nobody wants it to stay down.
     Anew(&'static str),
 }
@@ -66,6 +69,7 @@ pub async fn watch(world: &World, facts: &Facts, id: &str, mut gate: Gate) -> Re
     let mut end = End::default();
     let mut process = None;
     let mut lived = None;
+    let mut used = None;
     loop {
         match world.engine.container(id).await {
             Err(EngineError::NotFound { .. }) => return Ok(Watched::Gone),
@@ -80,6 +84,10 @@ pub async fn watch(world: &World, facts: &Facts, id: &str, mut gate: Gate) -> Re
                 let stood_still = clock.seen.elapsed() > STOOD_STILL;
                 let now_ms = clock.look(was_away || misses > 0);
                 misses = 0;
+                let uses = providers::processes(world, &container);
+                if *used.get_or_insert_with(|| uses.clone()) != uses {
+                    return Ok(Watched::Deprived);
+                }
                 let sample = sample(world, facts, &container).await;
                 let before = process.get_or_insert_with(|| sample.started_at.clone());
                 let now = process_of(&sample, before);
@@ -260,9 +268,11 @@ async fn sample(world: &World, facts: &Facts, container: &Value) -> Sample {
 
 /// Required ports and paths that do not answer at any of the container's own addresses.
 async fn silent(world: &World, facts: &Facts, container: &Value) -> Vec<String> {
-    let addresses = probe::addresses_of(world, container);
+    let addresses = providers::addresses_of(world, container);
     if addresses.is_empty() {
-        return facts.ports.iter().map(|port| format!("TCP port {port}: the container has no address")).collect();
+        let asked = facts.ports.iter().map(|port| format!("TCP port {port}"));
+        let asked = asked.chain(facts.http.iter().map(|http| http.path.clone()));
+        return asked.map(|asked| format!("{asked}: the container has no address")).collect();
     }
     let mut silent = Vec::new();
     for port in &facts.ports {

@@ -18,6 +18,7 @@ use crate::ledger;
 mod gates;
 mod hostile;
 mod mended;
+mod sharing;
 
 fn refused() -> EngineError {
     EngineError::Refused { what: "do it".into(), status: 500, message: "no".into() }

@@ -10,7 +10,7 @@ use deployer_engine::{EngineError, if_found};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::acts::{ActError, PAUSE, is_gone, move_tag, name, stop, text};
+use super::acts::{ActError, PAUSE, is_gone, move_tag, name, stop, text, wait_for_providers};
 use super::observe::{self, Watched};
 use crate::ledger;
 use crate::site::Site;
@@ -124,7 +124,11 @@ pub async fn rearm(site: &Site<'_>, replacement: &Replacement) -> Result<(), Eng
 pub async fn start_predecessor(site: &Site<'_>, replacement: &mut Replacement) -> Result<(), EngineError> {
     // A stop may take long, and whoever could not wait for it has made another meanwhile.
     mind_remade(site, replacement).await?;
-    if replacement.owes_a_start() { site.hand.start(&replacement.facts.predecessor).await } else { Ok(()) }
+    if !replacement.owes_a_start() {
+        return Ok(());
+    }
+    wait_for_providers(site, &replacement.facts.predecessor).await?;
+    site.hand.start(&replacement.facts.predecessor).await
 }
 
 /// A tag that no longer names the candidate's image was moved by somebody else since, and is left to them. One that another
@@ -167,6 +171,8 @@ pub async fn observe_predecessor(site: &Site<'_>, replacement: &mut Replacement)
                 let reason = "the old container was stopped by somebody".to_owned();
                 return Ok(Event::Failed(Failure::ByHand(reason)));
             }
+            // It is left in what is of no use, as it would have been without a replacement.
+            Watched::Deprived => return Ok(Event::Control(false)),
             Watched::Anew(_) if anew >= ANEW_MAX => return Ok(Event::Control(false)),
             Watched::Anew(reason) => {
                 anew += 1;

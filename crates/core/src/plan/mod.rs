@@ -136,6 +136,8 @@ pub enum Obstacle {
     FailedHere,
     /// This version met trouble on another node, and its rollout stands still.
     Halted,
+    /// Its Compose project has another before it, which is being replaced or about to be.
+    Follows,
     /// The container does not run, by somebody's will.
     NotMeantToRun,
 }

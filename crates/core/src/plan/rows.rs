@@ -22,7 +22,7 @@ fn is_stale(situation: &Situation) -> bool {
 }
 
 /// All rows. The last fits everything, so exactly one row decides.
-pub static ROWS: [Row; 31] = [
+pub static ROWS: [Row; 32] = [
     Row {
         name: "pinned",
         state: "the container names its image by digest or by a bare ID",
@@ -231,6 +231,13 @@ pub static ROWS: [Row; 31] = [
         consequence: "left as it is until `deployer retry` or a new push",
         action: Action::Leave,
         fits: |s| s.target == Target::Present && s.obstacle == Obstacle::Halted,
+    },
+    Row {
+        name: "follows",
+        state: "the container is stale, and so is one on which it depends by its Compose project",
+        consequence: "replaced after that",
+        action: Action::Leave,
+        fits: |s| s.target == Target::Present && s.obstacle == Obstacle::Follows,
     },
     Row {
         name: "stale",

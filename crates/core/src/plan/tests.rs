@@ -21,7 +21,7 @@ const ANSWER: [Answer; 11] = [
 ];
 const KNOWN: [Known; 2] = [Known::No, Known::Yes];
 const TARGET: [Target; 5] = [Target::None, Target::Absent, Target::Unavailable, Target::Present, Target::Running];
-const OBSTACLE: [Obstacle; 8] = [
+const OBSTACLE: [Obstacle; 9] = [
     Obstacle::None,
     Obstacle::Unrecorded,
     Obstacle::PerhapsNewer,
@@ -29,6 +29,7 @@ const OBSTACLE: [Obstacle; 8] = [
     Obstacle::Paused,
     Obstacle::FailedHere,
     Obstacle::Halted,
+    Obstacle::Follows,
     Obstacle::NotMeantToRun,
 ];
 
@@ -113,6 +114,7 @@ fn oracle(s: &Situation) -> Vec<&'static str> {
         ("unavailable", settled && s.target == Target::Unavailable && !left),
         ("paused", stale && s.obstacle == Obstacle::Paused),
         ("halted", stale && s.obstacle == Obstacle::Halted),
+        ("follows", stale && s.obstacle == Obstacle::Follows),
         ("stale", stale && s.obstacle == Obstacle::None),
         (
             "nothing_to_do",
@@ -125,7 +127,7 @@ fn oracle(s: &Situation) -> Vec<&'static str> {
 #[test]
 fn exactly_one_row_fits_every_situation() {
     let situations = every_situation();
-    assert_eq!(situations.len(), 2 * 4 * 4 * 4 * 11 * 2 * 5 * 8);
+    assert_eq!(situations.len(), 2 * 4 * 4 * 4 * 11 * 2 * 5 * 9);
     for situation in situations {
         assert_eq!(oracle(&situation), [decide(&situation).name], "{situation:?}");
     }

@@ -48,10 +48,10 @@ impl Replacement {
         }
     }
 
-    /// The container that it is there for alone by now: what it owes, or has been seen to owe and just tries again.
+    /// The container that it is there for alone by now: what it owes, or has been seen to owe and just tries again. Its slot was
+    /// given back before.
     pub fn looked_after(&self) -> Option<&str> {
-        let is_tried =
-            self.phase.is_return() && !self.phase.is_final() && self.control.is_some() && self.owes_a_start();
+        let is_tried = self.phase.is_return() && !self.may_hold_slot() && self.control.is_some() && self.owes_a_start();
         self.owed().or(is_tried.then_some(&self.facts.predecessor))
     }
 

@@ -116,8 +116,8 @@ fn is_engine_default(host: &Map<String, Value>, name: &str, known: &[&str], alwa
 }
 
 /// Gives every anonymous volume its name: in `Binds` and `Mounts` where it stands there without one, and as a further
-/// entry of `Mounts` where it stands in neither (the `VOLUME` of an image, or `-v /path`). What is in neither and no volume was
-/// taken from another container, with its volumes.
+/// entry of `Mounts` where it stands in neither (the `VOLUME` of an image, or `-v /path`). What was taken from another container
+/// that is gone is written out as well; of one that is there it is taken again.
 fn name_mounts(container: &Value, host: &mut Map<String, Value>) -> Result<(), Refusal> {
     let mut placed: BTreeSet<String> = BTreeSet::new();
     for bind in host.get_mut("Binds").and_then(Value::as_array_mut).into_iter().flatten() {
@@ -135,12 +135,23 @@ fn name_mounts(container: &Value, host: &mut Map<String, Value>) -> Result<(), R
             mount["Source"] = Value::from(volume_at(container, &target)?);
         }
     }
-    let is_kept = |mount: &&Value| matches!(text(mount, "/Type"), "volume" | "bind");
+    // What the other one has is the engine's to give, with the options that it has there.
+    let lenders = |host: &Value| items(host, "/VolumesFrom").len();
+    let (asked, left) = (lenders(&container["HostConfig"]), lenders(&Value::Object(host.clone())));
+    let is_declared = |mount: &Value| {
+        let declared = container.pointer("/Config/Volumes").and_then(Value::as_object).into_iter().flatten();
+        declared.into_iter().any(|(path, _)| clean_path(path) == clean_path(text(mount, "/Destination")))
+    };
+    let is_kept = |mount: &&Value| match text(mount, "/Type") {
+        "volume" => asked == 0 || left < asked || is_declared(mount),
+        "bind" => left < asked,
+        _ => false,
+    };
     let mut mounts: Vec<&Value> = items(container, "/Mounts").iter().filter(is_kept).collect();
     // An engine lists them in another order at each inspection.
     mounts.sort_by_key(|mount| text(mount, "/Destination"));
     let further = mounts.into_iter().filter(|mount| !placed.contains(&clean_path(text(mount, "/Destination"))));
-    let further: Vec<Value> = further.map(named_mount).collect();
+    let further: Vec<Value> = further.map(|mount| named_mount(mount, asked == 0 || is_declared(mount))).collect();
     if !further.is_empty() {
         match host.get_mut("Mounts").and_then(Value::as_array_mut) {
             Some(mounts) => mounts.extend(further),
@@ -153,7 +164,7 @@ fn name_mounts(container: &Value, host: &mut Map<String, Value>) -> Result<(), R
 }
 
 /// A mount as it is asked for: a volume by its name, a part of the host by its path.
-fn named_mount(mount: &Value) -> Value {
+fn named_mount(mount: &Value, is_declared: bool) -> Value {
     let kind = text(mount, "/Type");
     let source = if kind == "bind" { text(mount, "/Source") } else { text(mount, "/Name") };
     let mut named = json!({ "Type": kind, "Source": source, "Target": text(mount, "/Destination") });
@@ -168,12 +179,20 @@ fn named_mount(mount: &Value) -> Value {
     if !driver.is_empty() && driver != "local" {
         named["VolumeOptions"] = json!({ "DriverConfig": { "Name": driver } });
     }
+    if kind == "volume" && !is_declared {
+        // It was another container's: what this image has at the path is no business of that.
+        named["VolumeOptions"]["NoCopy"] = Value::Bool(true);
+    }
     named
 }
 
 /// The path in the container that an entry of `Binds` mounts on. An entry of one part is that path: an anonymous volume.
 fn bind_target(bind: &str) -> &str {
-    bind.split(':').nth(1).unwrap_or(bind)
+    // A drive of Windows, as its engines show what their host lends.
+    let drive = bind.as_bytes();
+    let is_drive = matches!(drive, [letter, b':', b'\\' | b'/', ..] if letter.is_ascii_alphabetic());
+    let rest = if is_drive { &bind[2..] } else { bind };
+    rest.split(':').nth(1).unwrap_or(bind)
 }
 
 fn volume_at<'a>(container: &'a Value, target: &str) -> Result<&'a str, Refusal> {

@@ -5,7 +5,7 @@
 use serde_json::Value;
 use thiserror::Error;
 
-use super::json::{container_name, members, text, texts};
+use super::json::{container_name, text, texts};
 
 /// Shortest part of an ID that engines and people use for a container, in characters.
 const ID_PART_MIN: usize = 12;
@@ -111,7 +111,8 @@ pub enum DependenceKind {
     Cgroup,
     /// `VolumesFrom`.
     Volumes,
-    /// `Links`, of the container or of an endpoint.
+    /// `Links` of the container, on the default bridge. A link in a network of one's own is but a further name there, which is
+    /// looked up anew each time.
     Link,
 }
 
@@ -169,11 +170,6 @@ pub fn depends_on(container: &Value) -> Vec<Dependence> {
     }
     for entry in texts(container, "/HostConfig/Links") {
         add(DependenceKind::Link, before_colon(entry));
-    }
-    for (_, endpoint) in members(container, "/NetworkSettings/Networks") {
-        for entry in texts(endpoint, "/Links") {
-            add(DependenceKind::Link, before_colon(entry));
-        }
     }
     dependences
 }

@@ -17,6 +17,7 @@ pub struct Endpoint {
 impl Endpoint {
     /// The path with its words in it, in their order.
     pub fn with(&self, words: &[&str]) -> String {
+        debug_assert_eq!(words.len(), self.path.matches('{').count(), "{}", self.path);
         let mut path = String::with_capacity(self.path.len());
         let mut rest = self.path;
         for word in words {

@@ -30,6 +30,8 @@ pub struct Replay {
     pub behaviours: BTreeMap<Digest, Behaviour>,
     /// The digests that a record has ever known, in the order in which it learned of them.
     pub recorded: Vec<Digest>,
+    /// Those that it knew when the store was copied.
+    pub recorded_copied: Vec<Digest>,
     /// When the store was last put back to an older state.
     pub restored: Option<Duration>,
     /// When something last befell the whole cluster.

@@ -1,5 +1,6 @@
 //! How each entry of a history changes the state.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use deployer_core::availability;
@@ -8,9 +9,9 @@ use deployer_core::slot::{Claim, ClaimPhase};
 use deployer_core::store::Change;
 use deployer_simulated::history::{Befalling, By, Deed, Entry, Purpose, Shown, What, instance_of, transition_of};
 
-use super::NEWS_FROM_TROUBLE;
 use super::judgements::PATIENCE;
 use super::replay::{Claimed, Container, Host, Instance, Replay, Will, key, verdict_of};
+use super::{NEWS_FROM_TROUBLE, NEWS_OF_A_PERSON};
 
 /// How long before the end of a replacement its gate may have had its last look.
 const LAST_LOOK: Duration = Duration::from_secs(1);
@@ -228,11 +229,14 @@ impl Replay {
         }
         if *what == Befalling::Snapshot {
             self.verdicts_copied.clone_from(&self.verdicts);
+            self.recorded_copied.clone_from(&self.recorded);
             return;
         }
         if *what == Befalling::Restored {
             self.restored = Some(at);
             self.verdicts.clone_from(&self.verdicts_copied);
+            // What it has forgotten is news again, in whichever order it comes.
+            self.recorded.clone_from(&self.recorded_copied);
             for (_, claim) in std::mem::take(&mut self.claims) {
                 if claim.is_past_fence {
                     self.robbed.insert(claim.host.clone());
@@ -245,8 +249,18 @@ impl Replay {
             return;
         }
         if matches!(what, Befalling::DaemonLeft | Befalling::DaemonKilled | Befalling::DaemonDied(_)) {
+            let ended: BTreeMap<String, Duration> = self
+                .containers
+                .range((host.to_owned(), 0)..=(host.to_owned(), u32::MAX))
+                .filter_map(|(_, container)| Some((instance_of(&container.name).to_owned(), container.ended?.1)))
+                .collect();
             let of_host = self.instances.iter_mut().filter(|((on, _), _)| on == host);
-            of_host.for_each(|(_, instance)| instance.was_owed = instance.is_owed);
+            of_host.for_each(|((_, name), instance)| {
+                instance.was_owed = instance.is_owed;
+                // What ended as long ago as news takes, or later, it has not understood, and never will.
+                let since = ended.get(name).map_or(instance.willed, |ended| instance.willed.max(*ended));
+                instance.is_too_late |= instance.will != Will::Runs && at <= since + NEWS_OF_A_PERSON;
+            });
             let daemon_since = self.hosts.get(host).map_or(Duration::ZERO, |host| host.daemon_since);
             let of_host = self.containers.range_mut((host.to_owned(), 0)..=(host.to_owned(), u32::MAX));
             of_host.for_each(|(_, container)| container.was_watched = container.watched(at, daemon_since));

@@ -1,6 +1,7 @@
 //! Every phase with everything that recovery can see.
 
 use super::*;
+use crate::slot::Token;
 
 /// Everything that recovery can see: what runs exists.
 fn everything_seen() -> Vec<Seen> {
@@ -117,6 +118,23 @@ fn a_predecessor_that_failed_its_control_is_not_waited_for_and_stays_owed() {
     for (seen, expected) in [("p", Phase::Returning), ("P", Phase::Returned), ("", Phase::Returned)] {
         assert_eq!(recovered(replacement.clone(), seen).phase, expected, "{seen:?}");
     }
+}
+
+/// With the journal its claim would stay for ever, and all others wait.
+#[test]
+fn nothing_that_may_hold_a_slot_is_only_looked_after() {
+    let mut replacement = at(Phase::TagBack);
+    replacement.apply(Event::Control(false)).expect("the act's own event");
+    for phase in [Phase::ReturnJudged, Phase::ReturnReleased] {
+        let token = Token { scope: "cluster".into(), slot: 0, fence: 8, at: 0 };
+        (replacement.phase, replacement.token) = (phase, Some(token));
+        assert_eq!(replacement.looked_after(), None, "{phase:?}");
+        replacement.token = None;
+        assert_eq!(replacement.looked_after(), Some("old"), "{phase:?}");
+    }
+    replacement.phase = Phase::Returned;
+    assert_eq!(replacement.looked_after(), Some("old"));
+    assert_eq!(at(Phase::NamesBack).looked_after(), None, "nobody has seen it yet");
 }
 
 #[test]
