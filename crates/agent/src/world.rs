@@ -86,6 +86,8 @@ pub struct World {
     pub journals: Journals,
     /// Rings when a stage has changed something that the update stage should look at; see [`World::ring_for`].
     pub bell: Notify,
+    /// Tells a replacement that waits for this machine's turn that another one has ended; see [`World::leave_turn`].
+    pub turn_over: Notify,
     /// Held by whoever says something in the store until it is noted as said: of two who speak of one instance at once, the
     /// one that is noted last would else not be the one that was heard last.
     pub saying: tokio::sync::Mutex<()>,
@@ -166,7 +168,17 @@ impl Memory {
     }
 }
 
+/// Replacements of a machine that look whether it is their turn when another has ended. All of them would be many where many
+/// services wait, each in a line of its own; the others look after a while.
+const LOOK_FOR_THE_TURN: usize = 3;
+
 impl World {
+    /// Gives this machine's turn back at the end of a replacement: those who wait in other lines hear nothing of its slot.
+    pub fn leave_turn(&self, txn: &str) {
+        self.memory().replacing.leave_turn(txn);
+        (0..LOOK_FOR_THE_TURN).for_each(|_| self.turn_over.notify_one());
+    }
+
     /// Puts a world together.
     pub fn new(
         engine: Arc<dyn Engine>,
@@ -187,6 +199,7 @@ impl World {
             ambient,
             journals,
             bell: Notify::new(),
+            turn_over: Notify::new(),
             saying: tokio::sync::Mutex::default(),
             signing: tokio::sync::Mutex::default(),
             presence: watch::Sender::default(),

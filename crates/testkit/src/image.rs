@@ -24,6 +24,8 @@ pub enum Behaviour {
     ExitsAtOnce,
     /// Runs, but opens no port.
     NeverListens,
+    /// Runs, and exposes no port.
+    Idles,
     /// Serves for so long, then ends with exit code 1.
     DiesAfter(Duration),
     /// Serves, with a HEALTHCHECK that fails every time.
@@ -102,16 +104,13 @@ impl AppImage {
         let layer = self.write_layer(directory.path());
         let mut import = Command::new("docker");
         import.arg("import");
-        let own = [
-            "ENTRYPOINT [\"/bin/app\"]".to_owned(),
-            "EXPOSE 8080".to_owned(),
-            format!("ENV TESTKIT_BUILD={}", random_hex()),
-        ];
+        let exposed = (self.behaviour != Behaviour::Idles).then_some("EXPOSE 8080".to_owned());
+        let own = ["ENTRYPOINT [\"/bin/app\"]".to_owned(), format!("ENV TESTKIT_BUILD={}", random_hex())];
         let labels = scene.labels().map(|label| format!("LABEL {label}"));
         // The one instruction that `docker import` does not take.
         let signal = self.changes.iter().rev().find_map(|change| change.strip_prefix("STOPSIGNAL "));
         let changes = self.changes.iter().filter(|change| !change.starts_with("STOPSIGNAL "));
-        for instruction in own.iter().chain(&labels).chain(&self.behaviour.changes()).chain(changes) {
+        for instruction in own.iter().chain(&exposed).chain(&labels).chain(&self.behaviour.changes()).chain(changes) {
             import.arg("--change").arg(instruction);
         }
         run(import.arg(&layer).arg(&name)).unwrap_or_else(|error| panic!("{error}"));
@@ -174,7 +173,7 @@ impl Behaviour {
         let forever = "$box sleep 1000000 & wait\n";
         let body = match self {
             Self::ExitsAtOnce => "exit 1\n".to_owned(),
-            Self::NeverListens => forever.to_owned(),
+            Self::NeverListens | Self::Idles => forever.to_owned(),
             Self::DiesAfter(time) => format!("{serve}$box sleep {} & wait\nexit 1\n", time.as_secs_f32()),
             _ => format!("{serve}{forever}"),
         };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use deployer_core::gate::Gate;
 use deployer_core::policy::{REPLACES, TXN};
 use deployer_core::record::Opinion;
-use deployer_core::replacement::{Act, Event, Failure, Replacement};
+use deployer_core::replacement::{Act, Event, Failure, Replacement, is_transitional};
 use deployer_engine::mirror::{Thing, nanos};
 use deployer_engine::{EngineError, if_found};
 use deployer_store::StoreError;
@@ -230,7 +230,8 @@ pub async fn name(site: &Site<'_>, id: &str, wanted: &str) -> Result<(), EngineE
         return Ok(());
     }
     let renamed = site.hand.rename(id, wanted).await;
-    if renamed.as_ref().is_err_and(EngineError::is_ambiguous) {
+    // Its own name may come as late as it likes.
+    if is_transitional(wanted) && renamed.as_ref().is_err_and(EngineError::is_ambiguous) {
         may_be_renamed_late(site, id);
     }
     renamed

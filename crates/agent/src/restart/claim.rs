@@ -94,6 +94,7 @@ async fn wait_in_line(
                 tokio::select! {
                     biased;
                     () = changes.hear(interest.prefixes(), seen) => {}
+                    () = world.turn_over.notified(), if patience.for_the_turn => {}
                     () = tokio::time::sleep_until(due.map_or(again, |due| due.min(again))) => {}
                     () = shutdown.cancelled() => {}
                 }
@@ -143,6 +144,7 @@ async fn look(world: &World, replacement: &mut Replacement, patience: &mut Patie
         return Ok(Look::Ended(superseded("what is owed here is started first")));
     }
     let here = Here::look(world, &replacement.facts).await;
+    patience.for_the_turn = here.in_the_way.is_some();
     if let Some(gone) = lost.or_else(|| here.is_gone.then(|| "the container is gone, or has another name".to_owned())) {
         return Ok(Look::Ended(superseded(&gone)));
     }
@@ -241,6 +243,7 @@ async fn obstacle(
         (in_the_way, _) => return Ok(in_the_way.clone()),
     };
     if let Some(other) = world.memory().replacing.take_turn(&replacement.txn) {
+        patience.for_the_turn = true;
         return Ok(Some(format!("waiting for replacement {other} on this machine")));
     }
     if let Some(obstacle) = near.obstacle(world, facts, line, survey).await? {

@@ -52,7 +52,7 @@ pub async fn release(world: &World, replacement: &Replacement) -> Result<Event, 
     let is_up = survey.is_ok_and(|survey| survey.named(&facts.container).is_some_and(Surveyed::is_up));
     be_certain(world).await?;
     // Before the others hear of it: one that waits on this machine looks as soon as the slot is free.
-    world.memory().replacing.leave_turn(&replacement.txn);
+    world.leave_turn(&replacement.txn);
     let _saying = world.saying.lock().await;
     let tickets = world.memory().tickets.all(&facts.container);
     let Some(own) = own_claim(world, replacement, token).await? else {

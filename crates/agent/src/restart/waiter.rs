@@ -35,6 +35,8 @@ pub struct Patience {
     pub refused: u32,
     /// Whether the next slot may be this one's.
     pub is_next: bool,
+    /// Whether this machine has to come free first.
+    pub for_the_turn: bool,
 }
 
 /// How a look at the line ended without a slot.

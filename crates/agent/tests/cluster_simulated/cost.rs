@@ -5,16 +5,19 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use deployer_core::image::Track;
-use deployer_simulated::engine::SimulatedEngine;
+use deployer_core::slot::Scope;
+use deployer_simulated::engine::{SimulatedEngine, Spec};
 use deployer_simulated::registry::{Behaviour, SimulatedRegistry};
 use deployer_simulated::store::Traffic;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
-use crate::simulated::cluster::Cluster;
+use crate::simulated::cluster::{Cluster, LIMIT, Shape};
 
 /// Few nodes, and many.
 const SIZES: [usize; 2] = [3, 12];
 const AN_HOUR: Duration = Duration::from_secs(3600);
+/// After which one that waits looks again though it has heard nothing.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 type Costs = BTreeMap<String, Traffic>;
 
@@ -131,4 +134,26 @@ async fn a_look_around_asks_neither_the_store_nor_the_engine() {
     // The sign of life looks for dead claims meanwhile.
     after.0.insert("locks".into(), before.0["locks"]);
     assert_eq!(after, before);
+}
+
+/// Each waited in a line of its own, and heard nothing of the machine's turn: ten seconds went by between any two.
+#[tokio::test(start_paused = true)]
+async fn services_of_one_machine_follow_each_other_at_once() {
+    const SERVICES: u32 = 6;
+    let shape = Shape { scope: Scope::Service, ..Shape::plain(1, &[]) };
+    let spec = |number: u32| Spec {
+        service: format!("service-{number}"),
+        monitor: "0",
+        ..Spec::new(&format!("web-{number}"), &shape.tracks[0])
+    };
+    let hosts = vec![(0..SERVICES).map(spec).collect()];
+    let mut cluster = Cluster::with(Shape { hosts, ..shape }, 1).await;
+    let digest = cluster.push(Behaviour::Serves);
+    let begun = Instant::now();
+    cluster.notify(0).await;
+    let is_done = |cluster: &Cluster| (0..SERVICES).all(|number| cluster.runs(0, &format!("web-{number}"), &digest));
+    cluster.wait_until(LIMIT, "replaced", is_done).await;
+    // A stop, a start and a gate take some seconds each.
+    let each = begun.elapsed() / SERVICES;
+    assert!(each < LOOK_AGAIN, "{each:?} each");
 }
