@@ -98,7 +98,7 @@ pub(super) fn device_paths(container: &Value) -> Vec<String> {
 /// Names of all volumes that the container has mounted, anonymous ones included, sorted.
 pub(super) fn volume_names(container: &Value) -> Vec<String> {
     let names: BTreeSet<String> =
-        volume_mounts(container).map(|mount| text(mount, "/Name").to_owned()).filter(|name| !name.is_empty()).collect();
+        volume_mounts(container).map(|mount| volume_name(mount).to_owned()).filter(|name| !name.is_empty()).collect();
     names.into_iter().collect()
 }
 
@@ -166,7 +166,7 @@ fn name_mounts(container: &Value, host: &mut Map<String, Value>) -> Result<(), R
 /// A mount as it is asked for: a volume by its name, a part of the host by its path.
 fn named_mount(mount: &Value, is_declared: bool) -> Value {
     let kind = text(mount, "/Type");
-    let source = if kind == "bind" { text(mount, "/Source") } else { text(mount, "/Name") };
+    let source = if kind == "bind" { text(mount, "/Source") } else { volume_name(mount) };
     let mut named = json!({ "Type": kind, "Source": source, "Target": text(mount, "/Destination") });
     if mount.get("RW") == Some(&Value::Bool(false)) {
         named["ReadOnly"] = Value::Bool(true);
@@ -195,9 +195,18 @@ fn bind_target(bind: &str) -> &str {
     rest.split(':').nth(1).unwrap_or(bind)
 }
 
+/// The name of a mounted volume. Engine 28 leaves out that of an anonymous one of `Binds`, but not where it lies: below the
+/// engine's own folder of volumes, in one of its name.
+fn volume_name(mount: &Value) -> &str {
+    let named = text(mount, "/Name");
+    let folder = || text(mount, "/Source").strip_suffix("/_data")?.rsplit_once("/volumes/").map(|(_, name)| name);
+    if named.is_empty() { folder().filter(|name| !name.contains('/')).unwrap_or_default() } else { named }
+}
+
 fn volume_at<'a>(container: &'a Value, target: &str) -> Result<&'a str, Refusal> {
     volume_mounts(container)
         .find(|mount| clean_path(text(mount, "/Destination")) == clean_path(target))
-        .map(|mount| text(mount, "/Name"))
+        .map(volume_name)
+        .filter(|name| !name.is_empty())
         .ok_or_else(|| Refusal::VolumeUnknown { path: target.to_owned() })
 }

@@ -66,12 +66,14 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// What is mounted where, by path. `Mode` tells only in which list a mount was asked for.
+/// What is mounted where, by path. `Mode` tells only in which list a mount was asked for, and a volume's name stands in its
+/// source too, where engine 28 leaves it out.
 fn mounts(inspection: &Value) -> Vec<Value> {
     let mut mounts = inspection["Mounts"].as_array().cloned().unwrap_or_default();
     for mount in &mut mounts {
         if let Some(fields) = mount.as_object_mut() {
             fields.remove("Mode");
+            fields.remove("Name");
         }
     }
     mounts.sort_by_key(|mount| mount["Destination"].as_str().unwrap_or_default().to_owned());

@@ -167,8 +167,16 @@ fn t35_anonymous_volumes_are_reattached_by_name_however_they_were_made() {
 fn t35_a_volume_that_the_inspection_does_not_name_is_refused() {
     let image = image("a", json!({}));
     let mut container = created("1", &json!({ "HostConfig": { "Binds": ["/data"] } }), &[], &image);
-    container["Mounts"] = json!([]);
-    assert_eq!(replace(&container, &image, &image, API_OLD).expect_err("no name").kind(), "volume_unknown");
+    // Engine 28 leaves out the name, and not the place.
+    let nameless = |source: &str| json!([{ "Type": "volume", "Source": source, "Destination": "/data", "RW": true }]);
+    container["Mounts"] = nameless("/var/lib/docker/volumes/00c0ffee/_data");
+    let successor = replace(&container, &image, &image, API_OLD).expect("the name is in the place");
+    assert_eq!(successor.body["HostConfig"]["Binds"], json!(["00c0ffee:/data"]));
+    assert_eq!(successor.volumes, ["00c0ffee"]);
+    for mounts in [json!([]), nameless(""), nameless("/srv/_data"), nameless("/volumes/a/b/_data")] {
+        container["Mounts"] = mounts;
+        assert_eq!(replace(&container, &image, &image, API_OLD).expect_err("no name").kind(), "volume_unknown");
+    }
 }
 
 #[test]
