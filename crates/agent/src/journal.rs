@@ -10,9 +10,6 @@ use thiserror::Error;
 
 use crate::failpoint;
 
-/// How the names of notes end that are no journals: of containers which an engine may yet rename.
-const RENAMED: &str = "renamed";
-
 /// Why a journal cannot be kept or read.
 #[derive(Debug, Error)]
 pub enum JournalError {
@@ -39,6 +36,8 @@ pub enum JournalError {
 /// The folder of journals. Journals hold container environments, so only root may read them.
 pub struct Journals {
     folder: PathBuf,
+    /// Beside it: an empty file for each container that an engine may yet rename, by its ID.
+    renamed: PathBuf,
 }
 
 impl Journals {
@@ -52,7 +51,9 @@ impl Journals {
         let disk = |action, source| JournalError::Disk { action, path: folder.clone(), source };
         fs::create_dir_all(&folder).map_err(|source| disk("make", source))?;
         fs::set_permissions(&folder, Permissions::from_mode(0o700)).map_err(|source| disk("protect", source))?;
-        let journals = Self { folder };
+        let renamed = state_dir.join("renamed");
+        fs::create_dir_all(&renamed).map_err(|source| disk("make", source))?;
+        let journals = Self { folder, renamed };
         for unfinished in journals.files("new")? {
             let disk = |source| JournalError::Disk { action: "remove", path: unfinished.clone(), source };
             fs::remove_file(&unfinished).map_err(disk)?;
@@ -93,7 +94,7 @@ impl Journals {
     /// # Errors
     /// [`JournalError::Disk`] if it cannot be noted.
     pub fn note_renamed(&self, id: &str) -> Result<(), JournalError> {
-        let path = self.renamed_path(id);
+        let path = self.renamed.join(id);
         let noted = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
         noted.map(drop).map_err(|source| JournalError::Disk { action: "write", path, source })
     }
@@ -103,8 +104,10 @@ impl Journals {
     /// # Errors
     /// [`JournalError::Disk`] if the folder cannot be read.
     pub fn renamed(&self) -> Result<Vec<String>, JournalError> {
-        let id = |path: &PathBuf| Some(path.file_stem()?.to_str()?.to_owned());
-        Ok(self.files(RENAMED)?.iter().filter_map(id).collect())
+        let listed = fs::read_dir(&self.renamed);
+        let listed =
+            listed.map_err(|source| JournalError::Disk { action: "list", path: self.renamed.clone(), source })?;
+        Ok(listed.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
     }
 
     /// Forgets a container that is no more. Absent is success.
@@ -112,7 +115,7 @@ impl Journals {
     /// # Errors
     /// [`JournalError::Disk`] if the note is there and cannot be removed.
     pub fn forget_renamed(&self, id: &str) -> Result<(), JournalError> {
-        remove(self.renamed_path(id))
+        remove(self.renamed.join(id))
     }
 
     /// Every journal, in order of their names.
@@ -137,10 +140,6 @@ impl Journals {
 
     fn path(&self, txn: &str) -> PathBuf {
         self.folder.join(format!("{txn}.json"))
-    }
-
-    fn renamed_path(&self, id: &str) -> PathBuf {
-        self.folder.join(format!("{id}.{RENAMED}"))
     }
 }
 

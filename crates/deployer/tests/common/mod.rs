@@ -144,8 +144,7 @@ impl Stage {
         });
         let journals = self.daemon.state_directory().join("replacements");
         wait_until(SOON, "journals to be closed", || {
-            let left = std::fs::read_dir(&journals).map_err(|error| error.to_string())?.flatten();
-            let left = left.filter(|file| file.path().extension().is_some_and(|extension| extension == "json")).count();
+            let left = std::fs::read_dir(&journals).map_err(|error| error.to_string())?.count();
             if left == 0 { Ok(()) } else { Err(left.to_string()) }
         });
     }
