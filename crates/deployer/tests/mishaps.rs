@@ -2,8 +2,7 @@
 //! replacement. Afterwards one container of the name runs and serves, the old version or the new one, nothing is left over;
 //! and once a person says `retry`, it is the new one.
 //!
-//! The ordinary run does it to each call that changes something, refused and without its answer; `make test-engines` to every
-//! call and in every way.
+//! It is done to each call that changes something: refused, and without its answer.
 
 mod common;
 
@@ -73,28 +72,4 @@ fn t55_a_change_that_is_refused() {
 #[test]
 fn t55_t62_a_change_whose_answer_is_lost() {
     survives_each(Mishap::CutAfter, true);
-}
-
-#[test]
-#[ignore = "takes minutes: make test-engines"]
-fn t55_any_call_that_is_refused() {
-    survives_each(Mishap::Refused, false);
-}
-
-#[test]
-#[ignore = "takes minutes: make test-engines"]
-fn t55_any_call_that_is_lost() {
-    survives_each(Mishap::CutBefore, false);
-}
-
-#[test]
-#[ignore = "takes minutes: make test-engines"]
-fn t55_t62_any_call_whose_answer_is_lost() {
-    survives_each(Mishap::CutAfter, false);
-}
-
-#[test]
-#[ignore = "takes minutes: make test-engines"]
-fn t62_a_change_that_is_never_answered() {
-    survives_each(Mishap::Unanswered, true);
 }
