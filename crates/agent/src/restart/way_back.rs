@@ -42,6 +42,11 @@ pub async fn nothing_to_go_back_to(world: &World, replacement: &mut Replacement)
     Ok(stays.then_some(Event::PredecessorGone { candidate_exists }))
 }
 
+/// Whether the old container goes at the end, too: whoever made another in the candidate's place has no use for it.
+async fn is_to_go(world: &World, replacement: &Replacement) -> Result<bool, EngineError> {
+    Ok(replacement.was_ended_by_hand() && is_remade(world, replacement).await?)
+}
+
 /// Whether somebody has made another container of the name.
 async fn is_remade(world: &World, replacement: &Replacement) -> Result<bool, EngineError> {
     let facts = &replacement.facts;
@@ -111,9 +116,10 @@ pub async fn swap_names_back(site: &Site<'_>, replacement: &Replacement) -> Resu
     }
 }
 
-/// Before the act that disarms it the policy may have been changed by a person, and is still that person's.
+/// Before the act that disarms it the policy may have been changed by a person, and is still that person's. One that is to go,
+/// since somebody made another of the name, would be started beside that one when the machine reboots.
 pub async fn rearm(site: &Site<'_>, replacement: &Replacement) -> Result<(), EngineError> {
-    if replacement.reached < Phase::Created {
+    if replacement.reached < Phase::Created || is_to_go(site, replacement).await? {
         return Ok(());
     }
     let facts = &replacement.facts;
@@ -247,10 +253,14 @@ pub async fn remove_candidate(site: &Site<'_>, replacement: &Replacement) -> Res
     // An engine that was restarted meanwhile may have started it again.
     stop(site, replacement, candidate).await?;
     site.hand.remove(candidate).await?;
-    if !replacement.was_ended_by_hand() || !is_remade(site, replacement).await? {
+    if !replacement.was_ended_by_hand() {
         return Ok(());
     }
-    // Whoever made another in the candidate's place has no use for the one before either, unless it was started.
+    if !is_remade(site, replacement).await? {
+        // When its policy was to be given back it may have been.
+        return rearm(site, replacement).await;
+    }
+    // Unless somebody started it.
     match site.hand.remove(&replacement.facts.predecessor).await {
         Err(EngineError::Conflict { .. }) => Ok(()),
         outcome => outcome,

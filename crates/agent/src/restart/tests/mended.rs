@@ -241,6 +241,43 @@ async fn a_container_made_anew_while_the_candidate_was_being_stopped_keeps_the_o
     }
 }
 
+/// The old one got its policy back, and went at the end only if it did not run: the machine rebooted in between, and from then
+/// on it ran beside the new one under its strange name.
+#[tokio::test(start_paused = true)]
+async fn what_another_container_has_taken_the_place_of_is_not_started_by_a_reboot() {
+    for (is_remade, expected) in [(true, None), (false, Some("exited"))] {
+        let fixture = fixture().await;
+        fixture.run_and_stop("web.old-00c0ffee");
+        fixture.site().hand.set_restart_policy(&id(1), &json!({"Name": "no"})).await.expect("set");
+        let mut replacement = Replacement {
+            candidate: Some(id(9)),
+            failure: Some(Failure::ByHand("removed by somebody".into())),
+            ..returning()
+        };
+        replacement.facts.restart_policy = json!({"Name": "always", "MaximumRetryCount": 0});
+        let policy = async || {
+            let old = fixture.world.engine.container(&id(1)).await.expect("it is there");
+            acts::text(&old, "/HostConfig/RestartPolicy/Name")
+        };
+        fixture.run("web");
+        let carry_out = async |replacement: &mut Replacement, act| {
+            let shutdown = CancellationToken::new();
+            acts::carry_out(&fixture.site(), replacement, act, &shutdown).await.expect("done");
+        };
+        carry_out(&mut replacement, Act::RearmPredecessor).await;
+        assert_eq!(policy().await, "no");
+        if !is_remade {
+            fixture.engine.remove_by_hand("web");
+        }
+        carry_out(&mut replacement, Act::RemoveCandidate).await;
+        let old = fixture.engine.container_of(if is_remade { "web.old-00c0ffee" } else { "web" });
+        assert_eq!(old.map(|(_, _, state)| state), expected);
+        if !is_remade {
+            assert_eq!(policy().await, "always", "it is nobody's but its owner's again");
+        }
+    }
+}
+
 /// The store was away when it passed, and for so long that it had ended when the verdict could be written.
 #[tokio::test(start_paused = true)]
 async fn a_candidate_that_ended_before_its_verdict_was_written_is_put_back() {

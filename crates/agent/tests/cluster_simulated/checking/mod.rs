@@ -270,6 +270,9 @@ fn what_a_person_does_to_a_replacement_whose_daemon_is_away_tells_nothing() {
     finds_in(&[put_back, away, later], &[Kind::Resurrected]);
     finds_in(&[loops, away, later], &[Kind::Resurrected]);
     finds_in(&[put_back, away, loops, later], &[]);
+    // What it needs came back after the daemon had gone: nobody has learned that it is paid.
+    let comes_up = "49 a is 1 Restarting; 55 a is 1 Running serves";
+    finds_in(&[put_back, comes_up, away, later], &[]);
     let much_later = "90 a person stop 2; 90 a is 2 Exited; 99 a us start 1";
     finds_in(&[&begun(10, 12), "18 a befell EngineGone; 19 a befell EngineBack", much_later], &[Kind::Resurrected]);
 }

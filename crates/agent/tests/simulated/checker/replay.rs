@@ -101,6 +101,11 @@ impl Container {
         self.was_watched.max(runs_since.map_or(Duration::ZERO, |since| now.saturating_sub(since)))
     }
 
+    /// Whether it ends whenever it is started, and a replacement had taken it down: then it is owed for as long as it does.
+    pub fn is_put_back_in_vain(&self) -> bool {
+        self.shown == Shown::Restarting && self.was_taken_down
+    }
+
     /// Whether it is a person's, and not one that a replacement has named.
     pub fn is_theirs(&self) -> bool {
         self.made_by == By::Person && transition_of(&self.name).is_none()

@@ -1,6 +1,6 @@
 //! How each entry of a history changes the state.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use deployer_core::availability;
@@ -147,7 +147,7 @@ impl Replay {
         let is_deaf = |host: &Host| host.left_alone.is_some() || host.engine_back.is_some_and(is_hardly_back);
         let is_unheard = self.hosts.get(host).is_some_and(is_deaf);
         // One that was put back and ends whenever it is started is owed for as long as it does.
-        let is_open = container.shown == Shown::Restarting && container.was_taken_down
+        let is_open = container.is_put_back_in_vain()
             || self.instances.get(&key(host, name)).is_some_and(|it| it.was_owed || it.is_doubtful);
         // A candidate that has failed is on its way back, and what comes back is another.
         let is_on_the_way_back = claimed.is_some_and(|claimed| container.made >= claimed) && container.has_failed;
@@ -254,9 +254,15 @@ impl Replay {
                 .range((host.to_owned(), 0)..=(host.to_owned(), u32::MAX))
                 .filter_map(|(_, container)| Some((instance_of(&container.name).to_owned(), container.ended?.1)))
                 .collect();
+            let loops: BTreeSet<String> = self
+                .containers
+                .range((host.to_owned(), 0)..=(host.to_owned(), u32::MAX))
+                .filter(|(_, container)| container.is_put_back_in_vain())
+                .map(|(_, container)| instance_of(&container.name).to_owned())
+                .collect();
             let of_host = self.instances.iter_mut().filter(|((on, _), _)| on == host);
             of_host.for_each(|((_, name), instance)| {
-                instance.was_owed = instance.is_owed;
+                instance.was_owed = instance.is_owed || loops.contains(name);
                 // What ended as long ago as news takes, or later, it has not understood, and never will.
                 let since = ended.get(name).map_or(instance.willed, |ended| instance.willed.max(*ended));
                 instance.is_too_late |= instance.will != Will::Runs && at <= since + NEWS_OF_A_PERSON;
