@@ -186,6 +186,16 @@ pub struct EngineInfo {
     pub architecture: String,
 }
 
+/// How an engine is spoken to, and what its answers leave out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Api {
+    /// The API version in use, as in [`EngineInfo`].
+    pub version: (u32, u32),
+    /// Whether an inspection shows all that a container was made with. Podman's Docker-like one leaves out addresses, kernel
+    /// settings and rules of devices.
+    pub shows_all_settings: bool,
+}
+
 /// A line of the container list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContainerSummary {
@@ -254,8 +264,8 @@ pub enum HttpProbe {
 pub trait Engine: Send + Sync {
     /// Introduces the engine.
     async fn info(&self) -> Result<EngineInfo, EngineError>;
-    /// The API version in use, as in [`EngineInfo`]; mostly without asking.
-    async fn api(&self) -> Result<(u32, u32), EngineError>;
+    /// How it is spoken to; mostly without asking.
+    async fn api(&self) -> Result<Api, EngineError>;
     /// Every container, running or not.
     async fn containers(&self) -> Result<Vec<ContainerSummary>, EngineError>;
     /// The raw inspection of one container, by ID or name.

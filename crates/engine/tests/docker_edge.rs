@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use deployer_core::image::{Digest, ImageName, ImageRef, Track};
 use deployer_engine::docker::Docker;
-use deployer_engine::{Engine, EngineError, Hand, HttpProbe, ImageHand, ImageSummary, PullError, ResolveError};
+use deployer_engine::{Api, Engine, EngineError, Hand, HttpProbe, ImageHand, ImageSummary, PullError, ResolveError};
 use deployer_testkit::{AppImage, Registry, RegistryOptions, Scene, docker};
 use deployer_wire::Endpoint;
 use futures_util::StreamExt;
@@ -238,6 +238,18 @@ async fn an_engine_that_is_too_old_is_told_so() {
     let ping = b"HTTP/1.1 200 OK\r\nApi-Version: 1.39\r\nContent-Length: 2\r\n\r\nOK";
     let error = canned(ping).info().await.expect_err("too old").to_string();
     assert!(error.contains("1.39") && error.contains("1.41"), "{error}");
+}
+
+/// It speaks Docker's API, and shows by it less than a container was made with.
+#[tokio::test]
+async fn podman_says_so_in_its_ping() {
+    let ping = |header: &str| {
+        format!("HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\n{header}Content-Length: 2\r\n\r\nOK").leak().as_bytes()
+    };
+    for (header, shows_all_settings) in [("Libpod-Api-Version: 5.4.2\r\n", false), ("", true)] {
+        let api = canned(ping(header)).api().await.expect("it answers");
+        assert_eq!(api, Api { version: (1, 41), shows_all_settings });
+    }
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use deployer_core::gate::Ports;
 use deployer_core::ownership::owner;
 use deployer_core::policy::{LONGEST, Policy};
 use deployer_core::replacement::transitional;
-use deployer_core::successor::{Input, Neighbour, Successor, UserFields, successor};
+use deployer_core::successor::{Input, Neighbour, Refusal, Successor, UserFields, successor};
 use deployer_core::trouble::Trouble;
 use deployer_engine::if_found;
 use deployer_engine::mirror::Container;
@@ -56,6 +56,9 @@ pub async fn carry_over(
         world.engine.api(),
     );
     let (container, new_image, api) = (container?, new_image?, api?);
+    if !api.shows_all_settings {
+        return Err(Refusal::SettingsHidden.into());
+    }
     let changes = changes.map_err(PrefetchError::Files)?;
     let old_image = if_found(old_image)?;
     if let Some(mismatch) = platform_mismatch(&new_image, old_image.as_ref()) {
@@ -82,7 +85,7 @@ pub async fn carry_over(
         image: &summary.config_image,
         neighbours: &neighbours,
         remembered: remembered.as_ref(),
-        api,
+        api: api.version,
         labels,
     })?;
     lacking::everything_exists(world, &container, &successor).await?;

@@ -49,7 +49,11 @@ fn mode(engine: &Engine) -> Finding {
         return ok("not told: what filters the engine's socket lets no /info through");
     }
     match (engine.product.as_str(), engine.is_in_swarm, engine.has_live_restore) {
-        ("podman", _, _) => ok("containers that systemd runs through Podman are left alone"),
+        ("podman", _, _) => Finding::problem(
+            "engine mode",
+            "Podman is not served by this version: its containers are left as they are",
+        )
+        .hint("it shows by Docker's API less than a container was made with; run what is to be deployed on Docker"),
         (_, true, _) => ok("swarm; the containers of its services are left alone"),
         (_, false, true) => ok("live-restore; containers outlive a restart of the engine"),
         (_, false, false) => ok("no live-restore: a restart of the engine stops every container")

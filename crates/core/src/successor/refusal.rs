@@ -19,6 +19,12 @@ pub enum Refusal {
         /// What was wrong.
         what: String,
     },
+    /// The engine does not show all that the container was made with.
+    #[error(
+        "Podman is not served by this version: what it shows of a container by Docker's API leaves out fixed addresses, kernel \
+         settings and rules of devices, and the successor would lack them; update it by hand, or run it on Docker"
+    )]
+    SettingsHidden,
     /// The image that the container was created from is gone, and nothing was recorded about the user's settings.
     #[error(
         "the image {image} that container '{name}' was created from is gone, so the container's own settings cannot be \
@@ -86,6 +92,7 @@ impl Refusal {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Malformed { .. } => "malformed",
+            Self::SettingsHidden => "settings_hidden",
             Self::OldImageGone { .. } => "old_image_gone",
             Self::AutoRemove => "auto_remove",
             Self::ProviderGone(_) => "provider_gone",

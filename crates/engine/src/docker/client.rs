@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::endpoints::{self, Endpoint as Called};
-use crate::engine::{EngineError, EngineInfo};
+use crate::engine::{Api, EngineError, EngineInfo};
 
 /// The newest API version that this client was written for. From 1.52 an inspection no longer shows which MAC address
 /// the user asked for.
@@ -26,7 +26,7 @@ pub const CALL_LIMIT: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub struct Client {
     endpoint: Endpoint,
-    api: Arc<Mutex<Option<(u32, u32)>>>,
+    api: Arc<Mutex<Option<Api>>>,
 }
 
 /// One call, and the words for it in errors.
@@ -68,13 +68,6 @@ struct Version {
     version: String,
     os: String,
     arch: String,
-    components: Vec<Component>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "PascalCase", default)]
-struct Component {
-    name: String,
 }
 
 impl Client {
@@ -86,14 +79,19 @@ impl Client {
     pub async fn info(&self) -> Result<EngineInfo, EngineError> {
         let version: Version = self.read(Request::new(&endpoints::VERSION, &[], "ask the engine's version")).await?;
         let api = self.api().await?;
-        let is_podman = version.components.iter().any(|component| component.name.contains("Podman"));
-        let product = if is_podman { "podman" } else { "docker" }.to_owned();
-        Ok(EngineInfo { product, version: version.version, api, os: version.os, architecture: version.arch })
+        let product = if api.shows_all_settings { "docker" } else { "podman" }.to_owned();
+        Ok(EngineInfo {
+            product,
+            version: version.version,
+            api: api.version,
+            os: version.os,
+            architecture: version.arch,
+        })
     }
 
     /// The version that calls are made in, settled by `/_ping` (the header `Api-Version`) with the first call, and with
     /// the first after the engine was away: another version may have come back.
-    pub async fn api(&self) -> Result<(u32, u32), EngineError> {
+    pub async fn api(&self) -> Result<Api, EngineError> {
         let settled = *self.settled();
         if let Some(api) = settled {
             return Ok(api);
@@ -102,7 +100,9 @@ impl Client {
         let request = Request::new(&endpoints::PING, &[], what);
         let answer = self.send_to(request.path.clone(), request).await?;
         let newest = answer.headers.get("Api-Version").and_then(|version| version.to_str().ok()).unwrap_or_default();
-        let api = self.negotiate(newest)?;
+        // Podman says there which version of its own API it has.
+        let shows_all_settings = !answer.headers.contains_key("Libpod-Api-Version");
+        let api = Api { version: self.negotiate(newest)?, shows_all_settings };
         *self.settled() = Some(api);
         Ok(api)
     }
@@ -125,13 +125,13 @@ impl Client {
         Ok(known.min(API_NEWEST))
     }
 
-    fn settled(&self) -> MutexGuard<'_, Option<(u32, u32)>> {
+    fn settled(&self) -> MutexGuard<'_, Option<Api>> {
         self.api.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends a call below the negotiated version and gives back an answer of 2xx or 304.
     pub async fn send(&self, request: Request<'_>) -> Result<Answer, EngineError> {
-        let (major, minor) = self.api().await?;
+        let (major, minor) = self.api().await?.version;
         self.send_to(format!("/v{major}.{minor}{}", request.path), request).await
     }
 
@@ -240,7 +240,7 @@ mod tests {
     async fn refused(status: &str, body: &str) -> String {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let client = Client::new(Endpoint::Tcp(listener.local_addr().expect("bound").to_string()));
-        *client.settled() = Some(API_OLDEST);
+        *client.settled() = Some(Api { version: API_OLDEST, shows_all_settings: true });
         let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
         let serve = async {
             let (mut connection, _) = listener.accept().await.expect("a call");

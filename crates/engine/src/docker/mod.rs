@@ -23,7 +23,7 @@ use futures_util::stream::BoxStream;
 use serde_json::Value;
 
 use crate::engine::{
-    ContainerSummary, Engine, EngineError, EngineEvent, EngineInfo, Hand, HttpProbe, ImageHand, PullError,
+    Api, ContainerSummary, Engine, EngineError, EngineEvent, EngineInfo, Hand, HttpProbe, ImageHand, PullError,
     PullProgress, ResolveError, Resolved,
 };
 use crate::image::ImageSummary;
@@ -57,7 +57,7 @@ impl Engine for Docker {
         self.client.info().await
     }
 
-    async fn api(&self) -> Result<(u32, u32), EngineError> {
+    async fn api(&self) -> Result<Api, EngineError> {
         self.client.api().await
     }
 

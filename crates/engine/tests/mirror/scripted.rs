@@ -9,7 +9,8 @@ use async_trait::async_trait;
 use deployer_core::image::{ImageRef, Track};
 use deployer_core::successor::ChangedFile;
 use deployer_engine::{
-    ContainerSummary, Engine, EngineError, EngineEvent, EngineInfo, HttpProbe, ImageSummary, ResolveError, Resolved,
+    Api, ContainerSummary, Engine, EngineError, EngineEvent, EngineInfo, HttpProbe, ImageSummary, ResolveError,
+    Resolved,
 };
 use futures_util::stream::{self, BoxStream, StreamExt};
 use serde_json::{Value, json};
@@ -190,7 +191,7 @@ impl Engine for Scripted {
         unreachable!("a mirror looks at containers and images alone")
     }
 
-    async fn api(&self) -> Result<(u32, u32), EngineError> {
+    async fn api(&self) -> Result<Api, EngineError> {
         unreachable!("a mirror looks at containers and images alone")
     }
 

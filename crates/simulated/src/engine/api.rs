@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use deployer_core::image::{ImageRef, Track};
 use deployer_core::successor::ChangedFile;
 use deployer_engine::{
-    ContainerSummary, Engine, EngineError, EngineEvent, EngineInfo, Hand, HttpProbe, ImageHand, ImageSummary,
+    Api, ContainerSummary, Engine, EngineError, EngineEvent, EngineInfo, Hand, HttpProbe, ImageHand, ImageSummary,
     PullError, PullProgress, ResolveError, Resolved,
 };
 use futures_util::stream::BoxStream;
@@ -36,8 +36,8 @@ impl Engine for SimulatedEngine {
         self.call("info", |_| Ok(info)).await
     }
 
-    async fn api(&self) -> Result<(u32, u32), EngineError> {
-        self.call("api", |_| Ok((1, 41))).await
+    async fn api(&self) -> Result<Api, EngineError> {
+        self.call("api", |state| Ok(Api { version: (1, 41), shows_all_settings: !state.hides_settings })).await
     }
 
     async fn containers(&self) -> Result<Vec<ContainerSummary>, EngineError> {

@@ -33,6 +33,8 @@ pub struct State {
     pub containers: BTreeMap<String, Container>,
     /// Whether there is no room for a further image.
     pub is_full: bool,
+    /// Whether its inspections leave out settings.
+    pub hides_settings: bool,
     /// Whether the networks that people make are gone.
     pub has_no_networks: bool,
     /// Whether what every workload needs at its beginning, such as a database, is away: whatever starts exits at once.
@@ -78,6 +80,7 @@ impl State {
             names: BTreeMap::new(),
             containers: BTreeMap::new(),
             is_full: false,
+            hides_settings: false,
             has_no_networks: false,
             has_no_dependency: false,
             is_cut_off: false,

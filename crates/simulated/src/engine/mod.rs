@@ -109,6 +109,11 @@ impl SimulatedEngine {
         self.shared.lock().is_full = is_full;
     }
 
+    /// From now on its inspections leave things out, as Podman's do, and it says so.
+    pub fn hide_settings(&self) {
+        self.shared.lock().hides_settings = true;
+    }
+
     /// Keeps every call of this name waiting until it is let go.
     pub fn hold(&self, what: &'static str) {
         self.shared.lock().held.insert(what, 0);

@@ -264,6 +264,19 @@ async fn versions_b6_a_call_that_goes_on_failing_is_trouble() {
     }
 }
 
+/// Podman shows by Docker's API less than a container was made with: addresses, kernel settings and rules of devices were lost
+/// without a word.
+#[tokio::test(start_paused = true)]
+async fn engines_a3_what_an_engine_does_not_show_whole_is_left_alone_and_halts_nothing() {
+    let fixture = stale().await;
+    fixture.engine.hide_settings();
+    an_hour_of_the_stage(&fixture, Vec::new()).await;
+    let failed = fixture.world.memory().troubles.all();
+    let [Trouble::Refused(reason)] = &failed[..] else { panic!("{failed:?}") };
+    assert!(reason.starts_with("Podman is not served"), "{reason}");
+    assert!(!was_begun(&fixture));
+}
+
 /// A list that is longer than is read will be as long the next time.
 #[tokio::test(start_paused = true)]
 async fn security_8_a_container_with_too_many_changes_is_left_alone_and_halts_nothing() {
