@@ -13,6 +13,7 @@ mod fault;
 mod interest;
 mod lacking;
 mod line;
+mod machine;
 mod meanwhile;
 mod near;
 mod observe;

@@ -50,10 +50,24 @@ pub enum PrefetchError {
     /// A network or volume that the container uses is gone.
     #[error("{kind} {name} does not exist any more; make it again, or recreate the container without it")]
     Missing {
-        /// `network`, `volume` or `device`.
+        /// `network`, `volume`, `device` or `mounted file or directory`.
         kind: &'static str,
         /// Its name.
         name: String,
+    },
+    /// What is mounted from the machine has become a directory, or a file.
+    #[error(
+        "{path}, which is mounted at {target}, is {} now and was {} when the container was started, so that neither it nor \
+         another could be started again; put back what was there, or recreate the container",
+        kind(*.is_directory), kind(!.is_directory)
+    )]
+    OtherKind {
+        /// Where it lies on the machine.
+        path: String,
+        /// Where it is mounted.
+        target: String,
+        /// Whether it is a directory now.
+        is_directory: bool,
     },
     /// The container's own grace has no end, or none within the hour for which a slot may be held.
     #[error(
@@ -83,6 +97,10 @@ pub enum PrefetchError {
     /// The decision has no target: it was not one to replace.
     #[error("there is nothing to deploy")]
     NoTarget,
+}
+
+fn kind(is_directory: bool) -> &'static str {
+    if is_directory { "a directory" } else { "no directory" }
 }
 
 impl PrefetchError {

@@ -95,6 +95,12 @@ pub(super) fn device_paths(container: &Value) -> Vec<String> {
     devices.map(|device| text(device, "/PathOnHost").to_owned()).filter(|path| !path.is_empty()).collect()
 }
 
+/// Files and directories of the host that the container has mounted: where each lies there, and where in the container.
+pub(super) fn host_mounts(container: &Value) -> Vec<(String, String)> {
+    let binds = items(container, "/Mounts").iter().filter(|mount| text(mount, "/Type") == "bind");
+    binds.map(|mount| (text(mount, "/Source").to_owned(), text(mount, "/Destination").to_owned())).collect()
+}
+
 /// Names of all volumes that the container has mounted, anonymous ones included, sorted.
 pub(super) fn volume_names(container: &Value) -> Vec<String> {
     let names: BTreeSet<String> =

@@ -78,6 +78,9 @@ pub struct Successor {
     pub volumes: Vec<String>,
     /// Devices that must exist, by their paths on the engine's machine. To be checked before anything is stopped.
     pub devices: Vec<String>,
+    /// Files and directories of the engine's machine that must exist, and be what they were: where each lies there, and where it
+    /// is mounted. To be checked before anything is stopped.
+    pub host_mounts: Vec<(String, String)>,
 }
 
 /// Makes the create request for the container that takes the place of `input.container`.
@@ -130,6 +133,7 @@ pub fn successor(input: Input<'_>) -> Result<Successor, Refusal> {
         networks: networks.required,
         volumes: host::volume_names(container),
         devices: host::device_paths(container),
+        host_mounts: host::host_mounts(container),
     })
 }
 

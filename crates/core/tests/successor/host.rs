@@ -233,6 +233,17 @@ fn t40_t41_t43_options_of_the_runtime_are_sent_back_as_they_are() {
     assert_eq!(successor.restart_policy, host["RestartPolicy"]);
 }
 
+#[test]
+fn t39_what_is_mounted_from_the_host_must_exist_and_a_volume_is_no_such_thing() {
+    let image = image("a", json!({}));
+    let mut container = created("1", &json!({}), &[], &image);
+    let mounts = json!([{ "Type": "bind", "Source": "/srv/app.conf", "Destination": "/etc/app.conf", "RW": false },
+        { "Type": "volume", "Name": "data", "Source": "/var/lib/docker/volumes/data/_data", "Destination": "/data" }]);
+    container["Mounts"] = mounts;
+    let successor = replace(&container, &image, &image, API_OLD).expect("replaceable");
+    assert_eq!(successor.host_mounts, [("/srv/app.conf".to_owned(), "/etc/app.conf".to_owned())]);
+}
+
 /// A case of use, PB05: what is gone is found before anything is stopped.
 #[test]
 fn pb05_the_devices_that_must_exist_are_those_with_a_path_on_the_host() {

@@ -35,6 +35,12 @@ pub struct Case {
     /// Commands that its owner runs in it before anything is replaced.
     #[serde(default)]
     pub prepare: Vec<Vec<String>>,
+    /// What its owner does before anything is pushed: commands, in which `{}` stands for its name; `docker` is the engine's.
+    #[serde(default)]
+    pub meanwhile: Vec<Vec<String>>,
+    /// It is nobody's to replace but stays the same container in this state.
+    #[serde(default)]
+    pub left: Option<String>,
     /// Where its owner puts a file with `docker cp`.
     #[serde(default)]
     pub put: Option<String>,

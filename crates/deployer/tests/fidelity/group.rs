@@ -1,6 +1,7 @@
 //! All cases of a file, at once, by one daemon: each container is a service of its own.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use deployer_testkit::{AppImage, Behaviour, Container, Engine, free_port, wait_until};
@@ -50,6 +51,7 @@ pub fn replace_twice(name: &str, file: &str) {
         let record = stage.track()["record"]["seq"].clone();
         if record == 1 { Ok(()) } else { Err(record.to_string()) }
     });
+    subjects.iter().for_each(|subject| let_owner_act(&engine, subject));
     let unserved: Vec<BTreeMap<String, String>> =
         [1, 2].map(|version| round(&stage, &group, &subjects, version)).into();
     engine.docker(["pull", "--quiet", &image]);
@@ -69,8 +71,10 @@ pub fn replace_twice(name: &str, file: &str) {
 fn words<'a>(stage: &Stage, engine: &Engine) -> Vec<(&'a str, String)> {
     let (lan, subnet) = make_network(stage, engine);
     let directory = stage.daemon.state_directory().parent().expect("a directory of the test").join("shared");
-    std::fs::create_dir_all(&directory).expect("a directory of the test can be written");
-    std::fs::write(directory.join("file"), "from the host\n").expect("a directory of the test can be written");
+    std::fs::create_dir_all(directory.join("gone")).expect("a directory of the test can be written");
+    for file in ["file", "changed"] {
+        std::fs::write(directory.join(file), "from the host\n").expect("a directory of the test can be written");
+    }
     let neighbour = Container::new(&stage.scene, "neighbour").option("--ipc=shareable").volume("/of-the-neighbour");
     let neighbour = neighbour.image(AppImage::new("beside").build(&stage.scene).name()).run();
     engine.docker(["network", "connect", &lan, neighbour.name()]);
@@ -79,6 +83,9 @@ fn words<'a>(stage: &Stage, engine: &Engine) -> Vec<(&'a str, String)> {
         ("subnet", subnet),
         ("back", stage.scene.network("back")),
         ("third", stage.scene.network("a-third")),
+        ("lost", stage.scene.network("lost")),
+        ("other", stage.scene.network("other")),
+        ("image", stage.image()),
         ("volume", stage.scene.volume("data")),
         ("directory", directory.to_string_lossy().into_owned()),
         ("scene", stage.scene.id().to_owned()),
@@ -164,6 +171,18 @@ fn start<'a>(stage: &Stage, engine: &Engine, case: &'a Case) -> Subject<'a> {
     Subject { case, name, before }
 }
 
+/// Does what the owner does before anything is pushed.
+#[track_caller]
+fn let_owner_act(engine: &Engine, subject: &Subject) {
+    for words in &subject.case.meanwhile {
+        let (program, arguments) = words.split_first().expect("a program");
+        let arguments = arguments.iter().map(|word| if word == "{}" { &subject.name } else { word });
+        let mut command = if program == "docker" { engine.command() } else { Command::new(program) };
+        let done = command.args(arguments).output().unwrap_or_else(|error| panic!("{program}: {error}"));
+        assert!(done.status.success(), "{words:?}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+}
+
 /// The newest version of the API that the engine speaks.
 fn newest_api(engine: &Engine) -> (u32, u32) {
     let version = engine.call("GET", "/version").unwrap_or_else(|error| panic!("{error}"));
@@ -185,7 +204,7 @@ fn round(stage: &Stage, group: &Group, subjects: &[Subject], version: usize) -> 
         let tracks = status["tracks"].as_array().cloned().unwrap_or_default();
         let containers: Vec<Value> =
             tracks.iter().flat_map(|track| track["containers"].as_array().cloned().unwrap_or_default()).collect();
-        for subject in subjects {
+        for subject in subjects.iter().filter(|subject| subject.case.left.is_none()) {
             let found = containers.iter().find(|container| container["name"] == subject.name);
             let found = found.ok_or_else(|| format!("status without {}", subject.name))?;
             match found["state"].as_str().unwrap_or_default() {
@@ -206,6 +225,10 @@ fn outcome(stage: &Stage, engine: &Engine, subject: &Subject, unserved: &[BTreeM
         Ok(after) => after,
         Err(error) => return Outcome::Wrong(vec![format!("no container is left: {error}")]),
     };
+    if let Some(state) = &subject.case.left {
+        let is_left = after["Id"] == subject.before["Id"] && after["State"]["Status"] == *state;
+        return if is_left { Outcome::Left } else { Outcome::Wrong(vec![format!("it is not left {state}: {after}")]) };
+    }
     let reason = unserved.iter().find_map(|round| round.get(&subject.name));
     let mut wrong = match (&subject.case.refused, reason) {
         (Some(words), Some(reason)) if reason.contains(words) && after["Id"] == subject.before["Id"] => {

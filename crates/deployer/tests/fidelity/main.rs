@@ -37,6 +37,11 @@ fn t14_t15_t31_ports() {
 }
 
 #[test]
+fn t16_t30_t39_t45_what_people_do_meanwhile() {
+    group::replace_twice("meanwhile", include_str!("meanwhile.json"));
+}
+
+#[test]
 fn t35_to_t39_storage() {
     group::replace_twice("storage", include_str!("storage.json"));
 }

@@ -14,6 +14,8 @@ pub enum Outcome {
     Served,
     /// It was left as it is, for this reason.
     Refused(String),
+    /// It stayed as its owner left it.
+    Left,
     /// This engine is too old to be asked for it.
     Unknown,
     /// None of these: what is wrong.
@@ -26,6 +28,7 @@ impl Outcome {
         match self {
             Self::Served => ("served", String::new()),
             Self::Refused(reason) => ("refused", reason.clone()),
+            Self::Left => ("left", String::new()),
             Self::Unknown => ("unknown", String::new()),
             Self::Wrong(differences) => ("wrong", differences.join("; ")),
         }

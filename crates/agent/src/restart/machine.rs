@@ -1,0 +1,174 @@
+//! What a container has of its machine: devices, and files and directories that are mounted. Looked for only where this process
+//! sees the files of the engine's machine.
+
+use std::io::ErrorKind;
+use std::path::Path;
+use std::time::Duration;
+
+use deployer_core::plain;
+use deployer_core::successor::Successor;
+use serde_json::Value;
+
+use super::prefetch::PrefetchError;
+use crate::world::World;
+
+/// How long a file may take to be looked at. One of another machine that is away may take for ever, and is passed over then.
+const LOOKED_AT_WITHIN: Duration = Duration::from_secs(5);
+
+/// What lies at a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    Directory,
+    Other,
+    Nothing,
+    /// This process may not look, or had no answer.
+    Unknown,
+}
+
+/// Refuses a container of whose devices and mounted files one is gone, or is a directory that was none, or the other way round.
+pub async fn has_all(world: &World, container: &Value, successor: &Successor) -> Result<(), PrefetchError> {
+    let root = &world.settings.root;
+    // Where the engine's own file of the container lies in what this process sees, so do its machine's devices.
+    let own_file = container.get("HostnamePath").and_then(Value::as_str).filter(|path| !path.is_empty());
+    let Some(own_file) = own_file else { return Ok(()) };
+    if matches!(look(root, own_file).await, Found::Nothing | Found::Unknown) {
+        return Ok(());
+    }
+    for device in &successor.devices {
+        if look(root, device).await == Found::Nothing {
+            return Err(PrefetchError::Missing { kind: "device", name: plain::words(device) });
+        }
+    }
+    // In a container of its own, this process sees the machine's files at other paths than the engine, if at all.
+    if world.settings.own_container.is_some() {
+        return Ok(());
+    }
+    for (source, target) in &successor.host_mounts {
+        let is = look(root, source).await;
+        if is == Found::Nothing {
+            return Err(PrefetchError::Missing { kind: "mounted file or directory", name: plain::words(source) });
+        }
+        let was = look_inside(root, container, target).await;
+        if matches!((was, is), (Found::Other, Found::Directory) | (Found::Directory, Found::Other)) {
+            let (path, target) = (plain::words(source), plain::words(target));
+            return Err(PrefetchError::OtherKind { path, target, is_directory: is == Found::Directory });
+        }
+    }
+    Ok(())
+}
+
+/// What lies at a path as a running container sees it.
+async fn look_inside(root: &Path, container: &Value, path: &str) -> Found {
+    match container.pointer("/State/Pid").and_then(Value::as_u64) {
+        None | Some(0) => Found::Unknown,
+        Some(pid) => look(root, &format!("/proc/{pid}/root/{}", path.trim_start_matches('/'))).await,
+    }
+}
+
+async fn look(root: &Path, path: &str) -> Found {
+    let looked = tokio::fs::metadata(root.join(path.trim_start_matches('/')));
+    match tokio::time::timeout(LOOKED_AT_WITHIN, looked).await {
+        Ok(Ok(metadata)) if metadata.is_dir() => Found::Directory,
+        Ok(Ok(_)) => Found::Other,
+        Ok(Err(error)) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Found::Nothing,
+        Ok(Err(_)) | Err(_) => Found::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use deployer_core::successor::{Input, successor};
+    use serde_json::{Value, json};
+
+    use crate::fixture::{Fixture, fixture, id};
+    use crate::restart::lacking::everything_exists;
+
+    /// A machine with these files, and directories where a path ends with a slash, and a container.
+    async fn machine(paths: &[&str]) -> Fixture {
+        let fixture = fixture().await;
+        fixture.run("web");
+        let root = &fixture.world.settings.root;
+        for path in paths {
+            let folder = path.rsplit_once('/').expect("a path").0.trim_start_matches('/');
+            std::fs::create_dir_all(root.join(folder)).expect("a folder");
+            if !path.ends_with('/') {
+                std::fs::write(root.join(path.trim_start_matches('/')), "").expect("a file");
+            }
+        }
+        fixture
+    }
+
+    /// What the container, inspected with these changes, is found to lack.
+    async fn lacks(fixture: &Fixture, change: impl FnOnce(&mut Value)) -> Option<String> {
+        let world = &fixture.world;
+        let mut web = world.engine.container(&id(1)).await.expect("it is there");
+        web["HostConfig"] = json!({"NetworkMode": "none"});
+        change(&mut web);
+        let image = json!({"Id": "sha256:new", "Config": {}});
+        let input = Input {
+            container: &web,
+            old_image: Some(&image),
+            new_image: &image,
+            image: "registry.test/web:1",
+            neighbours: &[],
+            remembered: None,
+            api: (1, 41),
+            labels: &Default::default(),
+        };
+        let successor = successor(input).expect("carried over");
+        everything_exists(world, &web, &successor).await.err().map(|error| error.to_string())
+    }
+
+    /// Case PB05: neither the successor nor what it was to take the place of could be started, and the slot was held for that.
+    #[tokio::test(start_paused = true)]
+    async fn case_pb05_a_device_that_is_gone_is_found_before_anything_stops() {
+        let fixture = machine(&["/dev/there"]).await;
+        for (device, hostname, expected) in [
+            ("/dev/there", "/dev/there", None),
+            ("/dev/gone", "/dev/there", Some("device /dev/gone does not exist any more")),
+            ("/dev/gone", "/of/another/machine", None),
+        ] {
+            let found = lacks(&fixture, |web| {
+                web["HostConfig"]["Devices"] = json!([{"PathOnHost": device, "PathInContainer": "/dev/stick"}]);
+                web["HostnamePath"] = json!(hostname);
+            });
+            check(found.await, expected, device);
+        }
+    }
+
+    /// Engines B1: a file that became a directory kept old and new from starting, and the service was down until somebody saw it.
+    #[tokio::test(start_paused = true)]
+    async fn t39_what_is_mounted_and_gone_or_of_another_kind_is_found_before_anything_stops() {
+        let paths = ["/hostname", "/srv/file", "/srv/folder/", "/proc/7/root/etc/app.conf", "/proc/7/root/data/"];
+        let fixture = machine(&paths).await;
+        for (source, target, pid, hostname, expected) in [
+            ("/srv/file", "/etc/app.conf", 7, "/hostname", None),
+            ("/srv/folder", "/data", 7, "/hostname", None),
+            ("/srv/gone", "/data", 7, "/hostname", Some("mounted file or directory /srv/gone does not exist any more")),
+            ("/srv/file/gone", "/data", 0, "/hostname", Some("mounted file or directory /srv/file/gone")),
+            ("/srv/gone", "/data", 7, "/of/another/machine", None),
+            ("/srv/folder", "/etc/app.conf", 7, "/hostname", Some("is a directory now and was no directory")),
+            ("/srv/file", "/data", 7, "/hostname", Some("is no directory now and was a directory")),
+            // Whether it runs in another namespace of processes, or not at all: then nobody knows what it was.
+            ("/srv/file", "/data", 8, "/hostname", None),
+            ("/srv/file", "/data", 0, "/hostname", None),
+        ] {
+            let found = lacks(&fixture, |web| {
+                web["Mounts"] = json!([{"Type": "bind", "Source": source, "Destination": target}]);
+                web["State"]["Pid"] = json!(pid);
+                web["HostnamePath"] = json!(hostname);
+            });
+            check(found.await, expected, source);
+        }
+    }
+
+    #[track_caller]
+    fn check(found: Option<String>, expected: Option<&str>, case: &str) {
+        match expected {
+            None => assert_eq!(found, None, "{case}"),
+            Some(expected) => {
+                assert!(found.as_ref().is_some_and(|found| found.contains(expected)), "{case}: {found:?}")
+            }
+        }
+    }
+}
