@@ -271,6 +271,12 @@ impl Replay {
             let of_host = self.containers.range_mut((host.to_owned(), 0)..=(host.to_owned(), u32::MAX));
             of_host.for_each(|(_, container)| container.was_watched = container.watched(at, daemon_since));
         }
+        if *what == Befalling::TwinGone
+            && let Some(original) = self.hosts.get(host).and_then(|host| host.twin_of.clone())
+        {
+            // Its daemon has been kept from saying anything for as long as the other had its name.
+            self.hosts.entry(original).or_default().troubled = Some(at);
+        }
         let host = self.hosts.entry(host.to_owned()).or_default();
         host.troubled = Some(at);
         match what {
