@@ -35,9 +35,13 @@ pub fn host(name: &ImageName) -> &str {
     }
 }
 
-/// Whether a registry may be spoken to without encryption although nobody said so: those of this very machine, as engines
-/// have it.
-pub fn is_of_this_machine(host: &str) -> bool {
+/// Whether a registry may be spoken to without encryption: those that somebody has named, with their ports, and those of this
+/// very machine, as engines have it.
+pub fn is_plain(host: &str, named: &[String]) -> bool {
+    named.iter().any(|named| named == host) || is_of_this_machine(host)
+}
+
+fn is_of_this_machine(host: &str) -> bool {
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
     name == "localhost"
         || name.trim_matches(['[', ']']).parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
@@ -139,7 +143,13 @@ mod tests {
             ("10.0.0.1:5000", false),
             ("registry-1.docker.io", false),
         ] {
-            assert_eq!(is_of_this_machine(host), expected, "{host}");
+            assert_eq!(is_plain(host, &[]), expected, "{host}");
+        }
+        let named = ["registry.lan:5000".to_owned()];
+        for (host, expected) in
+            [("registry.lan:5000", true), ("registry.lan", false), ("localhost", true), ("lan:5000", false)]
+        {
+            assert_eq!(is_plain(host, &named), expected, "{host}");
         }
     }
 }

@@ -94,6 +94,7 @@ struct FileForm {
     interval: Option<Spanned<String>>,
     registry_check: Option<Spanned<String>>,
     scope: Option<Spanned<String>>,
+    plain_http: Vec<Spanned<String>>,
     etcd: Option<Spanned<etcd::EtcdForm>>,
     hook: Vec<hook::HookForm>,
 }
@@ -117,6 +118,8 @@ pub struct Config {
     pub registry_check: Option<Duration>,
     /// Whose instances wait for each other.
     pub scope: Scope,
+    /// Hosts of registries, with their ports, that may be asked in the clear.
+    pub plain_http: Vec<String>,
     /// The store that machines share; `None`: this machine has its own.
     pub etcd: Option<EtcdConfig>,
     /// The routes of hooks.
@@ -194,6 +197,11 @@ impl Config {
                 .into_iter()
                 .find(|known| known.word() == scope.text)
                 .ok_or_else(|| scope.is_not("cluster or service"))?,
+            plain_http: file
+                .plain_http
+                .into_iter()
+                .map(|host| registry_host(host, &document))
+                .collect::<Result<_, _>>()?,
             etcd: etcd::parse(file.etcd, flags, &document)?,
             hooks: hook::parse(file.hook, &document)?,
         })
@@ -218,6 +226,9 @@ impl fmt::Display for Config {
             None => writeln!(f, "registry_check = \"off\"")?,
         }
         writeln!(f, "scope = \"{}\"", self.scope.word())?;
+        if !self.plain_http.is_empty() {
+            writeln!(f, "plain_http = {:?}", self.plain_http)?;
+        }
         if let Some(etcd) = &self.etcd {
             write!(f, "{etcd}")?;
         }
@@ -239,6 +250,19 @@ fn parse(document: &Document) -> Result<FileForm, ConfigError> {
 fn duration(setting: &Setting) -> Result<Duration, ConfigError> {
     let parsed = parse_duration(&setting.text).filter(|period| !period.is_zero() && *period <= PERIOD_LONGEST);
     parsed.ok_or_else(|| setting.is_not("a duration such as 90s, 15m, 1h or 1d, up to 365d"))
+}
+
+/// A registry's host as it stands in the names of images.
+fn registry_host(host: Spanned<String>, document: &Document) -> Result<String, ConfigError> {
+    let place = document.place(host.span());
+    let host = Setting::new("plain_http", host.into_inner(), place);
+    let is_of_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-.:[]".contains(&byte);
+    let is_host = !host.text.is_empty() && host.text.bytes().all(is_of_host);
+    if is_host {
+        Ok(host.text)
+    } else {
+        Err(host.is_not("a registry's host as in images' names, such as registry.lan:5000"))
+    }
 }
 
 /// A node's name stands in tables and messages; other characters would break them.

@@ -60,7 +60,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }
     let _lock = state_dir::lock(&config.state_dir)?;
     let ambient = Arc::new(ambient::system());
-    let engine = Docker::new(config.docker.clone());
+    let engine = Docker::new(config.docker.clone()).with_plain_http(config.plain_http.clone());
     let info = wait_for_engine(&engine, &ambient).await?;
     tracing::info!(engine = info.version, "engine {} with API {}.{}", info.product, info.api.0, info.api.1);
     let settings = Settings {

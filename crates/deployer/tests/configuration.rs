@@ -62,7 +62,8 @@ fn what_is_no_configuration_is_refused_with_its_place() {
     check(
         "manage = \"all\"\nintervall = \"1h\"\n",
         "error: …/deployer.toml:2:1: unknown field `intervall`, expected one of `docker`, `state_dir`, \
-         `listen`, `node`, `manage`, `interval`, `registry_check`, `scope`, `etcd`, `hook`",
+         `listen`, `node`, `manage`, `interval`, `registry_check`, `scope`, `plain_http`, `etcd`, \
+         `hook`",
     );
     check("node = \"é\" x\n", "error: …/deployer.toml:1:12: unexpected key or value, expected newline, `#`");
     check("listen = 7380\n", "error: …/deployer.toml:1:10: invalid type: integer `7380`, expected a string");
@@ -94,6 +95,11 @@ fn a_wrong_value_says_where_it_stands_and_what_would_be_right() {
     check(
         "listen = \"nowhere\"\n",
         "error: …/deployer.toml:1:10: listen: 'nowhere' is not an address such as 127.0.0.1:7380",
+    );
+    check(
+        "plain_http = [\"registry.lan:5000\", \"http://other.lan\"]\n",
+        "error: …/deployer.toml:1:36: plain_http: 'http://other.lan' is not a registry's host as in images' names, such as \
+         registry.lan:5000",
     );
     check("node = \"a b\"\n", "error: …/deployer.toml:1:8: node: 'a b' is not a name from letters, digits and -._");
     check(

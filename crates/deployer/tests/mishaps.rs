@@ -2,29 +2,35 @@
 //! replacement. Afterwards one container of the name runs and serves, the old version or the new one, nothing is left over;
 //! and once a person says `retry`, it is the new one.
 //!
-//! It is done to each call that changes something: refused, and without its answer.
+//! In the ordinary run it is done to each call that changes something: refused, and without its answer. `make test-deep` does
+//! all of it to every call.
 
 mod common;
 
 use std::thread;
+use std::time::Duration;
 
-use common::{SOON, Stage};
+use common::Stage;
 use deployer_testkit::{Engine, Interposer, Mishap, wait_until};
 
 /// Cases that run side by side; more would only slow each other down.
 const AT_ONCE: usize = 3;
 /// More calls than a replacement makes.
 const CALLS_MAX: usize = 150;
+/// For a replacement with a call that is never answered, which is given up after a minute, and may be tried again.
+const LONG: Duration = Duration::from_secs(300);
 
 /// One mishap. Gives back what it happened to; `None` if the replacement was over before.
 fn survives(number: usize, mishap: Mishap, only_changes: bool) -> Option<String> {
     let interposer = Interposer::start(&Engine::shared());
     let stage = Stage::with(|builder| builder.engine(&interposer.engine()));
     stage.push("v1");
-    let web = stage.run(&stage.container("web"));
+    // A longer gate is made of looks like those of a short one.
+    let web = stage.container("web").label("deployer.health.stable", "100ms").label("deployer.monitor", "0");
+    let web = stage.run(&web);
     interposer.arm(number, mishap, only_changes);
     let digest = stage.push("v2");
-    wait_until(SOON, "the replacement to come to an end", || {
+    wait_until(LONG, "the replacement to come to an end", || {
         let found = stage.container_status(web.name()).ok_or("it is not in the status")?;
         let is_over = found["state"] == "failed_here" || (found["state"] == "current" && found["digest"] == digest);
         if is_over { Ok(()) } else { Err(found.to_string()) }
@@ -72,4 +78,28 @@ fn t55_a_change_that_is_refused() {
 #[test]
 fn t55_t62_a_change_whose_answer_is_lost() {
     survives_each(Mishap::CutAfter, true);
+}
+
+#[test]
+#[ignore = "minutes long: make test-deep"]
+fn t55_any_call_that_is_refused() {
+    survives_each(Mishap::Refused, false);
+}
+
+#[test]
+#[ignore = "minutes long: make test-deep"]
+fn t55_any_call_that_breaks_off() {
+    survives_each(Mishap::CutBefore, false);
+}
+
+#[test]
+#[ignore = "minutes long: make test-deep"]
+fn t55_t62_any_call_whose_answer_is_lost() {
+    survives_each(Mishap::CutAfter, false);
+}
+
+#[test]
+#[ignore = "minutes long: make test-deep"]
+fn t55_t62_any_call_that_is_never_answered() {
+    survives_each(Mishap::Unanswered, false);
 }

@@ -85,9 +85,9 @@ impl Stage {
         })
     }
 
-    /// A container's line of the status.
+    /// A container's line of the status, if that has one.
     pub fn container_status(&self, name: &str) -> Option<Value> {
-        let status = self.daemon.status();
+        let status = self.daemon.try_status().ok()?;
         let tracks = status["tracks"].as_array().cloned().unwrap_or_default();
         let containers = tracks.iter().flat_map(|track| track["containers"].as_array().cloned().unwrap_or_default());
         containers.into_iter().find(|container| container["name"] == name)
@@ -125,7 +125,7 @@ impl Stage {
     #[track_caller]
     pub fn wait_for_quiet(&self) {
         wait_until(SOON, "nothing to be under way", || {
-            let status = self.daemon.status();
+            let status = self.daemon.try_status()?;
             if is_quiet(&status) { Ok(()) } else { Err(status.to_string()) }
         });
     }

@@ -27,6 +27,8 @@ pub const CALL_LIMIT: Duration = Duration::from_secs(60);
 pub struct Client {
     endpoint: Endpoint,
     api: Arc<Mutex<Option<Api>>>,
+    /// Hosts of registries that are asked in the clear, where we ask by ourselves.
+    pub plain_http: Vec<String>,
 }
 
 /// One call, and the words for it in errors.
@@ -72,7 +74,7 @@ struct Version {
 
 impl Client {
     pub fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint, api: Arc::default() }
+        Self { endpoint, api: Arc::default(), plain_http: Vec::new() }
     }
 
     /// Asks the engine who it is.

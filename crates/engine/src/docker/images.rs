@@ -148,7 +148,9 @@ async fn ask(client: &Client, image: String, name: &ImageName, reference: &str) 
     let request =
         Request::new(&endpoints::DISTRIBUTION, &[&image], &what).header("x-registry-auth", auth).limit(RESOLVE_LIMIT);
     let answer: Distribution = match client.read(request).await {
-        Err(EngineError::NotOffered { .. }) => return registry::resolve(name, reference, &image).await,
+        Err(EngineError::NotOffered { .. }) => {
+            return registry::resolve(name, reference, &image, &client.plain_http).await;
+        }
         answer => answer.map_err(|error| resolve_error(image.clone(), error))?,
     };
     let digest = Digest::parse(&answer.descriptor.digest)

@@ -42,6 +42,13 @@ impl Docker {
         Self { client: Client::new(endpoint) }
     }
 
+    /// The same, which asks these hosts of registries in the clear where the engine does not ask for us.
+    #[must_use]
+    pub fn with_plain_http(mut self, hosts: Vec<String>) -> Self {
+        self.client.plain_http = hosts;
+        self
+    }
+
     /// What the engine says of itself.
     ///
     /// # Errors

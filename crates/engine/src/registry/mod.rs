@@ -2,7 +2,8 @@
 //! a socket mostly forbids it. On Docker Hub a HEAD counts as no pull.
 //!
 //! The logins are those of `docker login`, the certificates those of the system and of `certs.d`, the proxy that of the
-//! environment (`HTTPS_PROXY`, `NO_PROXY`). Nothing is asked in the clear but of this very machine. What decides, and what an answer means, is [`deployer_core::registry`].
+//! environment (`HTTPS_PROXY`, `NO_PROXY`). Nothing is asked in the
+//! clear but of this very machine, and of hosts that the settings name. What decides, and what an answer means, is [`deployer_core::registry`].
 
 mod client;
 pub mod credentials;
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use deployer_core::image::{Digest, ImageName};
 use deployer_core::plain;
-use deployer_core::registry::{Challenge, MANIFESTS, challenge, host, is_of_this_machine};
+use deployer_core::registry::{Challenge, MANIFESTS, challenge, host, is_plain};
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, RETRY_AFTER, WWW_AUTHENTICATE};
 use reqwest::{Client, Method, Response, StatusCode};
 use serde::Deserialize;
@@ -46,13 +47,18 @@ struct Token {
     access_token: String,
 }
 
-/// Asks what a tag or digest of an image is. Which platforms are behind it is not told.
+/// Asks what a tag or digest of an image is, in the clear if its host is among these. Which platforms are behind it is not told.
 ///
 /// # Errors
 /// [`ResolveError`], but for the engine's own.
-pub async fn resolve(name: &ImageName, reference: &str, image: &str) -> Result<Resolved, ResolveError> {
+pub async fn resolve(
+    name: &ImageName,
+    reference: &str,
+    image: &str,
+    plain_http: &[String],
+) -> Result<Resolved, ResolveError> {
     let host = host(name);
-    let is_plain = is_of_this_machine(host);
+    let is_plain = is_plain(host, plain_http);
     let client = client::of(host, is_plain).map_err(|message| unavailable(image, message))?;
     let scheme = if is_plain { "http" } else { "https" };
     let url = format!("{scheme}://{host}/v2/{}/manifests/{reference}", name.repository());

@@ -14,7 +14,7 @@ use super::*;
 
 async fn ask(image: &str, reference: &str) -> Result<String, ResolveError> {
     let track = Track::parse(image).expect("a track");
-    let found = resolve(track.name(), reference, image).await;
+    let found = resolve(track.name(), reference, image, &[]).await;
     found.map(|resolved| resolved.digest.to_string())
 }
 
