@@ -141,6 +141,9 @@ async fn take_steps(site: &Site<'_>, mut replacement: Replacement, shutdown: &Ca
     site.memory().replacing.begin(&facts.container, transition);
     let mut failures = 0;
     while let Some((act, _)) = replacement.phase.next() {
+        if owing::is_taken(site, &replacement).await {
+            return;
+        }
         if let Err(error) = site.journals.write(&replacement) {
             if replacement.may_serve_nobody() {
                 tracing::error!(error = &error as &dyn std::error::Error, "the journal cannot be written; going on");

@@ -40,6 +40,17 @@ pub async fn mind_persons(site: &Site<'_>, name: &str) {
     }
 }
 
+/// Whether a person has given a name of their own to what this replacement is there for alone, while it is being brought up:
+/// then it is theirs, and the replacement at its end.
+pub async fn is_taken(site: &Site<'_>, replacement: &Replacement) -> bool {
+    let Some(id) = replacement.looked_after() else { return false };
+    let Ok(Some(new)) = named_by_hand(site, replacement, id).await else { return false };
+    tracing::info!(container = replacement.facts.container, new, "renamed by somebody: it is left to them");
+    site.memory().owed.forget(&replacement.facts.container);
+    recovery::let_go(site, replacement).await;
+    true
+}
+
 /// The replacement of a container that is due, set to where it goes on.
 pub async fn due(site: &Site<'_>, name: &str) -> Option<Replacement> {
     let mut replacement = site.memory().owed.take_due(name)?;

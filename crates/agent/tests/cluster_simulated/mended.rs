@@ -174,6 +174,21 @@ async fn what_is_owed_and_renamed_while_its_daemon_was_gone_is_left_to_whoever_r
     cluster.assert_converged(&digest, "in the end");
 }
 
+/// Its network was gone, so that it was tried for long, and in the end it ran under the name that its owner had taken from it.
+#[tokio::test(start_paused = true)]
+async fn what_is_owed_and_renamed_while_it_is_brought_up_is_left_to_whoever_renamed_it() {
+    let mut cluster = owing_one("no").await;
+    cluster.members[0].node.engine.hold("start");
+    cluster.wait_until(AN_HOUR, "tried", |cluster| cluster.members[0].node.engine.is_waited_for("start")).await;
+    let engine = &cluster.members[0].node.engine;
+    assert!(engine.does("web", &Move::Rename("renamed".to_owned())));
+    engine.set_without_dependency(false);
+    engine.let_go("start");
+    cluster.wait_until(AN_HOUR, "left", |cluster| !is_owed(cluster)).await;
+    cluster.settle("in the end").await;
+    assert_eq!((state_of(&cluster, 0, "web"), state_of(&cluster, 0, "renamed")), (None, Some("running")));
+}
+
 /// It was replaced by the next version, and started.
 #[tokio::test(start_paused = true)]
 async fn what_is_owed_and_stopped_by_a_person_is_not_started_by_the_next_replacement() {
