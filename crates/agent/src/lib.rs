@@ -22,6 +22,7 @@ pub mod ledger;
 mod left;
 pub mod look;
 mod looks;
+mod machine;
 mod nonsense;
 mod owed;
 pub mod presence;

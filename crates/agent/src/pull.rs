@@ -10,17 +10,19 @@ use deployer_core::image::{Digest, Track};
 use deployer_core::plain;
 use deployer_core::plan::{Action, Answer};
 use deployer_core::platform::{Platform, is_foreign};
-use deployer_engine::mirror::Thing;
+use deployer_core::room;
+use deployer_engine::mirror::{Container, Thing};
 use deployer_engine::{ImageHand, PullError, PullProgress, if_found};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use serde_json::Value;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::fault::caught;
 use crate::keep;
 use crate::look::LookError;
+use crate::machine;
 use crate::retries::Failed;
 use crate::situation::TrackView;
 use crate::survey::Survey;
@@ -90,15 +92,15 @@ async fn pull(world: &World, hand: &dyn ImageHand, track: &Track) -> Result<(), 
     };
     let Some(target) = &decision.target else { return Ok(()) };
     world.account.tell("pull", track, format!("pulling {}", target.digest.short()));
-    let outcome = match caught(fetch(world, hand, track, &target.digest, &decision.container.summary.image_id)).await {
+    let outcome = match caught(fetch(world, hand, track, &target.digest, &decision.container.summary)).await {
         Ok(outcome) => outcome.map_err(|error| {
             if let PullError::Absent { .. } = &error {
                 // The tag may point to something else by now, though nobody told.
                 world.memory().asking.lose(track);
             }
-            (error.to_string(), error.is_hopeless())
+            (error.to_string(), error.is_hopeless(), matches!(error, PullError::Full { .. }))
         }),
-        Err(fault) => Err((fault.to_string(), false)),
+        Err(fault) => Err((fault.to_string(), false, false)),
     };
     match outcome {
         Ok(()) => {
@@ -106,7 +108,11 @@ async fn pull(world: &World, hand: &dyn ImageHand, track: &Track) -> Result<(), 
             world.account.tell("pull", track, format!("{} is here", target.digest.short()));
             keep::tidy_after_pull(world, hand, track).await;
         }
-        Err((reason, is_hopeless)) => {
+        Err((reason, is_hopeless, is_full)) => {
+            if is_full {
+                // What is superseded may make room for the next try.
+                keep::tidy_after_pull(world, hand, track).await;
+            }
             let failed = Failed { reason: reason.clone(), is_hopeless, since: view.ledger.retry };
             let random = world.ambient.random();
             let wait = world.memory().fetches.fail(track, &target.digest, failed, random);
@@ -116,26 +122,41 @@ async fn pull(world: &World, hand: &dyn ImageHand, track: &Track) -> Result<(), 
     Ok(())
 }
 
+/// Brings a digest here. How large its layers are is told as they come: once there is not room enough for them, no more come.
 async fn fetch(
     world: &World,
     hand: &dyn ImageHand,
     track: &Track,
     digest: &Digest,
-    running_image: &str,
+    container: &Container,
 ) -> Result<(), PullError> {
     let reference = track.at(digest);
+    let free = free_for_images(world, container).await?;
+    let (short, mut is_short) = watch::channel(0);
     let progress = |progress: PullProgress| {
         let PullProgress { status, bytes, bytes_total } = progress;
+        let needed = room::needed(bytes_total);
+        if free.is_some_and(|free| free < needed) {
+            short.send_replace(needed);
+        }
         let amount = if bytes_total > 0 { format!("{} of {} MB", bytes >> 20, bytes_total >> 20) } else { status };
         world.memory().fetches.come_in(track, amount);
     };
-    hand.pull(&reference, &progress).await?;
+    tokio::select! {
+        biased;
+        Ok(()) = is_short.changed() => {
+            let megabytes = [*is_short.borrow(), free.unwrap_or_default()].map(|bytes| bytes >> 20);
+            let message = format!("it may need {} MB, and {} MB are free", megabytes[0], megabytes[1]);
+            return Err(PullError::Full { image: reference.to_string(), message });
+        }
+        pulled = hand.pull(&reference, &progress) => pulled?,
+    }
     world.engine_mirror.look_again(&Thing::Image(reference.to_string())).await?;
     let images = world.engine_mirror.snapshot();
     let Some(here) = images.images.values().find(|image| image.is_at(track.name(), digest)) else {
         return Err(PullError::WithoutEffect { image: reference.to_string() });
     };
-    let (image, running) = tokio::join!(world.engine.image(&here.id), world.engine.image(running_image));
+    let (image, running) = tokio::join!(world.engine.image(&here.id), world.engine.image(&container.image_id));
     if let Some(mismatch) = platform_mismatch(&image?, if_found(running)?.as_ref()) {
         // Engine 20.10 takes a foreign image without a word. Kept, it would count as "here".
         keep::undo_pull(world, hand, track, here).await?;
@@ -143,6 +164,15 @@ async fn fetch(
     }
     keep::keep(world, hand, track, digest, &here.id, keep::Kind::Pulled).await?;
     Ok(())
+}
+
+/// Free bytes where the engine keeps images, as far as that can be seen by a container of its own.
+async fn free_for_images(world: &World, container: &Container) -> Result<Option<u64>, PullError> {
+    let inspected = if_found(world.engine.container(&container.id).await)?;
+    Ok(match inspected {
+        Some(inspected) => machine::free(&world.settings.root, &inspected).await,
+        None => None,
+    })
 }
 
 /// Why an image is for another platform than the one that runs, if it is. Without the running one nobody can tell.
@@ -194,6 +224,29 @@ mod tests {
         let memory = fixture.world.memory();
         let reason = memory.fetches.resting(&track(), &digest(2), 0, begun).expect("it is tried again");
         assert!(reason.contains("does not show"), "{reason}");
+    }
+
+    /// A disk that ran full in the middle of a pull took down whatever else wrote to it.
+    #[tokio::test(start_paused = true)]
+    async fn what_a_disk_has_no_room_for_is_not_pulled() {
+        for (layers, is_there, expected) in
+            [(1 << 20, true, true), (u64::MAX / 4, true, false), (u64::MAX / 4, false, true)]
+        {
+            let fixture = behind().await;
+            fixture.engine.set_disk("/engine/hostname", layers);
+            if is_there {
+                let folder = fixture.world.settings.root.join("engine");
+                std::fs::create_dir_all(&folder).expect("a folder");
+                std::fs::write(folder.join("hostname"), "web").expect("a file");
+            }
+            let track = track();
+            pull(&fixture.world, fixture.engine.as_ref(), &track).await.expect("looked");
+            let names = fixture.engine.names();
+            assert_eq!(names.contains(&track.at(&digest(2)).to_string()), expected, "{layers}: {names:?}");
+            let memory = fixture.world.memory();
+            let reason = memory.fetches.hopeless(&track, &digest(2), 0);
+            assert_eq!(reason.is_some_and(|reason| reason.starts_with("no room for")), !expected, "{reason:?}");
+        }
     }
 
     /// On containerd's image store the removal of a name by digest takes every tag of that repository along.

@@ -27,6 +27,7 @@ pub mod record;
 pub mod registry;
 pub mod replacement;
 pub mod rollback;
+pub mod room;
 pub mod slot;
 pub mod store;
 pub mod successor;

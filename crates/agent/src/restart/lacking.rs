@@ -4,7 +4,7 @@ use deployer_core::plain;
 use deployer_core::successor::{Refusal, Successor, files_to_look_at, injected_files};
 use serde_json::Value;
 
-use super::machine;
+use super::mounted;
 use super::prefetch::PrefetchError;
 use crate::world::World;
 
@@ -40,5 +40,5 @@ pub async fn everything_exists(world: &World, container: &Value, successor: &Suc
             return Err(PrefetchError::Missing { kind: "volume", name: name.clone() });
         }
     }
-    machine::has_all(world, container, successor).await
+    mounted::has_all(world, container, successor).await
 }

@@ -131,7 +131,12 @@ impl Engine for SimulatedEngine {
 
 #[async_trait]
 impl ImageHand for SimulatedEngine {
-    async fn pull(&self, image: &ImageRef, _: &(dyn Fn(PullProgress) + Send + Sync)) -> Result<(), PullError> {
+    async fn pull(&self, image: &ImageRef, progress: &(dyn Fn(PullProgress) + Send + Sync)) -> Result<(), PullError> {
+        let layers = self.shared.lock().disk.as_ref().map(|(_, layers)| *layers);
+        if let Some(bytes_total) = layers {
+            progress(PullProgress { status: "Downloading".to_owned(), bytes: 0, bytes_total });
+            tokio::task::yield_now().await;
+        }
         let wanted = image.clone();
         let pulled = self.call("pull", move |state| Ok(state.pull(&wanted))).await?;
         let (image, message) = (image.to_string(), "simulated".to_owned());

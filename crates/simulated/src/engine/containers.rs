@@ -33,6 +33,9 @@ pub struct State {
     pub containers: BTreeMap<String, Container>,
     /// Whether there is no room for a further image.
     pub is_full: bool,
+    /// Where it keeps a file of each container, and of how many bytes it says the layers of each pull to be; nothing is said of
+    /// either if there is no such file.
+    pub disk: Option<(String, u64)>,
     /// Whether its inspections leave out settings.
     pub hides_settings: bool,
     /// Whether the networks that people make are gone.
@@ -80,6 +83,7 @@ impl State {
             names: BTreeMap::new(),
             containers: BTreeMap::new(),
             is_full: false,
+            disk: None,
             hides_settings: false,
             has_no_networks: false,
             has_no_dependency: false,
@@ -323,7 +327,11 @@ impl State {
     pub fn inspect(&self, id: &str) -> Result<Value, EngineError> {
         let id = self.find(id)?;
         let container = &self.containers[&id];
-        Ok(container.inspection(&id, &self.registry.exposed(&container.image)))
+        let mut inspection = container.inspection(&id, &self.registry.exposed(&container.image));
+        if let Some((file, _)) = &self.disk {
+            inspection["HostnamePath"] = Value::from(file.as_str());
+        }
+        Ok(inspection)
     }
 }
 

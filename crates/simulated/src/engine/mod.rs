@@ -109,6 +109,11 @@ impl SimulatedEngine {
         self.shared.lock().is_full = is_full;
     }
 
+    /// From now on it keeps a file of each container there, and says at each pull that its layers are of so many bytes.
+    pub fn set_disk(&self, file: &str, layers: u64) {
+        self.shared.lock().disk = Some((file.to_owned(), layers));
+    }
+
     /// From now on its inspections leave things out, as Podman's do, and it says so.
     pub fn hide_settings(&self) {
         self.shared.lock().hides_settings = true;

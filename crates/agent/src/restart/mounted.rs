@@ -1,37 +1,20 @@
 //! What a container has of its machine: devices, and files and directories that are mounted. Looked for only where this process
 //! sees the files of the engine's machine.
 
-use std::io::ErrorKind;
 use std::path::Path;
-use std::time::Duration;
 
 use deployer_core::plain;
 use deployer_core::successor::Successor;
 use serde_json::Value;
 
 use super::prefetch::PrefetchError;
+use crate::machine::{Found, engines_file, look};
 use crate::world::World;
-
-/// How long a file may take to be looked at. One of another machine that is away may take for ever, and is passed over then.
-const LOOKED_AT_WITHIN: Duration = Duration::from_secs(5);
-
-/// What lies at a path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Found {
-    Directory,
-    Other,
-    Nothing,
-    /// This process may not look, or had no answer.
-    Unknown,
-}
 
 /// Refuses a container of whose devices and mounted files one is gone, or is a directory that was none, or the other way round.
 pub async fn has_all(world: &World, container: &Value, successor: &Successor) -> Result<(), PrefetchError> {
     let root = &world.settings.root;
-    // Where the engine's own file of the container lies in what this process sees, so do its machine's devices.
-    let own_file = container.get("HostnamePath").and_then(Value::as_str).filter(|path| !path.is_empty());
-    let Some(own_file) = own_file else { return Ok(()) };
-    if matches!(look(root, own_file).await, Found::Nothing | Found::Unknown) {
+    if engines_file(root, container).await.is_none() {
         return Ok(());
     }
     for device in &successor.devices {
@@ -62,16 +45,6 @@ async fn look_inside(root: &Path, container: &Value, path: &str) -> Found {
     match container.pointer("/State/Pid").and_then(Value::as_u64) {
         None | Some(0) => Found::Unknown,
         Some(pid) => look(root, &format!("/proc/{pid}/root/{}", path.trim_start_matches('/'))).await,
-    }
-}
-
-async fn look(root: &Path, path: &str) -> Found {
-    let looked = tokio::fs::metadata(root.join(path.trim_start_matches('/')));
-    match tokio::time::timeout(LOOKED_AT_WITHIN, looked).await {
-        Ok(Ok(metadata)) if metadata.is_dir() => Found::Directory,
-        Ok(Ok(_)) => Found::Other,
-        Ok(Err(error)) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Found::Nothing,
-        Ok(Err(_)) | Err(_) => Found::Unknown,
     }
 }
 
