@@ -44,6 +44,72 @@ pub async fn free(root: &Path, container: &Value) -> Option<u64> {
     Some(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
+/// Below which path this process sees the files of its machine as the machine itself does: a service may have a `/tmp` and a `/dev`
+/// of its own. `None` if that cannot be told.
+pub fn as_it_is(root: &Path) -> Option<PathBuf> {
+    let files_of = |process: &str| std::fs::read_link(root.join("proc").join(process).join("ns/mnt")).ok();
+    let (own, machines) = (files_of("self")?, files_of("1")?);
+    Some(if own == machines { root.to_owned() } else { root.join("proc/1/root") })
+}
+
+/// Whether what was mounted at a place of a running container has been removed since, as the kernel tells: another file that took
+/// its name does not change that. A container that does not run, or in which something else lies at the place, tells nothing.
+pub fn was_removed(root: &Path, container: &Value, target: &str) -> bool {
+    let pid = container.pointer("/State/Pid").and_then(Value::as_u64).unwrap_or_default();
+    let mounts = std::fs::read_to_string(root.join(format!("proc/{pid}/mountinfo"))).unwrap_or_default();
+    is_removed(&mounts, target)
+}
+
+/// The same by a process' list of mounts (proc_pid_mountinfo(5): the fourth field is the source, the fifth the place).
+fn is_removed(mounts: &str, target: &str) -> bool {
+    let place = target.replace('\\', "\\134").replace(' ', "\\040").replace('\t', "\\011").replace('\n', "\\012");
+    let mut at_place = mounts.lines().filter_map(|line| {
+        let mut fields = line.split(' ').skip(3);
+        let (source, found) = (fields.next()?, fields.next()?);
+        (found == place).then_some(source)
+    });
+    at_place.next_back().is_some_and(|source| source.ends_with("//deleted"))
+}
+
 fn below(root: &Path, path: &str) -> PathBuf {
     root.join(path.trim_start_matches('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_removed_is_told_by_the_kernel() {
+        let mounts = "22 1 0:5 / / rw - overlay overlay rw\n\
+                      31 22 8:1 /srv/app.conf//deleted /etc/app.conf ro shared:1 - ext4 /dev/sda1 rw\n\
+                      32 22 8:1 /srv/data /data rw - ext4 /dev/sda1 rw\n\
+                      33 22 8:1 /srv/a\\040b//deleted /with\\040space rw - ext4 /dev/sda1 rw\n\
+                      34 22 8:1 /srv/old//deleted /twice rw - ext4 /dev/sda1 rw\n\
+                      35 34 8:1 /srv/new /twice rw - ext4 /dev/sda1 rw\n";
+        for (place, expected) in
+            [("/etc/app.conf", true), ("/data", false), ("/with space", true), ("/twice", false), ("/nowhere", false)]
+        {
+            assert_eq!(is_removed(mounts, place), expected, "{place}");
+        }
+        assert!(!is_removed("", "/data"));
+        assert!(!is_removed("nonsense\n1 2 3\n", "/data"));
+    }
+
+    /// A service with a `/tmp` and a `/dev` of its own took every file there for gone.
+    #[test]
+    fn a_service_with_files_of_its_own_looks_where_the_machine_does() {
+        let link = |root: &Path, process: &str, to: &str| {
+            let folder = root.join("proc").join(process).join("ns");
+            std::fs::create_dir_all(&folder).expect("a folder");
+            std::os::unix::fs::symlink(to, folder.join("mnt")).expect("a link");
+        };
+        for (own, machines, expected) in [("mnt:[1]", "mnt:[1]", ""), ("mnt:[2]", "mnt:[1]", "proc/1/root")] {
+            let root = tempfile::tempdir().expect("a folder");
+            assert_eq!(as_it_is(root.path()), None, "nothing is told");
+            link(root.path(), "self", own);
+            link(root.path(), "1", machines);
+            assert_eq!(as_it_is(root.path()), Some(root.path().join(expected)), "{own} {machines}");
+        }
+    }
 }

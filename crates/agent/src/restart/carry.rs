@@ -56,9 +56,6 @@ pub async fn carry_over(
         world.engine.api(),
     );
     let (container, new_image, api) = (container?, new_image?, api?);
-    if !api.shows_all_settings {
-        return Err(Refusal::SettingsHidden.into());
-    }
     let changes = changes.map_err(PrefetchError::Files)?;
     let old_image = if_found(old_image)?;
     if let Some(mismatch) = platform_mismatch(&new_image, old_image.as_ref()) {
@@ -69,6 +66,9 @@ pub async fn carry_over(
     if let Some(reason) = owner.reason() {
         world.engine_mirror.found_owner(&summary.id, owner);
         return Err(PrefetchError::Foreign(reason));
+    }
+    if !api.shows_all_settings {
+        return Err(Refusal::SettingsHidden.into());
     }
     let policy = seen.policy.clone()?;
     let grace = policy.stop_timeout.map_or_else(|| grace_of(&container), Ok)?;

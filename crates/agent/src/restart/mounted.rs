@@ -8,26 +8,25 @@ use deployer_core::successor::Successor;
 use serde_json::Value;
 
 use super::prefetch::PrefetchError;
-use crate::machine::{Found, engines_file, look};
+use crate::machine::{Found, as_it_is, engines_file, look, was_removed};
 use crate::world::World;
 
 /// Refuses a container of whose devices and mounted files one is gone, or is a directory that was none, or the other way round.
 pub async fn has_all(world: &World, container: &Value, successor: &Successor) -> Result<(), PrefetchError> {
     let root = &world.settings.root;
-    if engines_file(root, container).await.is_none() {
+    // In a container of its own, this process sees the machine's files at other paths than the engine, if at all.
+    if world.settings.own_container.is_some() || engines_file(root, container).await.is_none() {
         return Ok(());
     }
+    let Some(machine) = as_it_is(root) else { return Ok(()) };
     for device in &successor.devices {
-        if look(root, device).await == Found::Nothing {
+        if look(&machine, device).await == Found::Nothing {
             return Err(PrefetchError::Missing { kind: "device", name: plain::words(device) });
         }
     }
-    // In a container of its own, this process sees the machine's files at other paths than the engine, if at all.
-    if world.settings.own_container.is_some() {
-        return Ok(());
-    }
-    for (source, target) in &successor.host_mounts {
-        let is = look(root, source).await;
+    // Looked at is only what the kernel has told to be gone: of what lies on a machine that is away nobody would ever hear.
+    for (source, target) in successor.host_mounts.iter().filter(|(_, target)| was_removed(root, container, target)) {
+        let is = look(&machine, source).await;
         if is == Found::Nothing {
             return Err(PrefetchError::Missing { kind: "mounted file or directory", name: plain::words(source) });
         }
@@ -67,6 +66,11 @@ mod tests {
             if !path.ends_with('/') {
                 std::fs::write(root.join(path.trim_start_matches('/')), "").expect("a file");
             }
+        }
+        for process in ["self", "1"] {
+            let folder = root.join("proc").join(process).join("ns");
+            std::fs::create_dir_all(&folder).expect("a folder");
+            std::os::unix::fs::symlink("mnt:[1]", folder.join("mnt")).expect("a link");
         }
         fixture
     }
@@ -114,17 +118,25 @@ mod tests {
     async fn t39_what_is_mounted_and_gone_or_of_another_kind_is_found_before_anything_stops() {
         let paths = ["/hostname", "/srv/file", "/srv/folder/", "/proc/7/root/etc/app.conf", "/proc/7/root/data/"];
         let fixture = machine(&paths).await;
+        let mounts = |removed: &str| format!("9 1 8:1 /x{removed} /etc/app.conf rw\n8 1 8:1 /y{removed} /data rw\n");
+        let root = &fixture.world.settings.root;
+        std::fs::write(root.join("proc/7/mountinfo"), mounts("//deleted")).expect("a file");
+        std::fs::create_dir_all(root.join("proc/8")).expect("a folder");
+        std::fs::write(root.join("proc/8/mountinfo"), mounts("")).expect("a file");
         for (source, target, pid, hostname, expected) in [
             ("/srv/file", "/etc/app.conf", 7, "/hostname", None),
             ("/srv/folder", "/data", 7, "/hostname", None),
             ("/srv/gone", "/data", 7, "/hostname", Some("mounted file or directory /srv/gone does not exist any more")),
-            ("/srv/file/gone", "/data", 0, "/hostname", Some("mounted file or directory /srv/file/gone")),
+            ("/srv/file/gone", "/data", 7, "/hostname", Some("mounted file or directory /srv/file/gone")),
             ("/srv/gone", "/data", 7, "/of/another/machine", None),
             ("/srv/folder", "/etc/app.conf", 7, "/hostname", Some("is a directory now and was no directory")),
             ("/srv/file", "/data", 7, "/hostname", Some("is no directory now and was a directory")),
-            // Whether it runs in another namespace of processes, or not at all: then nobody knows what it was.
+            // What the kernel does not call removed is there, wherever this process would look for it.
+            ("/srv/gone", "/data", 8, "/hostname", None),
             ("/srv/file", "/data", 8, "/hostname", None),
-            ("/srv/file", "/data", 0, "/hostname", None),
+            // One that does not run here, or not at all, tells nothing.
+            ("/srv/gone", "/data", 9, "/hostname", None),
+            ("/srv/gone", "/data", 0, "/hostname", None),
         ] {
             let found = lacks(&fixture, |web| {
                 web["Mounts"] = json!([{"Type": "bind", "Source": source, "Destination": target}]);

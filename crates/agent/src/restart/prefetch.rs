@@ -57,8 +57,8 @@ pub enum PrefetchError {
     },
     /// What is mounted from the machine has become a directory, or a file.
     #[error(
-        "{path}, which is mounted at {target}, is {} now and was {} when the container was started, so that neither it nor \
-         another could be started again; put back what was there, or recreate the container",
+        "{path}, which is mounted at {target}, is {} now and was {} when the container was started, so that another one would \
+         mostly not start, nor this one again; put back what was there, or recreate the container",
         kind(*.is_directory), kind(!.is_directory)
     )]
     OtherKind {

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::acts::{ActError, PAUSE, is_gone, move_tag, name, stop, text, wait_for_providers};
+use super::meanwhile;
 use super::observe::{self, Watched};
 use crate::ledger;
 use crate::site::Site;
@@ -40,11 +41,6 @@ pub async fn nothing_to_go_back_to(world: &World, replacement: &mut Replacement)
     let was_left_stopped = replacement.may_have_stopped_predecessor() && !replacement.was_ended_by_hand();
     let stays = (candidate_exists || was_left_stopped) && !is_remade(world, replacement).await?;
     Ok(stays.then_some(Event::PredecessorGone { candidate_exists }))
-}
-
-/// Whether the old container goes at the end, too: whoever made another in the candidate's place has no use for it.
-async fn is_to_go(world: &World, replacement: &Replacement) -> Result<bool, EngineError> {
-    Ok(replacement.was_ended_by_hand() && is_remade(world, replacement).await?)
 }
 
 /// Whether somebody has made another container of the name.
@@ -118,10 +114,17 @@ pub async fn swap_names_back(site: &Site<'_>, replacement: &Replacement) -> Resu
 
 /// Before the act that disarms it the policy may have been changed by a person, and is still that person's. One that is to go,
 /// since somebody made another of the name, would be started beside that one when the machine reboots.
-pub async fn rearm(site: &Site<'_>, replacement: &Replacement) -> Result<(), EngineError> {
-    if replacement.reached < Phase::Created || is_to_go(site, replacement).await? {
+pub async fn rearm(site: &Site<'_>, replacement: &mut Replacement) -> Result<(), EngineError> {
+    if replacement.reached < Phase::Created {
         return Ok(());
     }
+    // A stop may take long, and whoever could not wait for it has made another meanwhile.
+    mind_remade(site, replacement).await?;
+    replacement.kept_disarmed = replacement.was_ended_by_hand() && is_remade(site, replacement).await?;
+    if replacement.kept_disarmed { Ok(()) } else { give_policy_back(site, replacement).await }
+}
+
+async fn give_policy_back(site: &Site<'_>, replacement: &Replacement) -> Result<(), EngineError> {
     let facts = &replacement.facts;
     absent_is_done(site.hand.set_restart_policy(&facts.predecessor, &facts.restart_policy).await)
 }
@@ -248,21 +251,27 @@ pub async fn halt(world: &World, replacement: &Replacement, is_good: bool) -> Re
 
 pub async fn remove_candidate(site: &Site<'_>, replacement: &Replacement) -> Result<(), EngineError> {
     let Some(candidate) = &replacement.candidate else { return Ok(()) };
-    // An engine may have got to a renaming of the way forward long after it was given up.
-    swap_names_back(site, replacement).await?;
+    // An engine may have got to a renaming of the way forward long after it was given up. A person's own name stays.
+    let predecessor = if_found(site.engine.container(&replacement.facts.predecessor).await)?;
+    if predecessor.and_then(|predecessor| meanwhile::given_name(replacement, &predecessor)).is_none() {
+        swap_names_back(site, replacement).await?;
+    }
     // An engine that was restarted meanwhile may have started it again.
     stop(site, replacement, candidate).await?;
     site.hand.remove(candidate).await?;
     if !replacement.was_ended_by_hand() {
         return Ok(());
     }
-    if !is_remade(site, replacement).await? {
-        // When its policy was to be given back it may have been.
-        return rearm(site, replacement).await;
-    }
-    // Unless somebody started it.
+    let stays = !is_remade(site, replacement).await? || stays_since_it_runs(site, replacement).await?;
+    // It was to go when its policy would have been given back.
+    if stays && replacement.kept_disarmed { give_policy_back(site, replacement).await } else { Ok(()) }
+}
+
+/// Removes the old container: whoever made another in the candidate's place has no use for it either. Whether it stays, since
+/// somebody has started it.
+async fn stays_since_it_runs(site: &Site<'_>, replacement: &Replacement) -> Result<bool, EngineError> {
     match site.hand.remove(&replacement.facts.predecessor).await {
-        Err(EngineError::Conflict { .. }) => Ok(()),
-        outcome => outcome,
+        Err(EngineError::Conflict { .. }) => Ok(true),
+        removed => removed.map(|()| false),
     }
 }

@@ -95,6 +95,9 @@ pub struct Replacement {
     /// Whether somebody removed the predecessor, so that the only way is forward.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_no_way_back: bool,
+    /// Whether the predecessor has not got its restart policy back, since it is to go.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub kept_disarmed: bool,
     /// How often the candidate began anew because it was ended from outside.
     #[serde(default)]
     pub anew: u32,
@@ -118,6 +121,7 @@ impl Replacement {
             control: None,
             was_judged: false,
             has_no_way_back: false,
+            kept_disarmed: false,
             anew: 0,
             last_words: String::new(),
         }

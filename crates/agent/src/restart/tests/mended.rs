@@ -241,41 +241,76 @@ async fn a_container_made_anew_while_the_candidate_was_being_stopped_keeps_the_o
     }
 }
 
+async fn act(fixture: &Fixture, replacement: &mut Replacement, act: Act) {
+    let event = acts::carry_out(&fixture.site(), replacement, act, &CancellationToken::new()).await.expect("done");
+    assert_eq!(event, Event::Done, "{act:?}");
+}
+
+/// The restart policy of the fixture's first container, which a replacement has set to `no` before.
+async fn policy(fixture: &Fixture) -> String {
+    let old = fixture.world.engine.container(&id(1)).await.expect("it is there");
+    acts::text(&old, "/HostConfig/RestartPolicy/Name")
+}
+
+/// A replacement on its way back after this, whose old container always runs, and is disarmed.
+async fn disarmed(fixture: &Fixture, name: &str, failure: Failure) -> Replacement {
+    fixture.run_and_stop(name);
+    fixture.site().hand.set_restart_policy(&id(1), &json!({"Name": "no"})).await.expect("set");
+    let mut replacement = Replacement { candidate: Some(id(9)), failure: Some(failure), ..returning() };
+    replacement.facts.restart_policy = json!({"Name": "always", "MaximumRetryCount": 0});
+    replacement
+}
+
 /// The old one got its policy back, and went at the end only if it did not run: the machine rebooted in between, and from then
-/// on it ran beside the new one under its strange name.
+/// on it ran beside the new one under its strange name. Whoever is tired of waiting for the failed candidate's stop makes
+/// another one, too.
 #[tokio::test(start_paused = true)]
 async fn what_another_container_has_taken_the_place_of_is_not_started_by_a_reboot() {
-    for (is_remade, expected) in [(true, None), (false, Some("exited"))] {
+    let failures = [Failure::ByHand("removed by somebody".into()), Failure::Candidate("unhealthy".into())];
+    for (failure, then, expected) in failures.into_iter().flat_map(|failure| {
+        let ends = [("nothing", None), ("the other is removed", Some("exited")), ("it is started", Some("running"))];
+        ends.map(|(then, expected)| (failure.clone(), then, expected))
+    }) {
         let fixture = fixture().await;
-        fixture.run_and_stop("web.old-00c0ffee");
-        fixture.site().hand.set_restart_policy(&id(1), &json!({"Name": "no"})).await.expect("set");
-        let mut replacement = Replacement {
-            candidate: Some(id(9)),
-            failure: Some(Failure::ByHand("removed by somebody".into())),
-            ..returning()
-        };
-        replacement.facts.restart_policy = json!({"Name": "always", "MaximumRetryCount": 0});
-        let policy = async || {
-            let old = fixture.world.engine.container(&id(1)).await.expect("it is there");
-            acts::text(&old, "/HostConfig/RestartPolicy/Name")
-        };
+        let mut replacement = disarmed(&fixture, "web.old-00c0ffee", failure).await;
         fixture.run("web");
-        let carry_out = async |replacement: &mut Replacement, act| {
-            let shutdown = CancellationToken::new();
-            acts::carry_out(&fixture.site(), replacement, act, &shutdown).await.expect("done");
-        };
-        carry_out(&mut replacement, Act::RearmPredecessor).await;
-        assert_eq!(policy().await, "no");
-        if !is_remade {
-            fixture.engine.remove_by_hand("web");
+        act(&fixture, &mut replacement, Act::RearmPredecessor).await;
+        assert_eq!(policy(&fixture).await, "no", "{then}");
+        let other_is_removed = then == "the other is removed";
+        match then {
+            "the other is removed" => fixture.engine.remove_by_hand("web"),
+            "it is started" => assert!(fixture.engine.does("web.old-00c0ffee", &Move::Start)),
+            _ => {}
         }
-        carry_out(&mut replacement, Act::RemoveCandidate).await;
-        let old = fixture.engine.container_of(if is_remade { "web.old-00c0ffee" } else { "web" });
-        assert_eq!(old.map(|(_, _, state)| state), expected);
-        if !is_remade {
-            assert_eq!(policy().await, "always", "it is nobody's but its owner's again");
+        act(&fixture, &mut replacement, Act::RemoveCandidate).await;
+        let old = fixture.engine.container_of(if other_is_removed { "web" } else { "web.old-00c0ffee" });
+        assert_eq!(old.map(|(_, _, state)| state), expected, "{then}");
+        if expected.is_some() {
+            assert_eq!(policy(&fixture).await, "always", "{then}: it is its owner's again");
         }
     }
+}
+
+/// The store was away, and the replacement at its end: what a person set then was set back.
+#[tokio::test(start_paused = true)]
+async fn a_policy_that_a_person_changes_after_the_way_back_stays() {
+    let fixture = fixture().await;
+    let mut replacement = disarmed(&fixture, "web", Failure::ByHand("stopped by somebody".into())).await;
+    act(&fixture, &mut replacement, Act::RearmPredecessor).await;
+    assert_eq!(policy(&fixture).await, "always");
+    fixture.site().hand.set_restart_policy(&id(1), &json!({"Name": "no"})).await.expect("set by somebody");
+    act(&fixture, &mut replacement, Act::RemoveCandidate).await;
+    assert_eq!(policy(&fixture).await, "no");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_a_person_gives_after_the_way_back_stays() {
+    let fixture = fixture().await;
+    let mut replacement = disarmed(&fixture, "web", Failure::Candidate("unhealthy".into())).await;
+    act(&fixture, &mut replacement, Act::SwapNamesBack).await;
+    assert!(fixture.engine.does("web", &Move::Rename("legacy".to_owned())));
+    act(&fixture, &mut replacement, Act::RemoveCandidate).await;
+    assert_eq!(fixture.engine.container_of("legacy").map(|(_, _, state)| state), Some("exited"));
 }
 
 /// The store was away when it passed, and for so long that it had ended when the verdict could be written.
