@@ -44,19 +44,26 @@ pub async fn free(root: &Path, container: &Value) -> Option<u64> {
     Some(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
-/// Below which path this process sees the files of its machine as the machine itself does: a service may have a `/tmp` and a `/dev`
-/// of its own. `None` if that cannot be told.
-pub fn as_it_is(root: &Path) -> Option<PathBuf> {
+/// Below which path this process sees the files of the machine as the engine does, by what the engine has started a running
+/// container with: a service may have a `/tmp` and a `/dev` of its own, and so may an engine. `None` if that cannot be told.
+pub fn as_the_engine_sees_it(root: &Path, container: &Value) -> Option<PathBuf> {
+    let status = std::fs::read_to_string(root.join(format!("proc/{}/status", process(container)))).ok()?;
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim();
     let files_of = |process: &str| std::fs::read_link(root.join("proc").join(process).join("ns/mnt")).ok();
-    let (own, machines) = (files_of("self")?, files_of("1")?);
-    Some(if own == machines { root.to_owned() } else { root.join("proc/1/root") })
+    let (own, engines) = (files_of("self")?, files_of(parent)?);
+    Some(if own == engines { root.to_owned() } else { root.join("proc").join(parent).join("root") })
+}
+
+/// The ID of a container's first process; 0 if there is none.
+pub fn process(container: &Value) -> u64 {
+    container.pointer("/State/Pid").and_then(Value::as_u64).unwrap_or_default()
 }
 
 /// Whether what was mounted at a place of a running container has been removed since, as the kernel tells: another file that took
 /// its name does not change that. A container that does not run, or in which something else lies at the place, tells nothing.
 pub fn was_removed(root: &Path, container: &Value, target: &str) -> bool {
-    let pid = container.pointer("/State/Pid").and_then(Value::as_u64).unwrap_or_default();
-    let mounts = std::fs::read_to_string(root.join(format!("proc/{pid}/mountinfo"))).unwrap_or_default();
+    let mounts =
+        std::fs::read_to_string(root.join(format!("proc/{}/mountinfo", process(container)))).unwrap_or_default();
     is_removed(&mounts, target)
 }
 
@@ -98,18 +105,22 @@ mod tests {
 
     /// A service with a `/tmp` and a `/dev` of its own took every file there for gone.
     #[test]
-    fn a_service_with_files_of_its_own_looks_where_the_machine_does() {
+    fn a_service_with_files_of_its_own_looks_where_the_engine_does() {
+        let container = serde_json::json!({"State": {"Pid": 7}});
         let link = |root: &Path, process: &str, to: &str| {
             let folder = root.join("proc").join(process).join("ns");
             std::fs::create_dir_all(&folder).expect("a folder");
             std::os::unix::fs::symlink(to, folder.join("mnt")).expect("a link");
         };
-        for (own, machines, expected) in [("mnt:[1]", "mnt:[1]", ""), ("mnt:[2]", "mnt:[1]", "proc/1/root")] {
+        for (own, engines, expected) in [("mnt:[1]", "mnt:[1]", ""), ("mnt:[2]", "mnt:[1]", "proc/3/root")] {
             let root = tempfile::tempdir().expect("a folder");
-            assert_eq!(as_it_is(root.path()), None, "nothing is told");
             link(root.path(), "self", own);
-            link(root.path(), "1", machines);
-            assert_eq!(as_it_is(root.path()), Some(root.path().join(expected)), "{own} {machines}");
+            link(root.path(), "3", engines);
+            assert_eq!(as_the_engine_sees_it(root.path(), &container), None, "nothing is told");
+            std::fs::create_dir_all(root.path().join("proc/7")).expect("a folder");
+            std::fs::write(root.path().join("proc/7/status"), "Name:\tweb\nPPid:\t3\n").expect("a file");
+            let seen = as_the_engine_sees_it(root.path(), &container);
+            assert_eq!(seen, Some(root.path().join(expected)), "{own} {engines}");
         }
     }
 }

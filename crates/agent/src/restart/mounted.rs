@@ -8,7 +8,7 @@ use deployer_core::successor::Successor;
 use serde_json::Value;
 
 use super::prefetch::PrefetchError;
-use crate::machine::{Found, as_it_is, engines_file, look, was_removed};
+use crate::machine::{Found, as_the_engine_sees_it, engines_file, look, process, was_removed};
 use crate::world::World;
 
 /// Refuses a container of whose devices and mounted files one is gone, or is a directory that was none, or the other way round.
@@ -18,7 +18,7 @@ pub async fn has_all(world: &World, container: &Value, successor: &Successor) ->
     if world.settings.own_container.is_some() || engines_file(root, container).await.is_none() {
         return Ok(());
     }
-    let Some(machine) = as_it_is(root) else { return Ok(()) };
+    let Some(machine) = as_the_engine_sees_it(root, container) else { return Ok(()) };
     for device in &successor.devices {
         if look(&machine, device).await == Found::Nothing {
             return Err(PrefetchError::Missing { kind: "device", name: plain::words(device) });
@@ -41,10 +41,7 @@ pub async fn has_all(world: &World, container: &Value, successor: &Successor) ->
 
 /// What lies at a path as a running container sees it.
 async fn look_inside(root: &Path, container: &Value, path: &str) -> Found {
-    match container.pointer("/State/Pid").and_then(Value::as_u64) {
-        None | Some(0) => Found::Unknown,
-        Some(pid) => look(root, &format!("/proc/{pid}/root/{}", path.trim_start_matches('/'))).await,
-    }
+    look(root, &format!("/proc/{}/root/{}", process(container), path.trim_start_matches('/'))).await
 }
 
 #[cfg(test)]
@@ -67,10 +64,15 @@ mod tests {
                 std::fs::write(root.join(path.trim_start_matches('/')), "").expect("a file");
             }
         }
-        for process in ["self", "1"] {
+        for process in ["self", "3"] {
             let folder = root.join("proc").join(process).join("ns");
             std::fs::create_dir_all(&folder).expect("a folder");
             std::os::unix::fs::symlink("mnt:[1]", folder.join("mnt")).expect("a link");
+        }
+        for process in ["7", "8"] {
+            let folder = root.join("proc").join(process);
+            std::fs::create_dir_all(&folder).expect("a folder");
+            std::fs::write(folder.join("status"), "PPid:\t3\n").expect("a file");
         }
         fixture
     }
@@ -108,6 +110,7 @@ mod tests {
             let found = lacks(&fixture, |web| {
                 web["HostConfig"]["Devices"] = json!([{"PathOnHost": device, "PathInContainer": "/dev/stick"}]);
                 web["HostnamePath"] = json!(hostname);
+                web["State"]["Pid"] = json!(7);
             });
             check(found.await, expected, device);
         }
@@ -121,7 +124,6 @@ mod tests {
         let mounts = |removed: &str| format!("9 1 8:1 /x{removed} /etc/app.conf rw\n8 1 8:1 /y{removed} /data rw\n");
         let root = &fixture.world.settings.root;
         std::fs::write(root.join("proc/7/mountinfo"), mounts("//deleted")).expect("a file");
-        std::fs::create_dir_all(root.join("proc/8")).expect("a folder");
         std::fs::write(root.join("proc/8/mountinfo"), mounts("")).expect("a file");
         for (source, target, pid, hostname, expected) in [
             ("/srv/file", "/etc/app.conf", 7, "/hostname", None),
