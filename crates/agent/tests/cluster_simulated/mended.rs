@@ -174,6 +174,19 @@ async fn what_is_owed_and_renamed_while_its_daemon_was_gone_is_left_to_whoever_r
     cluster.assert_converged(&digest, "in the end");
 }
 
+/// It is not started either: nobody knows what its owner has in mind with it.
+#[tokio::test(start_paused = true)]
+async fn what_is_owed_and_renamed_while_its_daemon_was_gone_is_not_started() {
+    let mut cluster = owing_one("no").await;
+    cluster.members[0].node.kill().await;
+    assert!(cluster.members[0].node.engine.does("web", &Move::Rename("renamed".to_owned())));
+    let starts = cluster.members[0].node.engine.calls_of("start");
+    cluster.members[0].node.start_again();
+    cluster.settle("in the end").await;
+    assert_eq!(cluster.members[0].node.engine.calls_of("start"), starts);
+    assert_eq!((state_of(&cluster, 0, "web"), state_of(&cluster, 0, "renamed")), (None, Some("exited")));
+}
+
 /// Its network was gone, so that it was tried for long, and in the end it ran under the name that its owner had taken from it.
 #[tokio::test(start_paused = true)]
 async fn what_is_owed_and_renamed_while_it_is_brought_up_is_left_to_whoever_renamed_it() {
