@@ -16,8 +16,6 @@ use crate::simulated::cluster::{Cluster, LIMIT, Shape};
 /// Few nodes, and many.
 const SIZES: [usize; 2] = [3, 12];
 const AN_HOUR: Duration = Duration::from_secs(3600);
-/// After which one that waits looks again though it has heard nothing.
-const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// Services of one machine that are replaced one after the other.
 const SERVICES: u32 = 12;
 /// How much longer one of them may take than if it were alone.
