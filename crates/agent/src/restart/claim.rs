@@ -6,6 +6,7 @@ use deployer_core::record::Verdicts;
 use deployer_core::replacement::{Event, Facts, Replacement};
 use deployer_core::slot::{self, Claim, ClaimPhase, Entrant, Token};
 use deployer_core::store::{Revision, Txn};
+use deployer_engine::mirror::Snapshot;
 use deployer_store::StoreError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -95,12 +96,25 @@ async fn wait_in_line(
                     biased;
                     () = changes.hear(interest.prefixes(), seen) => {}
                     () = world.turn_over.notified(), if patience.for_the_turn => {}
+                    () = gone(world, &replacement.facts), if replacement.token.is_none() => {}
                     () = tokio::time::sleep_until(due.map_or(again, |due| due.min(again))) => {}
                     () = shutdown.cancelled() => {}
                 }
             }
         }
     }
+}
+
+/// Waits until the container is there no more, or goes by another name. What waits for it counts as an instance for as long, and
+/// under both names would make a percentage of the service larger.
+async fn gone(world: &World, facts: &Facts) {
+    let mut shown = world.engine_mirror.subscribe();
+    let is_gone = |now: &Snapshot| {
+        let own = now.containers.get(&facts.predecessor);
+        now.is_heard().is_ok() && own.is_none_or(|own| own.name != facts.container)
+    };
+    // The mirror lives as long as this process.
+    drop(shown.wait_for(|now| is_gone(now)).await);
 }
 
 /// Waits until this node is registered: before, nothing that it could do in line would count. `false`: it is ending.

@@ -22,6 +22,8 @@ use deployer_core::replacement::{Act, Failure};
 /// Long enough for a look after the longest pause of one whose turn it is. Twice as long ends before the node's lease does,
 /// which nobody keeps alive here.
 const A_LOOK: Duration = Duration::from_secs(LOOK_AGAIN.as_secs() + 1);
+/// Far shorter than that.
+const A_MOMENT: Duration = Duration::from_millis(100);
 
 /// A slot that a living node holds.
 async fn taken(fixture: &Fixture) {
@@ -100,6 +102,27 @@ async fn what_waits_for_a_container_that_is_gone_or_has_another_name_ends() {
         let ended = tokio::time::timeout(A_LOOK, wait).await.expect("it ends").expect("the store answers");
         assert!(matches!(ended, Event::Failed(Failure::Superseded(_))), "{ended:?}");
         assert_eq!(tickets(&fixture).await, [], "nobody waits for it");
+    }
+}
+
+/// It ended when the next look was due, which may be long: until then a renamed instance counted under both names, and half of
+/// four could be spared where half of three could not.
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_a_container_that_is_gone_or_has_another_name_ends_at_once() {
+    for what in [Move::Rename("web-x".to_owned()), Move::Remove] {
+        let fixture = fixture().await;
+        taken(&fixture).await;
+        fixture.run("web");
+        let world = &fixture.world;
+        world.engine_mirror.refresh().await.expect("the engine answers");
+        let (mut replacement, shutdown) = (replacement(), CancellationToken::new());
+        let site = fixture.site();
+        let mut wait = Box::pin(acts::carry_out(&site, &mut replacement, Act::Claim, &shutdown));
+        assert!(tokio::time::timeout(A_MOMENT, &mut wait).await.is_err(), "the slot is taken");
+        assert!(fixture.engine.does("web", &what));
+        world.engine_mirror.refresh().await.expect("the engine answers");
+        let ended = tokio::time::timeout(A_MOMENT, wait).await.expect("it ends").expect("the store answers");
+        assert!(matches!(ended, Event::Failed(Failure::Superseded(_))), "{ended:?}");
     }
 }
 
