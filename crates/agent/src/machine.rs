@@ -37,11 +37,19 @@ pub async fn engines_file(root: &Path, container: &Value) -> Option<PathBuf> {
     (look(root, path).await == Found::Other).then(|| below(root, path))
 }
 
-/// Free bytes of the disk on which the engine keeps its files of a container, and mostly its images; `None` if it is not to be seen.
-pub async fn free(root: &Path, container: &Value) -> Option<u64> {
+/// A disk, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Disk {
+    pub free: u64,
+    pub size: u64,
+}
+
+/// The disk on which the engine keeps its files of a container, and mostly its images; `None` if it is not to be seen.
+pub async fn disk(root: &Path, container: &Value) -> Option<Disk> {
     let file = engines_file(root, container).await?;
     let disk = rustix::fs::statvfs(&file).ok()?;
-    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+    let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
+    Some(Disk { free: bytes(disk.f_bavail), size: bytes(disk.f_blocks) })
 }
 
 /// Below which path this process sees the files of the machine as the engine does, by what the engine has started a running

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::fault::caught;
 use crate::keep;
 use crate::look::LookError;
-use crate::machine;
+use crate::machine::{self, Disk};
 use crate::retries::Failed;
 use crate::situation::TrackView;
 use crate::survey::Survey;
@@ -131,13 +131,15 @@ async fn fetch(
     container: &Container,
 ) -> Result<(), PullError> {
     let reference = track.at(digest);
-    let free = free_for_images(world, container).await?;
+    let disk = disk_of_images(world, container).await?;
     let (short, mut is_short) = watch::channel(0);
     let progress = |progress: PullProgress| {
         let PullProgress { status, bytes, bytes_total } = progress;
-        let needed = room::needed(bytes_total);
-        if free.is_some_and(|free| free < needed) {
-            short.send_replace(needed);
+        if let Some(disk) = disk {
+            let needed = room::needed(bytes_total, disk.size);
+            if disk.free < needed {
+                short.send_replace(needed);
+            }
         }
         let amount = if bytes_total > 0 { format!("{} of {} MB", bytes >> 20, bytes_total >> 20) } else { status };
         world.memory().fetches.come_in(track, amount);
@@ -145,7 +147,7 @@ async fn fetch(
     tokio::select! {
         biased;
         Ok(()) = is_short.changed() => {
-            let megabytes = [*is_short.borrow(), free.unwrap_or_default()].map(|bytes| bytes >> 20);
+            let megabytes = [*is_short.borrow(), disk.map_or(0, |disk| disk.free)].map(|bytes| bytes >> 20);
             let message = format!("it may need {} MB, and {} MB are free", megabytes[0], megabytes[1]);
             return Err(PullError::Full { image: reference.to_string(), message });
         }
@@ -166,11 +168,11 @@ async fn fetch(
     Ok(())
 }
 
-/// Free bytes where the engine keeps images, as far as that can be seen by a container of its own.
-async fn free_for_images(world: &World, container: &Container) -> Result<Option<u64>, PullError> {
+/// Where the engine keeps images, as far as that can be seen by a container of its own.
+async fn disk_of_images(world: &World, container: &Container) -> Result<Option<Disk>, PullError> {
     let inspected = if_found(world.engine.container(&container.id).await)?;
     Ok(match inspected {
-        Some(inspected) => machine::free(&world.settings.root, &inspected).await,
+        Some(inspected) => machine::disk(&world.settings.root, &inspected).await,
         None => None,
     })
 }
