@@ -30,8 +30,7 @@ fn an_engine_without_room_halts_the_rollout_until_somebody_says_go_on() {
     let full = fleet.cluster.nodes[1].host.fill_disk();
     let digest = fleet.push("v2");
     fleet.wait_until_known(1, "that it has no room", |status| {
-        fleet.state(status, 1).as_deref() == Some("failed_here")
-            && status.to_string().contains("no space left on device")
+        fleet.state(status, 1).as_deref() == Some("failed_here") && status.to_string().contains("no room for")
     });
     for node in NODES {
         fleet.wait_until_known(node, "that the rollout is halted", |status| is_halted(status, &digest));
