@@ -68,6 +68,9 @@ fn entry(line: &str) -> Option<Entry> {
             let value = json!({"node": host, "image": track(1), "container": name});
             What::Stored(Change::Put(stored(format!("/t/instances/x/{host}/{name}"), value)))
         }
+        ["withdraws", name] => {
+            What::Stored(Change::Delete(format!("/t/instances/x/{host}/{}", URL_SAFE_NO_PAD.encode(name)), 1))
+        }
         ["releases", name] => What::Stored(Change::Delete(claim_key(&host, name), 1)),
         ["releases", name, "of", other] => What::Stored(Change::Delete(claim_key(other, name), 1)),
         ["finds", version, opinion] => {
@@ -242,6 +245,16 @@ fn a_machine_that_reboots_is_down() {
     let reboot = "1 b befell Reboots; 1 b befell DaemonLeft; 1 b befell EngineGone; 1 b engine end 1; 1 b is 1 Exited";
     let late = "90 a claims web acquired; 91 a claims web stopping; 92 a us stop 1; 92 a is 1 Running";
     finds_in(&[reboot, late], &[Kind::DownAtReboot]);
+}
+
+/// A machine of the same name that comes while the other is away knows of its own containers alone.
+#[test]
+fn what_a_twin_has_withdrawn_is_counted_by_nobody_until_it_is_registered_anew() {
+    let stopped = "1 b claims web acquired; 2 b claims web stopping; 3 b us stop 1; 3 b us end 1; 3 b is 1 Exited";
+    let twin = "4 b' befell TwinOf b; 5 b' withdraws web; 6 b releases web";
+    finds_in(&[stopped, "6 b releases web", &replaced(90)], &[Kind::TwoDown]);
+    finds_in(&[stopped, twin, &replaced(90)], &[]);
+    finds_in(&[stopped, twin, "7 b counts web", &replaced(90)], &[Kind::TwoDown]);
 }
 
 #[test]

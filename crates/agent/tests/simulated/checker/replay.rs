@@ -150,6 +150,8 @@ pub struct Instance {
     pub wanted_since: Option<Duration>,
     /// A person renamed it in the middle of a replacement.
     pub is_doubtful: bool,
+    /// A machine that bears the same name has said that there is none.
+    pub is_withdrawn: bool,
     /// The person spoke when it was too late: past the fence, and before the daemon's own stop had done its work.
     pub is_too_late: bool,
 }
@@ -217,6 +219,12 @@ pub fn verdict_of(key: &str) -> Option<(String, Digest)> {
     let (service, digest) = key.split_once("/verdicts/")?.1.split_once('/')?;
     let service = String::from_utf8(URL_SAFE_NO_PAD.decode(service).ok()?).ok()?;
     Some((service, Digest::parse(digest).ok()?))
+}
+
+/// The container of an instance's key.
+pub fn registered(key: &str) -> Option<String> {
+    let (_, place) = key.split_once("/instances/")?;
+    String::from_utf8(URL_SAFE_NO_PAD.decode(place.rsplit('/').next()?).ok()?).ok()
 }
 
 /// The place of the instance of a container's name.

@@ -10,7 +10,7 @@ use deployer_core::store::Change;
 use deployer_simulated::history::{Befalling, By, Deed, Entry, Purpose, Shown, What, instance_of, transition_of};
 
 use super::judgements::PATIENCE;
-use super::replay::{Claimed, Container, Host, Instance, Replay, Will, key, verdict_of};
+use super::replay::{Claimed, Container, Host, Instance, Replay, Will, key, registered, verdict_of};
 use super::{NEWS_FROM_TROUBLE, NEWS_OF_A_PERSON};
 
 /// How long before the end of a replacement its gate may have had its last look.
@@ -315,8 +315,13 @@ impl Replay {
                 } else if entry.key.contains("/instances/") {
                     let instance = serde_json::from_slice::<availability::Instance>(&entry.value);
                     // A daemon that has come back counts its containers as soon as it has heard its engine.
-                    let is_counted = instance.is_ok_and(|instance| !instance.off);
+                    let is_counted = instance.as_ref().is_ok_and(|instance| !instance.off);
                     self.hosts.entry(writer.to_owned()).or_default().has_left &= !is_counted;
+                    if let Some(known) =
+                        instance.ok().and_then(|it| self.instances.get_mut(&key(writer, &it.container)))
+                    {
+                        known.is_withdrawn = false;
+                    }
                 } else if let Ok(record) = serde_json::from_slice::<Record>(&entry.value) {
                     for version in record.history().iter().rev() {
                         if !self.recorded.contains(&version.digest) {
@@ -345,6 +350,11 @@ impl Replay {
                     self.verdicts.remove(&place);
                 } else if let Some(claim) = self.claims.remove(key) {
                     self.is_released(at, &claim);
+                } else if let Some(name) = registered(key)
+                    && let Some(original) = self.hosts.get(writer).and_then(|host| host.twin_of.clone())
+                    && let Some(instance) = self.instances.get_mut(&(original, name))
+                {
+                    instance.is_withdrawn = true;
                 }
             }
         }

@@ -104,12 +104,12 @@ fn has_not_left(replay: &Replay, name: &str) -> bool {
 }
 
 /// Of two machines of one name nobody can know more than what this system itself has stopped there; of a container that a
-/// person renamed in the middle of a replacement, not even that.
+/// person renamed in the middle of a replacement, or that the other machine says there is none of, not even that.
 fn is_known(replay: &Replay, name: &str, instance: &Instance) -> bool {
     let host = &replay.hosts[name];
     let is_twin = |other: &Host| !other.is_gone && other.twin_of.as_deref() == Some(name);
     let is_doubtful = host.twin_of.is_some() || replay.hosts.values().any(is_twin);
-    !instance.is_doubtful && (instance.in_transition || !is_doubtful)
+    !instance.is_doubtful && !instance.is_withdrawn && (instance.in_transition || !is_doubtful)
 }
 
 /// Whether whoever claimed at a moment could know that an instance was down.
