@@ -71,8 +71,10 @@ pub fn replace_twice(name: &str, file: &str) {
 fn words<'a>(stage: &Stage, engine: &Engine) -> Vec<(&'a str, String)> {
     let (lan, subnet) = make_network(stage, engine);
     let directory = stage.daemon.state_directory().parent().expect("a directory of the test").join("shared");
-    std::fs::create_dir_all(&directory).expect("a directory of the test can be written");
-    std::fs::write(directory.join("file"), "from the host\n").expect("a directory of the test can be written");
+    std::fs::create_dir_all(directory.join("gone")).expect("a directory of the test can be written");
+    for file in ["file", "changed"] {
+        std::fs::write(directory.join(file), "from the host\n").expect("a directory of the test can be written");
+    }
     let neighbour = Container::new(&stage.scene, "neighbour").option("--ipc=shareable").volume("/of-the-neighbour");
     let neighbour = neighbour.image(AppImage::new("beside").build(&stage.scene).name()).run();
     engine.docker(["network", "connect", &lan, neighbour.name()]);

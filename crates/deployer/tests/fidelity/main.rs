@@ -37,7 +37,7 @@ fn t14_t15_t31_ports() {
 }
 
 #[test]
-fn t16_t30_t45_what_people_do_meanwhile() {
+fn t16_t30_t39_t45_what_people_do_meanwhile() {
     group::replace_twice("meanwhile", include_str!("meanwhile.json"));
 }
 
