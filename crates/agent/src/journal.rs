@@ -36,8 +36,8 @@ pub enum JournalError {
 /// The folder of journals. Journals hold container environments, so only root may read them.
 pub struct Journals {
     folder: PathBuf,
-    /// Beside it: an empty file for each container that an engine may yet rename, by its ID.
-    renamed: PathBuf,
+    /// Beside it: an empty file for each container that an engine may yet rename or start, by its ID.
+    late: PathBuf,
 }
 
 impl Journals {
@@ -51,9 +51,9 @@ impl Journals {
         let disk = |action, source| JournalError::Disk { action, path: folder.clone(), source };
         fs::create_dir_all(&folder).map_err(|source| disk("make", source))?;
         fs::set_permissions(&folder, Permissions::from_mode(0o700)).map_err(|source| disk("protect", source))?;
-        let renamed = state_dir.join("renamed");
-        fs::create_dir_all(&renamed).map_err(|source| disk("make", source))?;
-        let journals = Self { folder, renamed };
+        let late = state_dir.join("late");
+        fs::create_dir_all(&late).map_err(|source| disk("make", source))?;
+        let journals = Self { folder, late };
         for unfinished in journals.files("new")? {
             let disk = |source| JournalError::Disk { action: "remove", path: unfinished.clone(), source };
             fs::remove_file(&unfinished).map_err(disk)?;
@@ -89,12 +89,12 @@ impl Journals {
         remove(self.path(txn))
     }
 
-    /// Notes a container that an engine may yet rename, whatever becomes of its replacement.
+    /// Notes a container that an engine may yet rename or start, whatever becomes of its replacement.
     ///
     /// # Errors
     /// [`JournalError::Disk`] if it cannot be noted.
-    pub fn note_renamed(&self, id: &str) -> Result<(), JournalError> {
-        let path = self.renamed.join(id);
+    pub fn note_late(&self, id: &str) -> Result<(), JournalError> {
+        let path = self.late.join(id);
         let noted = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
         noted.map(drop).map_err(|source| JournalError::Disk { action: "write", path, source })
     }
@@ -103,10 +103,9 @@ impl Journals {
     ///
     /// # Errors
     /// [`JournalError::Disk`] if the folder cannot be read.
-    pub fn renamed(&self) -> Result<Vec<String>, JournalError> {
-        let listed = fs::read_dir(&self.renamed);
-        let listed =
-            listed.map_err(|source| JournalError::Disk { action: "list", path: self.renamed.clone(), source })?;
+    pub fn late(&self) -> Result<Vec<String>, JournalError> {
+        let listed = fs::read_dir(&self.late);
+        let listed = listed.map_err(|source| JournalError::Disk { action: "list", path: self.late.clone(), source })?;
         Ok(listed.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
     }
 
@@ -114,8 +113,8 @@ impl Journals {
     ///
     /// # Errors
     /// [`JournalError::Disk`] if the note is there and cannot be removed.
-    pub fn forget_renamed(&self, id: &str) -> Result<(), JournalError> {
-        remove(self.renamed.join(id))
+    pub fn forget_late(&self, id: &str) -> Result<(), JournalError> {
+        remove(self.late.join(id))
     }
 
     /// Every journal, in order of their names.

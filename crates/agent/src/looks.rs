@@ -15,6 +15,7 @@ pub struct Looks {
     rung: BTreeSet<Track>,
     faults: Retries<Option<Track>>,
     swept: Option<Instant>,
+    again: Option<Instant>,
 }
 
 impl Looks {
@@ -53,9 +54,14 @@ impl Looks {
         self.faults.forget(key);
     }
 
-    /// When what panicked is looked at again.
+    /// Notes that everything is to be looked at again at a moment, though nothing may have changed here.
+    pub fn look_again(&mut self, at: Instant) {
+        self.again = Some(at);
+    }
+
+    /// When what panicked, or was put off, is looked at again.
     pub fn dues(&self) -> impl Iterator<Item = Instant> {
-        self.faults.dues()
+        self.faults.dues().chain(self.again)
     }
 
     /// What panicked and has come due between two moments.

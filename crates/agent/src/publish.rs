@@ -6,6 +6,7 @@ mod look_back;
 mod off;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use deployer_core::availability::{Fetched, Fetching, Instance, Report, Run};
 use deployer_core::image::Track;
@@ -14,6 +15,7 @@ use deployer_core::replacement::transitional;
 use deployer_core::store::{Compare, Entry, LeaseId, Range, Txn};
 use deployer_store::{StoreError, TXN_OPERATIONS_MAX};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::claims;
 use crate::ledger::decode;
@@ -27,6 +29,9 @@ use crate::world::World;
 
 pub use look_back::look_back;
 pub use off::off;
+
+/// After what time it is looked at again whether another machine's claim still keeps this one from withdrawing an instance.
+const CLAIM_LOOK: Duration = Duration::from_secs(60);
 
 impl Words {
     /// Adds what there is to say of a track.
@@ -289,8 +294,15 @@ async fn index(world: &World) -> Result<Option<BTreeSet<String>>, StoreError> {
 async fn ours(world: &World, mut gone: Vec<String>) -> Result<Vec<String>, StoreError> {
     if gone.iter().any(|key| key.starts_with(&world.keys.all_instances())) {
         let held = claims::held_by_twins(world).await?;
-        let is_held = |container: String| held.as_ref().is_none_or(|held| held.contains(&container));
-        gone.retain(|key| !world.keys.container_of(key).is_some_and(is_held));
+        let is_held = |key: &String| {
+            let container = world.keys.container_of(key);
+            container.is_some_and(|container| held.as_ref().is_none_or(|held| held.contains(&container)))
+        };
+        if gone.iter().any(is_held) {
+            // Nobody here hears of the end of such a claim, and until then the others wait for what is not there.
+            world.memory().looks.look_again(Instant::now() + CLAIM_LOOK);
+        }
+        gone.retain(|key| !is_held(key));
     }
     Ok(gone)
 }

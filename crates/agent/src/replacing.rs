@@ -27,8 +27,8 @@ pub struct Replacing {
     transitions: BTreeMap<String, Transition>,
     unready: Retries<String>,
     doing: BTreeMap<String, String>,
-    /// IDs of containers whose renaming was given up without an answer.
-    renamed_late: BTreeSet<String>,
+    /// IDs of containers whose renaming or start was given up without an answer.
+    late: BTreeSet<String>,
 }
 
 impl Replacing {
@@ -53,21 +53,21 @@ impl Replacing {
         self.turn = Some(txn.to_owned());
     }
 
-    /// Notes that an engine may yet give a container a name that it is not to have any more.
-    pub fn may_be_renamed_late(&mut self, id: &str) {
-        self.renamed_late.insert(id.to_owned());
+    /// Notes that an engine may yet do to a container what is not to be done any more.
+    pub fn may_be_done_late(&mut self, id: &str) {
+        self.late.insert(id.to_owned());
     }
 
     /// Forgets the containers of which this says that they are no more, and gives them back.
-    pub fn forget_renamed(&mut self, is_gone: impl Fn(&str) -> bool) -> Vec<String> {
-        let gone: Vec<String> = self.renamed_late.iter().filter(|id| is_gone(id)).cloned().collect();
-        self.renamed_late.retain(|id| !gone.contains(id));
+    pub fn forget_late(&mut self, is_gone: impl Fn(&str) -> bool) -> Vec<String> {
+        let gone: Vec<String> = self.late.iter().filter(|id| is_gone(id)).cloned().collect();
+        self.late.retain(|id| !gone.contains(id));
         gone
     }
 
-    /// Whether it may have been renamed so.
-    pub fn is_renamed_late(&self, id: &str) -> bool {
-        self.renamed_late.contains(id)
+    /// Whether it may have done so.
+    pub fn is_perhaps_done_late(&self, id: &str) -> bool {
+        self.late.contains(id)
     }
 
     /// Notes that the replacement of a container begins.

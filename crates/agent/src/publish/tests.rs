@@ -9,7 +9,7 @@ use futures_util::FutureExt as _;
 use serde_json::json;
 
 use super::*;
-use crate::fixture::{Fixture, fixture, replacement, track};
+use crate::fixture::{Fixture, digest, fixture, replacement, track};
 
 /// Says what the engine shows of the track, as a look around does.
 async fn say(fixture: &Fixture) {
@@ -210,4 +210,35 @@ async fn a_node_that_is_off_is_not_counted_and_its_notifications_are_taken() {
         assert!(world.store.get(&world.keys.run(&track(), "a")).await.expect("read").is_some());
         start_again(world).await;
     }
+}
+
+/// A store that was restored brought back an instance, and the claim of the machine's last life on it. When a person had ended
+/// that, everybody went on waiting for the instance until the next hourly look.
+#[tokio::test(start_paused = true)]
+async fn what_another_machines_claim_kept_from_being_withdrawn_is_looked_at_again_soon() {
+    let fixture = fixture().await;
+    let world = &fixture.world;
+    fixture.run("web");
+    say(&fixture).await;
+    let claim = json!({
+        "node": "a", "boot": "1", "txn": "0badcafe", "image": track(), "digest": digest(1), "container": "web",
+        "phase": "stopping", "machine": "its last life", "state": "folder", "at": 0,
+    });
+    let key = world.keys.claim("cluster", 0);
+    world.store.txn(Txn::new().put(key.clone(), &claim)).await.expect("stored");
+    fixture.engine.remove_by_hand("web");
+    let instance = world.keys.instance(&track().to_string(), "a", "web");
+    let is_registered = async || world.store.get(&instance).await.expect("read").is_some();
+    assert_eq!(world.memory().dues().count(), 0);
+    let withdraw = async || {
+        let spoken = world.memory().speech.spoken();
+        publish(world, &Words::default(), spoken).await.expect("said");
+    };
+    withdraw().await;
+    assert!(is_registered().await, "it counts as down for as long as it is claimed");
+    let due = world.memory().dues().min().expect("it is looked at again");
+    assert!(due <= Instant::now() + Duration::from_secs(60));
+    world.store.txn(Txn::new().delete(key)).await.expect("ended by a person");
+    withdraw().await;
+    assert!(!is_registered().await);
 }

@@ -223,6 +223,15 @@ pub async fn stop(site: &Site<'_>, replacement: &Replacement, id: &str) -> Resul
     stopped
 }
 
+/// Starts a container.
+pub async fn start(site: &Site<'_>, id: &str) -> Result<(), EngineError> {
+    let started = site.hand.start(id).await;
+    if started.as_ref().is_err_and(EngineError::is_ambiguous) {
+        may_be_done_late(site, id);
+    }
+    started
+}
+
 /// Gives a container a name, unless it has it.
 pub async fn name(site: &Site<'_>, id: &str, wanted: &str) -> Result<(), EngineError> {
     let container = site.engine.container(id).await?;
@@ -232,19 +241,19 @@ pub async fn name(site: &Site<'_>, id: &str, wanted: &str) -> Result<(), EngineE
     let renamed = site.hand.rename(id, wanted).await;
     // Its own name may come as late as it likes.
     if is_transitional(wanted) && renamed.as_ref().is_err_and(EngineError::is_ambiguous) {
-        may_be_renamed_late(site, id);
+        may_be_done_late(site, id);
     }
     renamed
 }
 
-/// Notes that an engine may yet give a container a name that it is not to have any more: here, and for the daemon after this
-/// one, since the journal may be closed by then.
-pub fn may_be_renamed_late(world: &World, id: &str) {
-    world.memory().replacing.may_be_renamed_late(id);
-    if let Err(error) = world.journals.note_renamed(id) {
+/// Notes that an engine may yet do to a container what is not to be done any more: here, and for the daemon after this one,
+/// since the journal may be closed by then.
+pub fn may_be_done_late(world: &World, id: &str) {
+    world.memory().replacing.may_be_done_late(id);
+    if let Err(error) = world.journals.note_late(id) {
         tracing::warn!(
             error = &error as &dyn std::error::Error,
-            "a daemon after this one would not know of a late renaming"
+            "a daemon after this one would not know what the engine may yet do"
         );
     }
 }
@@ -290,7 +299,7 @@ async fn start_candidate(site: &Site<'_>, replacement: &Replacement) -> Result<E
     wait_for_providers(site, candidate).await?;
     let mut tries = 1;
     loop {
-        match site.hand.start(candidate).await {
+        match start(site, candidate).await {
             Err(EngineError::Refused { message, .. }) if tries < PORT_TRIES_MAX && message.contains("already") => {
                 tries += 1;
                 tokio::time::sleep(PAUSE).await;
@@ -359,11 +368,20 @@ async fn approve(world: &World, replacement: &Replacement) -> Result<Event, ActE
 /// The predecessor goes, and never its volumes. One that a person started again meanwhile is left to that person;
 /// so is one that the engine will not give up, since nothing that serves depends on it.
 async fn remove_predecessor(site: &Site<'_>, replacement: &Replacement) -> Result<Event, ActError> {
+    let predecessor = &replacement.facts.predecessor;
     let mut tries = 1;
     loop {
-        match site.hand.remove(&replacement.facts.predecessor).await {
+        match site.hand.remove(predecessor).await {
             Ok(()) => return Ok(Event::Done),
             Err(error) if error.is_ambiguous() => return Err(error.into()),
+            // An engine that had stood still has got to a start of our own.
+            Err(EngineError::Conflict { .. })
+                if tries < REMOVAL_TRIES_MAX && site.memory().replacing.is_perhaps_done_late(predecessor) =>
+            {
+                stop(site, replacement, predecessor).await?;
+                tries += 1;
+                continue;
+            }
             Err(error) if tries == REMOVAL_TRIES_MAX || matches!(error, EngineError::Conflict { .. }) => {
                 tracing::warn!(container = replacement.predecessor_name(), error = %error, "the old container stays");
                 return Ok(Event::Done);

@@ -90,7 +90,7 @@ pub async fn sweep(site: &Site<'_>) {
         // Nobody else may be judged by a name: a person may have given it.
         let is_nameless = survey.named(name).is_none()
             && container.name == predecessor_name(name, txn)
-            && site.memory().replacing.is_renamed_late(&container.id);
+            && site.memory().replacing.is_perhaps_done_late(&container.id);
         let undone = match container.state.as_str() {
             // Where nothing runs, it is all that tells of a replacement whose journal was lost.
             "created" if is_candidate && is_served(&survey, name, container.labels.get(REPLACES)) => {
@@ -112,20 +112,20 @@ pub async fn sweep(site: &Site<'_>) {
     }
 }
 
-/// Learns which containers may be renamed late by what a daemon before this one asked for.
-pub fn remember_renamed(world: &World) {
-    match world.journals.renamed() {
-        Ok(ids) => ids.iter().for_each(|id| world.memory().replacing.may_be_renamed_late(id)),
-        Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "late renamings would not be undone"),
+/// Learns to which containers something may be done late that a daemon before this one asked for.
+pub fn remember_late(world: &World) {
+    match world.journals.late() {
+        Ok(ids) => ids.iter().for_each(|id| world.memory().replacing.may_be_done_late(id)),
+        Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "what comes late would not be undone"),
     }
 }
 
-/// Forgets which containers may have been renamed late that are no more.
+/// Forgets those of them that are no more.
 fn forget_gone(world: &World) {
     let snapshot = world.engine_mirror.snapshot();
-    let gone = world.memory().replacing.forget_renamed(|id| !snapshot.containers.contains_key(id));
+    let gone = world.memory().replacing.forget_late(|id| !snapshot.containers.contains_key(id));
     for id in gone {
-        if let Err(error) = world.journals.forget_renamed(&id) {
+        if let Err(error) = world.journals.forget_late(&id) {
             tracing::warn!(error = &error as &dyn std::error::Error, "a note stays behind");
         }
     }

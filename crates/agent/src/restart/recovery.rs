@@ -34,7 +34,7 @@ pub async fn recover_with_engine(world: &World, hand: &dyn Hand) -> Result<Vec<R
     for mut replacement in site.journals.all()? {
         let found = replacement.phase;
         // Of what the daemon before this one asked for last nobody knows what becomes of it.
-        acts::may_be_renamed_late(site, &replacement.facts.predecessor);
+        acts::may_be_done_late(site, &replacement.facts.predecessor);
         if was_taken(site, &replacement).await {
             continue;
         }

@@ -37,7 +37,7 @@ pub struct Restart {
 impl Restart {
     /// Works until shutdown; what is past its fence then is brought to its end first.
     pub async fn run(mut self, shutdown: CancellationToken) {
-        owing::remember_renamed(&self.world);
+        owing::remember_late(&self.world);
         let mut dirty: Dirty<String> = Dirty::default();
         let mut jobs = FuturesUnordered::new();
         for (container, left) in by_container(std::mem::take(&mut self.left)) {

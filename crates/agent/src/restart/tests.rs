@@ -325,7 +325,7 @@ async fn what_was_renamed_after_its_replacement_had_ended_gets_its_name_back() {
     ] {
         let fixture = fixture().await;
         if is_in_doubt {
-            fixture.world.journals.note_renamed(&id(1)).expect("noted");
+            fixture.world.journals.note_late(&id(1)).expect("noted");
         }
         fixture.run(name);
         if state == "exited" {

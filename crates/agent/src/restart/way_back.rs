@@ -10,7 +10,7 @@ use deployer_engine::{EngineError, if_found};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::acts::{ActError, PAUSE, is_gone, move_tag, name, stop, text, wait_for_providers};
+use super::acts::{ActError, PAUSE, is_gone, move_tag, name, start, stop, text, wait_for_providers};
 use super::meanwhile;
 use super::observe::{self, Watched};
 use crate::ledger;
@@ -137,7 +137,7 @@ pub async fn start_predecessor(site: &Site<'_>, replacement: &mut Replacement) -
         return Ok(());
     }
     wait_for_providers(site, &replacement.facts.predecessor).await?;
-    site.hand.start(&replacement.facts.predecessor).await
+    start(site, &replacement.facts.predecessor).await
 }
 
 /// A tag that no longer names the candidate's image was moved by somebody else since, and is left to them. One that another
@@ -197,7 +197,7 @@ pub async fn observe_predecessor(site: &Site<'_>, replacement: &mut Replacement)
                 tokio::time::sleep(PAUSE).await;
             }
         }
-        match site.hand.start(&facts.predecessor).await {
+        match start(site, &facts.predecessor).await {
             Err(error) if error.is_ambiguous() => return Err(error.into()),
             Err(error) if begun.elapsed() >= limit => {
                 tracing::error!(container = facts.container, error = %error, "the put-back container does not start");
