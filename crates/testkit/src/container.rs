@@ -127,6 +127,19 @@ pub struct RunningContainer {
 }
 
 impl RunningContainer {
+    /// The container of this name on the shared engine, whoever made it.
+    ///
+    /// # Panics
+    ///
+    /// When there is none.
+    #[track_caller]
+    pub(crate) fn named(name: &str) -> Self {
+        let engine = Engine::shared();
+        let found = engine.inspect(name).unwrap_or_else(|error| panic!("{error}"));
+        let first_id = found["Id"].as_str().unwrap_or_default().to_owned();
+        Self { engine, name: name.to_owned(), first_id }
+    }
+
     /// The engine it runs on.
     pub fn engine(&self) -> &Engine {
         &self.engine

@@ -17,6 +17,7 @@
 
 mod authority;
 mod cluster;
+mod compose;
 mod config;
 mod container;
 mod daemon;
@@ -40,6 +41,7 @@ mod wait;
 
 pub use authority::{Authority, Issued};
 pub use cluster::{Cluster, ClusterOptions, Node};
+pub use compose::Compose;
 pub use config::{Hook, write_config};
 pub use container::{Container, RunningContainer};
 pub use daemon::{CliOutput, Daemon, DaemonBuilder};
