@@ -203,7 +203,7 @@ async fn take_steps(site: &Site<'_>, mut replacement: Replacement, shutdown: &Ca
         }
     }
     failpoint::reached(&site.settings.state_dir, replacement.phase).await;
-    finish(site, &replacement).await;
+    finish(site, &replacement, shutdown).await;
 }
 
 /// Ends a replacement that has touched nothing. Its claim would keep everybody waiting until the next start.
@@ -235,9 +235,9 @@ fn give_up(world: &World, replacement: &mut Replacement, event: Event, error: &d
 }
 
 /// The end of a replacement: the journal goes last.
-async fn finish(site: &Site<'_>, replacement: &Replacement) {
+async fn finish(site: &Site<'_>, replacement: &Replacement, shutdown: &CancellationToken) {
     let facts = &replacement.facts;
-    if owing::is_left_owing(site, replacement).await {
+    if owing::is_left_owing(site, replacement, shutdown).await {
         // The slot was given back: what follows holds none, after a restart either.
         if let Err(error) = site.journals.write(&Replacement { token: None, ..replacement.clone() }) {
             tracing::error!(error = &error as &dyn std::error::Error, "the journal of what is owed is not the newest");

@@ -1,22 +1,32 @@
 //! What a replacement still owes at its end, and how it is paid; see [`crate::owed`].
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use deployer_core::policy::{REPLACES, TXN};
 use deployer_core::replacement::{Replacement, predecessor_name, transitional};
 use deployer_engine::{EngineError, if_found};
+use tokio_util::sync::CancellationToken;
 
 use super::{meanwhile, observe, recovery, way_back};
 use crate::site::Site;
 use crate::survey::Survey;
 use crate::world::World;
 
+/// How long what did not pass has to live on before nothing more is owed. Its engine may start it a few times by itself, and it
+/// lives for a moment each time; one that lives so long is started again by its policy as if for the first time (Docker, restart
+/// policies).
+const LIVES_ON: Duration = Duration::from_secs(10);
+
 /// Whether a replacement that has come to its end still owes a container; then it is noted as such. An engine that does
 /// not answer is asked again later.
-pub async fn is_left_owing(world: &World, replacement: &Replacement) -> bool {
+pub async fn is_left_owing(world: &World, replacement: &Replacement, shutdown: &CancellationToken) -> bool {
     let is_down = match replacement.owed() {
         None => false,
-        Some(id) => !matches!(way_back::runs(world, id).await, Ok(Some(true) | None)),
+        Some(id) if replacement.control == Some(true) => {
+            !matches!(way_back::runs(world, id).await, Ok(Some(true) | None))
+        }
+        Some(id) => !lives_on(world, id, shutdown).await,
     };
     let random = world.ambient.random();
     let owed = &mut world.memory().owed;
@@ -26,6 +36,27 @@ pub async fn is_left_owing(world: &World, replacement: &Replacement) -> bool {
         owed.settle(replacement);
     }
     is_down
+}
+
+/// Whether a container's process lives for some time more, or the container is nobody's to start any more, since it is gone.
+async fn lives_on(world: &World, id: &str, shutdown: &CancellationToken) -> bool {
+    let look = async || if_found(world.engine.container(id).await).map(|found| found.map(|it| way_back::process(&it)));
+    let before = match look().await {
+        Ok(Some(Some(process))) => process,
+        Ok(None) => return true,
+        Ok(Some(None)) | Err(_) => return false,
+    };
+    tokio::select! {
+        biased;
+        // The daemon after this one looks again.
+        () = shutdown.cancelled() => return false,
+        () = tokio::time::sleep(LIVES_ON) => {}
+    }
+    match look().await {
+        Ok(None) => true,
+        Ok(Some(after)) => after == Some(before),
+        Err(_) => false,
+    }
 }
 
 /// Gives up what is owed where a person has stopped or renamed the container: it is that person's from then on, due or not.

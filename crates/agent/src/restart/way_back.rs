@@ -211,10 +211,13 @@ pub async fn observe_predecessor(site: &Site<'_>, replacement: &mut Replacement)
 /// Whether a container's process lives; one that the engine is about to start again does not. `None`: it is gone.
 pub async fn runs(world: &World, id: &str) -> Result<Option<bool>, EngineError> {
     let container = if_found(world.engine.container(id).await)?;
-    Ok(container.map(|container| {
-        let is = |field: &str| container.pointer(field).and_then(Value::as_bool).unwrap_or(false);
-        is("/State/Running") && !is("/State/Restarting")
-    }))
+    Ok(container.map(|container| process(&container).is_some()))
+}
+
+/// The process of an inspected container, by the moment at which it began, if it lives.
+pub fn process(container: &Value) -> Option<String> {
+    let is = |field: &str| container.pointer(field).and_then(Value::as_bool).unwrap_or(false);
+    (is("/State/Running") && !is("/State/Restarting")).then(|| text(container, "/State/StartedAt"))
 }
 
 pub async fn condemn(world: &World, replacement: &Replacement) -> Result<(), ActError> {

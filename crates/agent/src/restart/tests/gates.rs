@@ -112,3 +112,42 @@ async fn what_a_person_stopped_before_its_slot_was_given_back_is_not_started_aga
     let event = acts::carry_out(&site, &mut replacement, Act::Release, &shutdown).await.expect("answered");
     assert_eq!(event, Event::Done);
 }
+
+/// PB04 on Engine 26: its policy allowed it two starts more, it lived for a moment in each, and in one of these nothing was owed
+/// any more. When the policy was exhausted it stayed down, and a retry found nothing to do.
+#[tokio::test(start_paused = true)]
+async fn what_did_not_pass_is_owed_until_it_has_lived_on_for_a_while() {
+    for (control, lives, expected) in [
+        (Some(false), Some(9), true),
+        (Some(false), Some(11), false),
+        (Some(false), None, false),
+        (Some(true), Some(9), false),
+    ] {
+        let fixture = fixture().await;
+        fixture.engine.run_as(&Spec { policy: "no", ..Spec::new("web", &track()) });
+        let returned = Replacement { phase: Phase::Returned, control, ..returning() };
+        let (world, shutdown) = (&fixture.world, CancellationToken::new());
+        let dies = async {
+            if let Some(seconds) = lives {
+                tokio::time::sleep(Duration::from_secs(seconds)).await;
+                assert!(fixture.engine.dies("web"), "it runs");
+            }
+        };
+        let (is_owed, ()) = tokio::join!(owing::is_left_owing(world, &returned, &shutdown), dies);
+        assert_eq!(is_owed, expected, "{control:?} {lives:?}");
+        assert_eq!(world.memory().owed.has("web"), expected);
+    }
+}
+
+/// A shutdown does not wait for that: the journal stays open, and the daemon after this one looks.
+#[tokio::test(start_paused = true)]
+async fn whether_it_lives_on_keeps_no_daemon_from_ending() {
+    let fixture = fixture().await;
+    fixture.run("web");
+    let returned = Replacement { phase: Phase::Returned, control: Some(false), ..returning() };
+    let shutdown = CancellationToken::new();
+    shutdown.cancel();
+    let begun = tokio::time::Instant::now();
+    assert!(owing::is_left_owing(&fixture.world, &returned, &shutdown).await);
+    assert!(begun.elapsed() < Duration::from_secs(1));
+}
