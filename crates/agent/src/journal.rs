@@ -33,11 +33,33 @@ pub enum JournalError {
     },
 }
 
+/// What an engine may yet do to a container although it was given up without an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Late {
+    /// Give it a name that it is not to have any more.
+    Rename,
+    /// Start it.
+    Start,
+}
+
+impl Late {
+    const ALL: [Self; 2] = [Self::Rename, Self::Start];
+
+    /// The folder of its notes, in the state directory.
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Rename => "renamed",
+            Self::Start => "started",
+        }
+    }
+}
+
 /// The folder of journals. Journals hold container environments, so only root may read them.
 pub struct Journals {
     folder: PathBuf,
-    /// Beside it: an empty file for each container that an engine may yet rename or start, by its ID.
-    late: PathBuf,
+    /// The state directory, with a folder for each kind of what may come late: a file for each container, by its ID, which holds
+    /// when it was given up, in Unix seconds.
+    state_dir: PathBuf,
 }
 
 impl Journals {
@@ -51,9 +73,10 @@ impl Journals {
         let disk = |action, source| JournalError::Disk { action, path: folder.clone(), source };
         fs::create_dir_all(&folder).map_err(|source| disk("make", source))?;
         fs::set_permissions(&folder, Permissions::from_mode(0o700)).map_err(|source| disk("protect", source))?;
-        let late = state_dir.join("late");
-        fs::create_dir_all(&late).map_err(|source| disk("make", source))?;
-        let journals = Self { folder, late };
+        for late in Late::ALL {
+            fs::create_dir_all(state_dir.join(late.folder())).map_err(|source| disk("make", source))?;
+        }
+        let journals = Self { folder, state_dir: state_dir.to_owned() };
         for unfinished in journals.files("new")? {
             let disk = |source| JournalError::Disk { action: "remove", path: unfinished.clone(), source };
             fs::remove_file(&unfinished).map_err(disk)?;
@@ -89,32 +112,39 @@ impl Journals {
         remove(self.path(txn))
     }
 
-    /// Notes a container that an engine may yet rename or start, whatever becomes of its replacement.
+    /// Notes a container to which an engine may yet do something, whatever becomes of its replacement, and since when.
     ///
     /// # Errors
     /// [`JournalError::Disk`] if it cannot be noted.
-    pub fn note_late(&self, id: &str) -> Result<(), JournalError> {
-        let path = self.late.join(id);
+    pub fn note_late(&self, late: Late, id: &str, since: i64) -> Result<(), JournalError> {
+        let path = self.state_dir.join(late.folder()).join(id);
         let noted = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
-        noted.map(drop).map_err(|source| JournalError::Disk { action: "write", path, source })
+        let noted = noted.and_then(|mut file| file.write_all(since.to_string().as_bytes()));
+        noted.map_err(|source| JournalError::Disk { action: "write", path, source })
     }
 
-    /// The IDs of the containers that are noted so.
+    /// The IDs of the containers that are noted so, and since when.
     ///
     /// # Errors
     /// [`JournalError::Disk`] if the folder cannot be read.
-    pub fn late(&self) -> Result<Vec<String>, JournalError> {
-        let listed = fs::read_dir(&self.late);
-        let listed = listed.map_err(|source| JournalError::Disk { action: "list", path: self.late.clone(), source })?;
-        Ok(listed.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
+    pub fn late(&self, late: Late) -> Result<Vec<(String, i64)>, JournalError> {
+        let path = self.state_dir.join(late.folder());
+        let listed = fs::read_dir(&path);
+        let listed = listed.map_err(|source| JournalError::Disk { action: "list", path, source })?;
+        let since = |path: PathBuf| fs::read_to_string(path).ok()?.parse().ok();
+        let noted = listed.flatten().filter_map(|entry| {
+            let id = entry.file_name().into_string().ok()?;
+            Some((id, since(entry.path()).unwrap_or_default()))
+        });
+        Ok(noted.collect())
     }
 
     /// Forgets a container that is no more. Absent is success.
     ///
     /// # Errors
-    /// [`JournalError::Disk`] if the note is there and cannot be removed.
+    /// [`JournalError::Disk`] if a note is there and cannot be removed.
     pub fn forget_late(&self, id: &str) -> Result<(), JournalError> {
-        remove(self.late.join(id))
+        Late::ALL.into_iter().try_for_each(|late| remove(self.state_dir.join(late.folder()).join(id)))
     }
 
     /// Every journal, in order of their names.

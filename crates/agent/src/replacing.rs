@@ -27,8 +27,10 @@ pub struct Replacing {
     transitions: BTreeMap<String, Transition>,
     unready: Retries<String>,
     doing: BTreeMap<String, String>,
-    /// IDs of containers whose renaming or start was given up without an answer.
-    late: BTreeSet<String>,
+    /// IDs of containers whose renaming was given up without an answer.
+    renamed_late: BTreeSet<String>,
+    /// IDs of containers of which a start was given up without an answer, and until when it may yet be carried out.
+    started_late: BTreeMap<String, Instant>,
 }
 
 impl Replacing {
@@ -53,21 +55,33 @@ impl Replacing {
         self.turn = Some(txn.to_owned());
     }
 
-    /// Notes that an engine may yet do to a container what is not to be done any more.
-    pub fn may_be_done_late(&mut self, id: &str) {
-        self.late.insert(id.to_owned());
+    /// Notes that an engine may yet give a container a name that it is not to have any more.
+    pub fn may_be_renamed_late(&mut self, id: &str) {
+        self.renamed_late.insert(id.to_owned());
     }
 
     /// Forgets the containers of which this says that they are no more, and gives them back.
-    pub fn forget_late(&mut self, is_gone: impl Fn(&str) -> bool) -> Vec<String> {
-        let gone: Vec<String> = self.late.iter().filter(|id| is_gone(id)).cloned().collect();
-        self.late.retain(|id| !gone.contains(id));
+    pub fn forget_late(&mut self, is_gone: impl Fn(&str) -> bool) -> BTreeSet<String> {
+        let all = self.renamed_late.iter().chain(self.started_late.keys());
+        let gone: BTreeSet<String> = all.filter(|id| is_gone(id)).cloned().collect();
+        self.renamed_late.retain(|id| !gone.contains(id));
+        self.started_late.retain(|id, _| !gone.contains(id));
         gone
     }
 
+    /// Whether it may have been renamed so.
+    pub fn is_renamed_late(&self, id: &str) -> bool {
+        self.renamed_late.contains(id)
+    }
+
+    /// Notes that an engine may yet start a container that nobody waits for any more, until then.
+    pub fn may_be_started_late(&mut self, id: &str, until: Instant) {
+        self.started_late.insert(id.to_owned(), until);
+    }
+
     /// Whether it may have done so.
-    pub fn is_perhaps_done_late(&self, id: &str) -> bool {
-        self.late.contains(id)
+    pub fn is_started_late(&self, id: &str) -> bool {
+        self.started_late.get(id).is_some_and(|until| Instant::now() < *until)
     }
 
     /// Notes that the replacement of a container begins.

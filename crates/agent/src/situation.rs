@@ -11,6 +11,7 @@ use deployer_core::policy::{DIGEST, TXN};
 use deployer_core::record::{Record, Verdicts, Version};
 use deployer_core::slot::Grounds;
 use deployer_core::store::Revision;
+use deployer_core::successor::DependenceKind;
 use deployer_core::trouble::Trouble;
 use futures_util::future::try_join_all;
 use tokio::time::Instant;
@@ -142,11 +143,19 @@ fn trouble(world: &World, track: &Track, ledger: &Ledger, container: &Surveyed, 
     memory.fetches.hopeless(track, &target.digest, ledger.retry).map(ToOwned::to_owned)
 }
 
+/// Whether it is the container that this daemon runs in. One that uses another's network has the files mounted by which a container
+/// is known from that one: then it may be either.
+fn is_own(world: &World, container: &Surveyed) -> bool {
+    let Some(own) = &world.settings.own_container else { return false };
+    let mut networks = container.summary.leans_on.iter().filter(|used| used.kind == DependenceKind::Network);
+    container.summary.id == *own || networks.any(|used| used.is_on("", own))
+}
+
 fn ownership(world: &World, container: &Surveyed, track: &Track, ledger: &Ledger) -> (Ownership, String) {
     if !world.settings.manage.includes(&container.summary.labels) {
         return (Ownership::NotManaged, String::new());
     }
-    if world.settings.own_container.as_ref() == Some(&container.summary.id) {
+    if is_own(world, container) {
         return (Ownership::Foreign, "deployer does not replace itself".to_owned());
     }
     if let Some(reason) = container.summary.owner.reason() {

@@ -6,7 +6,7 @@ use std::fs;
 
 use common::{REPOSITORY, SOON, Stage};
 use deployer_core::replacement::Phase;
-use deployer_testkit::{AppImage, Behaviour, Compose, RunningContainer, docker, wait_until};
+use deployer_testkit::{AppImage, Behaviour, Compose, RunningContainer, docker, try_docker, wait_until};
 
 /// A project whose services all run the stage's image, opted in, with a quick gate. Further settings of each are members of a flow
 /// mapping; further parts of the file are lines.
@@ -109,8 +109,9 @@ fn t66_up_during_the_monitor_is_not_in_the_way_of_what_compose_makes_next() {
             }
             stage.wait_for_quiet();
             let only = project.only()?;
-            let state = only.inspect()["State"].clone();
-            if state["Running"] == true { Ok(only) } else { Err(format!("{state} {during:?}")) }
+            // It may go between two looks.
+            let runs = try_docker(["inspect", "--format", "{{.State.Running}}", only.name()])?;
+            if runs == "true" { Ok(only) } else { Err(format!("{}: {during:?}", only.name())) }
         });
         let digest = stage.push("v3");
         stage.wait_for_digest(web.name(), &digest);

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::observe::Watched;
-use super::{claim, meanwhile, observe, providers, slot, way_back};
+use super::{claim, late, meanwhile, observe, providers, slot, way_back};
 use crate::ledger;
 use crate::site::Site;
 use crate::world::World;
@@ -227,7 +227,7 @@ pub async fn stop(site: &Site<'_>, replacement: &Replacement, id: &str) -> Resul
 pub async fn start(site: &Site<'_>, id: &str) -> Result<(), EngineError> {
     let started = site.hand.start(id).await;
     if started.as_ref().is_err_and(EngineError::is_ambiguous) {
-        may_be_done_late(site, id);
+        late::may_be_started(site, id);
     }
     started
 }
@@ -241,21 +241,9 @@ pub async fn name(site: &Site<'_>, id: &str, wanted: &str) -> Result<(), EngineE
     let renamed = site.hand.rename(id, wanted).await;
     // Its own name may come as late as it likes.
     if is_transitional(wanted) && renamed.as_ref().is_err_and(EngineError::is_ambiguous) {
-        may_be_done_late(site, id);
+        late::may_be_renamed(site, id);
     }
     renamed
-}
-
-/// Notes that an engine may yet do to a container what is not to be done any more: here, and for the daemon after this one,
-/// since the journal may be closed by then.
-pub fn may_be_done_late(world: &World, id: &str) {
-    world.memory().replacing.may_be_done_late(id);
-    if let Err(error) = world.journals.note_late(id) {
-        tracing::warn!(
-            error = &error as &dyn std::error::Error,
-            "a daemon after this one would not know what the engine may yet do"
-        );
-    }
 }
 
 async fn swap_names(site: &Site<'_>, replacement: &Replacement) -> Result<Event, ActError> {
@@ -368,26 +356,28 @@ async fn approve(world: &World, replacement: &Replacement) -> Result<Event, ActE
 /// The predecessor goes, and never its volumes. One that a person started again meanwhile is left to that person;
 /// so is one that the engine will not give up, since nothing that serves depends on it.
 async fn remove_predecessor(site: &Site<'_>, replacement: &Replacement) -> Result<Event, ActError> {
-    let predecessor = &replacement.facts.predecessor;
     let mut tries = 1;
     loop {
-        match site.hand.remove(predecessor).await {
-            Ok(()) => return Ok(Event::Done),
-            Err(error) if error.is_ambiguous() => return Err(error.into()),
-            // An engine that had stood still has got to a start of our own.
-            Err(EngineError::Conflict { .. })
-                if tries < REMOVAL_TRIES_MAX && site.memory().replacing.is_perhaps_done_late(predecessor) =>
-            {
-                stop(site, replacement, predecessor).await?;
-                tries += 1;
-                continue;
-            }
-            Err(error) if tries == REMOVAL_TRIES_MAX || matches!(error, EngineError::Conflict { .. }) => {
-                tracing::warn!(container = replacement.predecessor_name(), error = %error, "the old container stays");
-                return Ok(Event::Done);
-            }
-            Err(_) => tries += 1,
+        let removed = site.hand.remove(&replacement.facts.predecessor).await;
+        let Err(error) = removed else { return Ok(Event::Done) };
+        if error.is_ambiguous() {
+            return Err(error.into());
         }
+        let is_ours = late::was_started(site, replacement).await?;
+        let is_over = tries == REMOVAL_TRIES_MAX || (matches!(error, EngineError::Conflict { .. }) && !is_ours);
+        // A stop that is refused is one try more; one without an answer, another act.
+        let stopped =
+            if is_ours && !is_over { stop(site, replacement, &replacement.facts.predecessor).await } else { Ok(()) };
+        if let Err(error) = stopped
+            && error.is_ambiguous()
+        {
+            return Err(error.into());
+        }
+        if is_over {
+            tracing::warn!(container = replacement.predecessor_name(), error = %error, "the old container stays");
+            return Ok(Event::Done);
+        }
+        tries += 1;
         tokio::time::sleep(PAUSE).await;
     }
 }

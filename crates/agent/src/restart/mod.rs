@@ -12,6 +12,7 @@ mod claim;
 mod fault;
 mod interest;
 mod lacking;
+mod late;
 mod line;
 mod meanwhile;
 mod mounted;

@@ -8,7 +8,7 @@ use deployer_core::replacement::{Replacement, predecessor_name, transitional};
 use deployer_engine::{EngineError, if_found};
 use tokio_util::sync::CancellationToken;
 
-use super::{meanwhile, observe, recovery, way_back};
+use super::{late, meanwhile, observe, recovery, way_back};
 use crate::site::Site;
 use crate::survey::Survey;
 use crate::world::World;
@@ -109,7 +109,7 @@ async fn named_by_hand(site: &Site<'_>, replacement: &Replacement, id: &str) -> 
 /// else that has run is left to a person.
 pub async fn sweep(site: &Site<'_>) {
     let (Ok(survey), Ok(journals)) = (Survey::of(site).await, site.journals.all()) else { return };
-    forget_gone(site);
+    late::forget_gone(site);
     let known: BTreeSet<String> = journals.into_iter().map(|journal| journal.txn).collect();
     // Another daemon may share this engine, and have journals of its own.
     let ours = survey.unfinished.iter().filter(|container| site.settings.manage.includes(&container.labels));
@@ -121,7 +121,7 @@ pub async fn sweep(site: &Site<'_>) {
         // Nobody else may be judged by a name: a person may have given it.
         let is_nameless = survey.named(name).is_none()
             && container.name == predecessor_name(name, txn)
-            && site.memory().replacing.is_perhaps_done_late(&container.id);
+            && site.memory().replacing.is_renamed_late(&container.id);
         let undone = match container.state.as_str() {
             // Where nothing runs, it is all that tells of a replacement whose journal was lost.
             "created" if is_candidate && is_served(&survey, name, container.labels.get(REPLACES)) => {
@@ -139,25 +139,6 @@ pub async fn sweep(site: &Site<'_>) {
         };
         if let Err(error) = undone {
             tracing::warn!(container = container.name, error = %error, "it stays as it is");
-        }
-    }
-}
-
-/// Learns to which containers something may be done late that a daemon before this one asked for.
-pub fn remember_late(world: &World) {
-    match world.journals.late() {
-        Ok(ids) => ids.iter().for_each(|id| world.memory().replacing.may_be_done_late(id)),
-        Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "what comes late would not be undone"),
-    }
-}
-
-/// Forgets those of them that are no more.
-fn forget_gone(world: &World) {
-    let snapshot = world.engine_mirror.snapshot();
-    let gone = world.memory().replacing.forget_late(|id| !snapshot.containers.contains_key(id));
-    for id in gone {
-        if let Err(error) = world.journals.forget_late(&id) {
-            tracing::warn!(error = &error as &dyn std::error::Error, "a note stays behind");
         }
     }
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{acts, meanwhile};
+use super::{acts, late, meanwhile};
 use crate::failpoint;
 use crate::journal::JournalError;
 use crate::site::Site;
@@ -34,7 +34,7 @@ pub async fn recover_with_engine(world: &World, hand: &dyn Hand) -> Result<Vec<R
     for mut replacement in site.journals.all()? {
         let found = replacement.phase;
         // Of what the daemon before this one asked for last nobody knows what becomes of it.
-        acts::may_be_done_late(site, &replacement.facts.predecessor);
+        late::may_be_renamed(site, &replacement.facts.predecessor);
         if was_taken(site, &replacement).await {
             continue;
         }

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{fault, owing, unready, work};
+use super::{fault, late, owing, unready, work};
 use crate::fault::caught;
 use crate::site::Site;
 use crate::world::World;
@@ -37,7 +37,7 @@ pub struct Restart {
 impl Restart {
     /// Works until shutdown; what is past its fence then is brought to its end first.
     pub async fn run(mut self, shutdown: CancellationToken) {
-        owing::remember_late(&self.world);
+        late::remember(&self.world);
         let mut dirty: Dirty<String> = Dirty::default();
         let mut jobs = FuturesUnordered::new();
         for (container, left) in by_container(std::mem::take(&mut self.left)) {

@@ -13,8 +13,10 @@ use tokio::sync::mpsc;
 use super::stage::SWEEP_EVERY;
 use super::*;
 use crate::fixture::{Fixture, digest, fixture, id, image, replacement, track};
+use crate::journal::Late;
 use crate::ledger;
 
+mod coming_late;
 mod gates;
 mod hostile;
 mod mended;
@@ -325,7 +327,7 @@ async fn what_was_renamed_after_its_replacement_had_ended_gets_its_name_back() {
     ] {
         let fixture = fixture().await;
         if is_in_doubt {
-            fixture.world.journals.note_late(&id(1)).expect("noted");
+            fixture.world.journals.note_late(Late::Rename, &id(1), 0).expect("noted");
         }
         fixture.run(name);
         if state == "exited" {

@@ -54,10 +54,11 @@ fn around(is_marked: bool, control_groups: &str, mounts: &str) -> Around {
     }
 }
 
-/// The container's ID in a path of the kernel's: `…/docker/<id>`, `docker-<id>.scope`, `…/containers/<id>/hostname`.
+/// The container's ID in a path of the kernel's: `…/docker/<id>`, `docker-<id>.scope`, `…/containers/<id>/hostname`. Where an engine
+/// runs in a container or keeps its files in a volume, theirs stand before it.
 fn id_in(path: &str) -> Option<String> {
     let is_id = |word: &&str| word.len() == 64 && word.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    path.split(|c: char| !c.is_ascii_alphanumeric()).find(is_id).map(str::to_owned)
+    path.split(|c: char| !c.is_ascii_alphanumeric()).rfind(is_id).map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -85,6 +86,12 @@ mod tests {
         check(true, "0::/\n", &podmans, is_it());
         check(true, "0::/\n", &format!("{own} /srv/hosts /etc/hosts rw - ext4 x rw"), Around::Some);
         check(true, "0::/user.slice/user-0.slice\n", "", Around::Nothing);
+        let outer = "0e".repeat(32);
+        check(true, &format!("12:cpu:/docker/{outer}/docker/{id}\n"), "", is_it());
+        let volume = format!(
+            "{own} /var/lib/docker/volumes/{outer}/_data/containers/{id}/hostname /etc/hostname rw - ext4 x rw"
+        );
+        check(true, "0::/\n", &volume, is_it());
         check(false, &format!("12:cpu:/docker/{id}\n"), &podmans, Around::Nothing);
     }
 

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use deployer_core::queue::Ticket;
 use deployer_core::slot::ClaimPhase;
-use deployer_simulated::engine::Fault;
 use deployer_store::unopened::Unopened;
 use serde_json::json;
 
@@ -358,26 +357,5 @@ async fn a_candidate_that_seems_to_live_and_does_not_pass_gets_a_second_look() {
         let (site, shutdown) = (fixture.site(), CancellationToken::new());
         let event = acts::carry_out(&site, &mut replacement, Act::ObserveCandidate, &shutdown).await;
         assert_eq!(event.expect("decided") == Event::Done, expected, "{later}");
-    }
-}
-
-/// It ran on beside its successor, under a predecessor's name: it was taken for a person's.
-#[tokio::test(start_paused = true)]
-async fn what_an_engine_starts_long_after_it_was_asked_to_goes_when_its_successor_has_passed() {
-    for (is_late, expected) in [(true, 1), (false, 0)] {
-        let fixture = fixture().await;
-        fixture.run_and_stop("web.old-00c0ffee");
-        if is_late {
-            fixture.engine.fail(1, Fault::Late(Duration::from_secs(20)));
-        }
-        let (site, shutdown) = (fixture.site(), CancellationToken::new());
-        assert_eq!(acts::start(&site, &id(1)).await.is_err(), is_late);
-        fixture.run("web");
-        tokio::time::sleep(Duration::from_secs(30)).await;
-        let mut replacement = Replacement { phase: Phase::Released, candidate: Some(id(2)), ..replacement() };
-        let removed = acts::carry_out(&site, &mut replacement, Act::RemovePredecessor, &shutdown).await;
-        assert_eq!(removed.expect("answered"), Event::Done);
-        assert_eq!(fixture.engine.calls_of("stop"), expected, "{is_late}");
-        assert_eq!(fixture.engine.container_of("web.old-00c0ffee").is_none(), is_late, "what a person started stays");
     }
 }

@@ -1,9 +1,12 @@
 //! What a container of a replacement uses of others, and what becomes of that meanwhile.
 
 use deployer_core::gate::Gate;
+use deployer_core::plan::Answer;
 use deployer_simulated::engine::Move;
 
 use super::*;
+use crate::situation::TrackView;
+use crate::survey::Survey;
 
 /// A container `vpn`, and one that uses its network, the engine's first and second.
 async fn sharing() -> Fixture {
@@ -56,4 +59,21 @@ async fn what_has_no_network_of_its_own_answers_where_the_others_does() {
     let expected = providers::addresses_of(world, &vpn);
     assert!(!expected.is_empty());
     assert_eq!(providers::addresses_of(world, &web), expected);
+}
+
+/// In another container's network the files by which a container is known are that one's: deployer took it for its own, and
+/// replaced itself.
+#[tokio::test(start_paused = true)]
+async fn deployers_own_may_be_either_of_two_that_share_a_network() {
+    for (own, expected) in [(Some(id(1)), [true, true]), (Some(id(2)), [false, true]), (None, [false, false])] {
+        let mut fixture = sharing().await;
+        Arc::get_mut(&mut fixture.world).expect("nobody else has it").settings.own_container = own.clone();
+        let survey = Survey::of(&fixture.world).await.expect("listed");
+        let view = TrackView::of(&fixture.world, &survey, &track(), Answer::NotAsked).await.expect("read");
+        let is_left = |name: &str| {
+            let decision = view.decisions.iter().find(|decision| decision.container.summary.name == name);
+            decision.expect("it is decided on").note.contains("does not replace itself")
+        };
+        assert_eq!(["vpn", "web"].map(is_left), expected, "{own:?}");
+    }
 }

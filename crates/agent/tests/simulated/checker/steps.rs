@@ -352,6 +352,8 @@ impl Replay {
                     self.is_released(at, &claim);
                 } else if let Some(name) = registered(key)
                     && let Some(original) = self.hosts.get(writer).and_then(|host| host.twin_of.clone())
+                    // What is claimed is not the twin's to withdraw, and counts all the same.
+                    && self.claim(&original, &name).is_none()
                     && let Some(instance) = self.instances.get_mut(&(original, name))
                 {
                     instance.is_withdrawn = true;
