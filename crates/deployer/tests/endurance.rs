@@ -7,7 +7,7 @@ mod comparable;
 
 use std::time::Duration;
 
-use common::{REPOSITORY, SOON, Stage};
+use common::{REPOSITORY, Stage};
 use comparable::comparable;
 use deployer_testkit::{AppImage, RunningContainer, docker, wait_until};
 use serde_json::Value;

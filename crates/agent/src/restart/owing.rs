@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use deployer_core::policy::{REPLACES, TXN};
-use deployer_core::replacement::{Replacement, predecessor_name, transitional};
+use deployer_core::replacement::{Phase, Replacement, predecessor_name, transitional};
 use deployer_engine::{EngineError, if_found};
 use tokio_util::sync::CancellationToken;
 
@@ -23,7 +23,8 @@ const LIVES_ON: Duration = Duration::from_secs(10);
 pub async fn is_left_owing(world: &World, replacement: &Replacement, shutdown: &CancellationToken) -> bool {
     let is_down = match replacement.owed() {
         None => false,
-        Some(id) if replacement.control == Some(true) => {
+        // What the control was of says nothing of a candidate that stays since nothing else is left.
+        Some(id) if replacement.phase == Phase::Returned && replacement.control == Some(true) => {
             !matches!(way_back::runs(world, id).await, Ok(Some(true) | None))
         }
         Some(id) => !lives_on(world, id, shutdown).await,

@@ -117,15 +117,21 @@ async fn what_a_person_stopped_before_its_slot_was_given_back_is_not_started_aga
 /// any more. When the policy was exhausted it stayed down, and a retry found nothing to do.
 #[tokio::test(start_paused = true)]
 async fn what_did_not_pass_is_owed_until_it_has_lived_on_for_a_while() {
-    for (control, lives, expected) in [
-        (Some(false), Some(9), true),
-        (Some(false), Some(11), false),
-        (Some(false), None, false),
-        (Some(true), Some(9), false),
+    for (control, stays, lives, expected) in [
+        (Some(false), false, Some(9), true),
+        (Some(false), false, Some(11), false),
+        (Some(false), false, None, false),
+        (Some(true), false, Some(9), false),
+        // A candidate that failed, and is all that is left; what went back before it had passed.
+        (Some(true), true, Some(9), true),
+        (Some(true), true, Some(11), false),
     ] {
         let fixture = fixture().await;
         fixture.engine.run_as(&Spec { policy: "no", ..Spec::new("web", &track()) });
-        let returned = Replacement { phase: Phase::Returned, control, ..returning() };
+        let mut returned = Replacement { phase: Phase::Returned, control, ..returning() };
+        if stays {
+            (returned.phase, returned.has_no_way_back, returned.candidate) = (Phase::Done, true, Some(id(1)));
+        }
         let (world, shutdown) = (&fixture.world, CancellationToken::new());
         let dies = async {
             if let Some(seconds) = lives {
@@ -134,7 +140,7 @@ async fn what_did_not_pass_is_owed_until_it_has_lived_on_for_a_while() {
             }
         };
         let (is_owed, ()) = tokio::join!(owing::is_left_owing(world, &returned, &shutdown), dies);
-        assert_eq!(is_owed, expected, "{control:?} {lives:?}");
+        assert_eq!(is_owed, expected, "{control:?} {stays} {lives:?}");
         assert_eq!(world.memory().owed.has("web"), expected);
     }
 }
