@@ -3,7 +3,8 @@
 
 mod common;
 
-use common::Stage;
+use common::{SOON, Stage};
+use deployer_testkit::wait_until;
 
 #[test]
 #[ignore = "needs Podman: scripts/test-engines trixie-podman"]
@@ -14,8 +15,10 @@ fn t78_a_container_of_podmans_is_left_as_it_is_and_the_reason_told() {
     let told = |found: &serde_json::Value| found["reason"].as_str().unwrap_or_default().contains("Podman");
     let doctor = stage.daemon.cli(["doctor"]);
     assert!(doctor.stdout.contains("problem") && doctor.stdout.contains("Podman"), "{doctor:?}");
-    let plan = stage.daemon.cli(["plan"]);
-    assert!(plan.stdout.contains("Podman is not served"), "{plan:?}");
+    wait_until(SOON, "the plan to tell", || {
+        let plan = stage.daemon.cli(["plan"]);
+        if plan.stdout.contains("Podman is not served") { Ok(()) } else { Err(format!("{plan:?}")) }
+    });
     stage.push("v2");
     let found = stage.wait_for_state(web.name(), "failed_here");
     assert!(told(&found), "{found}");
