@@ -16,7 +16,7 @@ use deployer_agent::intake::Intake;
 use deployer_agent::journal::Journals;
 use deployer_agent::presence;
 use deployer_agent::pull::Pull;
-use deployer_agent::restart::{Restart, recover_with_engine};
+use deployer_agent::restart::{Left, Restart, recover_with_engine};
 use deployer_agent::triggers::{self, EngineEvents, StoreWatch};
 use deployer_agent::update::Update;
 use deployer_agent::world::{Settings, World};
@@ -126,7 +126,7 @@ fn wire(
     world: &Arc<World>,
     hand: Arc<Docker>,
     config: &Config,
-    left: Vec<deployer_core::replacement::Replacement>,
+    left: Vec<Left>,
     listener: TcpListener,
     socket: UnixListener,
 ) {

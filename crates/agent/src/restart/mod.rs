@@ -49,23 +49,23 @@ use crate::survey::Survey;
 use crate::world::World;
 
 pub use carry::refusal;
-pub use recovery::recover_with_engine;
+pub use recovery::{Left, recover_with_engine};
 pub use stage::Restart;
 
 /// The pause before a look that failed is repeated.
 const RETRY: Duration = Duration::from_secs(5);
 
 /// What there is to do for a container: a replacement that is under way, or else whatever is decided now.
-async fn work(site: &Site<'_>, container: &str, left: Option<Replacement>, shutdown: &CancellationToken) {
+async fn work(site: &Site<'_>, container: &str, left: Option<Left>, shutdown: &CancellationToken) {
     let left = match left {
-        Some(replacement) => Some(replacement),
+        Some(left) => Some(left),
         None => {
             owing::mind_persons(site, container).await;
-            owing::due(site, container).await
+            owing::due(site, container).await.map(Left::from)
         }
     };
-    if let Some(replacement) = left {
-        return carry_through(site, replacement, shutdown).await;
+    if let Some(left) = left {
+        return carry_through(site, left, shutdown).await;
     }
     if let Err(error) = replace(site, container, shutdown).await {
         tracing::warn!(container, error = &error as &dyn std::error::Error, "replace again later");
@@ -100,7 +100,7 @@ async fn replace(site: &Site<'_>, container: &str, shutdown: &CancellationToken)
     match found {
         Ok(facts) => {
             let replacement = Replacement::new(site.ambient.hex(8), facts);
-            carry_through(site, replacement, shutdown).await;
+            carry_through(site, replacement.into(), shutdown).await;
             Ok(())
         }
         Err(error) if error.may_pass(failures) => {
@@ -128,18 +128,19 @@ fn leave_alone(world: &World, decision: &Decision, trouble: Trouble) {
 }
 
 /// Carries a replacement through to its end, in this machine's turn.
-async fn carry_through(site: &Site<'_>, replacement: Replacement, shutdown: &CancellationToken) {
-    let txn = replacement.txn.clone();
-    slot::resume_turn(site, &replacement);
-    take_steps(site, replacement, shutdown).await;
+async fn carry_through(site: &Site<'_>, mut left: Left, shutdown: &CancellationToken) {
+    slot::resume_turn(site, &left.replacement);
+    let (txn, facts) = (left.replacement.txn.clone(), &left.replacement.facts);
+    let transition = Transition { track: facts.track.clone(), service: facts.service.clone() };
+    site.memory().replacing.begin(&facts.container, transition);
+    if left.is_taken_up || recovery::take_up(site, &mut left.replacement, shutdown).await {
+        take_steps(site, left.replacement, shutdown).await;
+    }
     site.memory().replacing.leave_turn(&txn);
 }
 
 /// Writes the journal before every act.
 async fn take_steps(site: &Site<'_>, mut replacement: Replacement, shutdown: &CancellationToken) {
-    let facts = &replacement.facts;
-    let transition = Transition { track: facts.track.clone(), service: facts.service.clone() };
-    site.memory().replacing.begin(&facts.container, transition);
     let mut failures = 0;
     while let Some((act, _)) = replacement.phase.next() {
         if owing::is_taken(site, &replacement).await {

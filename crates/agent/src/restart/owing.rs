@@ -83,10 +83,15 @@ pub async fn is_taken(site: &Site<'_>, replacement: &Replacement) -> bool {
     true
 }
 
-/// The replacement of a container that is due, set to where it goes on.
+/// The replacement of a container that is due, set to where it goes on. One that the engine does not show is due again later.
 pub async fn due(site: &Site<'_>, name: &str) -> Option<Replacement> {
     let mut replacement = site.memory().owed.take_due(name)?;
-    recovery::settle(site, &mut replacement).await;
+    if let Err(error) = recovery::settle(site, &mut replacement).await {
+        tracing::warn!(container = name, error = %error, "what is owed is looked at again later");
+        let random = site.ambient.random();
+        site.memory().owed.note(replacement, random);
+        return None;
+    }
     Some(replacement)
 }
 

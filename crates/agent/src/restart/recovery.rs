@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use deployer_core::backoff::Backoff;
 use deployer_core::replacement::{Act, Event, Phase, Replacement, Seen, recover};
 use deployer_engine::{EngineError, Hand, if_found};
 use serde_json::Value;
@@ -19,26 +20,44 @@ use crate::world::World;
 
 /// How long past its grace a stop that was under way may take to show.
 const STOP_MARGIN: Duration = Duration::from_secs(5);
-/// The pause between two looks at it.
+/// How long, over all journals, an engine that answers is asked for containers that it does not show, before a daemon begins.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The pause between two looks at a stop.
 const PAUSE: Duration = Duration::from_millis(200);
-/// The pause before an act that failed is tried again.
+/// The pause before what failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Brings every journal as far as the engine alone allows.
+/// A replacement that a daemon before this one left.
+#[derive(Clone, Debug)]
+pub struct Left {
+    /// As its journal had it, or where it goes on.
+    pub replacement: Replacement,
+    /// Whether it was decided where it goes on: an engine may refuse to show a container, or never answer for it.
+    pub is_taken_up: bool,
+}
+
+/// Brings every journal as far as the engine alone allows. An engine that is away is waited for; one that answers, and not for
+/// the containers of a journal, keeps nobody else waiting: the stage goes on asking.
 ///
 /// # Errors
 /// [`JournalError`] if a journal cannot be read; the daemon must not start over it.
-pub async fn recover_with_engine(world: &World, hand: &dyn Hand) -> Result<Vec<Replacement>, JournalError> {
+pub async fn recover_with_engine(world: &World, hand: &dyn Hand) -> Result<Vec<Left>, JournalError> {
     let site = &Site::new(world, hand);
     let mut left = Vec::new();
+    let mut patience = None;
     for mut replacement in site.journals.all()? {
         let found = replacement.phase;
         // Of what the daemon before this one asked for last nobody knows what becomes of it.
         late::may_be_renamed(site, &replacement.facts.predecessor);
-        if was_taken(site, &replacement).await {
-            continue;
+        match take_up_soon(site, &mut replacement, &mut patience).await {
+            Ok(true) => {}
+            Ok(false) => continue,
+            Err(error) => {
+                tracing::error!(error = %error, txn = replacement.txn, "left to the stage, which goes on asking");
+                left.push(Left { replacement, is_taken_up: false });
+                continue;
+            }
         }
-        settle(site, &mut replacement).await;
         tracing::warn!(
             txn = replacement.txn,
             container = replacement.facts.container,
@@ -74,22 +93,76 @@ pub async fn recover_with_engine(world: &World, hand: &dyn Hand) -> Result<Vec<R
                 }
             }
         }
-        left.push(replacement);
+        left.push(replacement.into());
     }
     Ok(left)
 }
 
+impl From<Replacement> for Left {
+    fn from(replacement: Replacement) -> Self {
+        Self { replacement, is_taken_up: true }
+    }
+}
+
+/// Takes a replacement up within what is left of everybody's patience, which begins when the engine answers, and not for this.
+async fn take_up_soon(
+    site: &Site<'_>,
+    replacement: &mut Replacement,
+    patience: &mut Option<Instant>,
+) -> Result<bool, EngineError> {
+    loop {
+        let error = match try_to_take_up(site, replacement).await {
+            Ok(is_ours) => return Ok(is_ours),
+            Err(error) => error,
+        };
+        if site.engine.info().await.is_ok() && Instant::now() >= *patience.get_or_insert(Instant::now() + PATIENCE) {
+            return Err(error);
+        }
+        tracing::warn!(error = %error, "waiting for the engine");
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// Takes a replacement up as soon as the engine shows its containers; `false`: it does not go on here. The end of the daemon leaves
+/// it to the next start.
+pub async fn take_up(site: &Site<'_>, replacement: &mut Replacement, shutdown: &CancellationToken) -> bool {
+    let mut failures = 0;
+    loop {
+        let error = match try_to_take_up(site, replacement).await {
+            Ok(is_ours) => return is_ours,
+            Err(error) => error,
+        };
+        failures += 1;
+        let stuck = format!("{} in phase {}: {error}", replacement.txn, replacement.phase.word());
+        site.memory().replacing.say(&replacement.facts.container, format!("stuck: {stuck}"));
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return false,
+            () = tokio::time::sleep(Backoff::CONNECTION.wait(failures, site.ambient.random())) => {}
+        }
+    }
+}
+
+/// Decides where a replacement goes on; `false`: it does not, for what it owes is somebody else's by now.
+async fn try_to_take_up(site: &Site<'_>, replacement: &mut Replacement) -> Result<bool, EngineError> {
+    if was_taken(site, replacement).await? {
+        return Ok(false);
+    }
+    settle(site, replacement).await?;
+    Ok(true)
+}
+
 /// Whether a person has given a name of their own to what a replacement owes, while nobody looked: then it is theirs. Another
 /// replacement may be at work on it under that one.
-async fn was_taken(site: &Site<'_>, replacement: &Replacement) -> bool {
-    let Some(id) = replacement.looked_after() else { return false };
-    let container = look(site, id).await;
+async fn was_taken(site: &Site<'_>, replacement: &Replacement) -> Result<bool, EngineError> {
+    let Some(id) = replacement.looked_after() else { return Ok(false) };
+    let container = if_found(site.engine.container(id).await)?;
     let Some(new) = container.and_then(|container| meanwhile::given_name(replacement, &container)) else {
-        return false;
+        return Ok(false);
     };
     tracing::info!(container = replacement.facts.container, new, "renamed by somebody: it is left to them");
     let_go(site, replacement).await;
-    true
+    Ok(true)
 }
 
 /// Ends a replacement whose container is another's to look after: its failed candidate goes, and its journal.
@@ -118,16 +191,13 @@ fn apply(replacement: &mut Replacement, event: Event) {
 }
 
 /// Decides where to go on, from what the engine shows.
-pub async fn settle(world: &World, replacement: &mut Replacement) {
-    if replacement.candidate.is_none() {
-        let name = replacement.candidate_name();
-        replacement.candidate = look(world, &name).await.and_then(|c| Some(c.get("Id")?.as_str()?.to_owned()));
-    }
-    let candidate = match &replacement.candidate {
-        Some(id) => look(world, id).await,
-        None => None,
-    };
-    let predecessor = look(world, &replacement.facts.predecessor).await;
+///
+/// # Errors
+/// [`EngineError`] if it does not show a container. Then the replacement is what it was.
+pub async fn settle(world: &World, replacement: &mut Replacement) -> Result<(), EngineError> {
+    let look = async |id: &str| if_found(world.engine.container(id).await);
+    let candidate = look(replacement.candidate.as_ref().unwrap_or(&replacement.candidate_name())).await?;
+    let predecessor = look(&replacement.facts.predecessor).await?;
     let mut predecessor_runs = predecessor.as_ref().is_some_and(runs);
     // A stop that was sent goes on without us; until its time is over nobody knows whether it was.
     if replacement.phase == Phase::PolicyOff {
@@ -135,7 +205,7 @@ pub async fn settle(world: &World, replacement: &mut Replacement) {
         let deadline = Instant::now() + patience;
         while predecessor_runs && Instant::now() < deadline {
             tokio::time::sleep(PAUSE).await;
-            predecessor_runs = look(world, &replacement.facts.predecessor).await.is_some_and(|c| runs(&c));
+            predecessor_runs = look(&replacement.facts.predecessor).await?.is_some_and(|c| runs(&c));
         }
     }
     let seen = Seen {
@@ -144,23 +214,12 @@ pub async fn settle(world: &World, replacement: &mut Replacement) {
         candidate_exists: candidate.is_some(),
         candidate_runs: candidate.as_ref().is_some_and(runs),
     };
+    let found = candidate.map(|candidate| acts::text(&candidate, "/Id"));
+    replacement.candidate = replacement.candidate.take().or(found);
     recover(replacement, seen);
+    Ok(())
 }
 
 fn runs(container: &Value) -> bool {
     container.pointer("/State/Running").and_then(Value::as_bool).unwrap_or(false)
-}
-
-/// A container as it is; waits for an engine that does not answer.
-async fn look(world: &World, id: &str) -> Option<Value> {
-    loop {
-        match world.engine.container(id).await {
-            Ok(container) => return Some(container),
-            Err(EngineError::NotFound { .. }) => return None,
-            Err(error) => {
-                tracing::warn!(error = %error, "waiting for the engine");
-                tokio::time::sleep(RETRY).await;
-            }
-        }
-    }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deployer_core::dirty::Dirty;
-use deployer_core::replacement::{Phase, Replacement};
+use deployer_core::replacement::Phase;
 use deployer_engine::Hand;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{fault, late, owing, unready, work};
+use super::{Left, fault, late, owing, unready, work};
 use crate::fault::caught;
 use crate::site::Site;
 use crate::world::World;
@@ -31,7 +31,7 @@ pub struct Restart {
     /// Names of containers to be replaced.
     pub containers: mpsc::Receiver<String>,
     /// Replacements that a daemon before this one left, past what the engine alone can finish.
-    pub left: Vec<Replacement>,
+    pub left: Vec<Left>,
 }
 
 impl Restart {
@@ -109,7 +109,7 @@ impl Restart {
     fn job(
         &self,
         container: String,
-        mut left: Vec<Replacement>,
+        mut left: Vec<Left>,
         shutdown: CancellationToken,
     ) -> BoxFuture<'static, Option<String>> {
         let (world, hand) = (Arc::clone(&self.world), Arc::clone(&self.hand));
@@ -150,13 +150,13 @@ impl Restart {
 
 /// What is left of each container, the first to go on with at the end: one that waited for its slot has touched nothing,
 /// and ends before what is owed goes on.
-fn by_container(left: Vec<Replacement>) -> BTreeMap<String, Vec<Replacement>> {
-    let mut of: BTreeMap<String, Vec<Replacement>> = BTreeMap::new();
-    for replacement in left {
-        of.entry(replacement.facts.container.clone()).or_default().push(replacement);
+fn by_container(left: Vec<Left>) -> BTreeMap<String, Vec<Left>> {
+    let mut of: BTreeMap<String, Vec<Left>> = BTreeMap::new();
+    for one in left {
+        of.entry(one.replacement.facts.container.clone()).or_default().push(one);
     }
     for left in of.values_mut() {
-        left.sort_by_key(|replacement| replacement.reached < Phase::Fenced);
+        left.sort_by_key(|one| one.replacement.reached < Phase::Fenced);
     }
     of
 }

@@ -21,6 +21,7 @@ mod gates;
 mod hostile;
 mod mended;
 mod sharing;
+mod unshown;
 
 fn refused() -> EngineError {
     EngineError::Refused { what: "do it".into(), status: 500, message: "no".into() }
@@ -39,7 +40,7 @@ async fn the_way_back_ends_though_somebody_removed_both_containers() {
     let by_hand = Some(Failure::ByHand("removed by somebody".into()));
     let shutdown = CancellationToken::new();
     let site = fixture.site();
-    let way_back = carry_through(&site, Replacement { failure: by_hand, ..returning() }, &shutdown);
+    let way_back = carry_through(&site, Replacement { failure: by_hand, ..returning() }.into(), &shutdown);
     tokio::time::timeout(Duration::from_secs(60), way_back).await.expect("it ends");
     assert_eq!(fixture.world.journals.all().expect("read"), []);
 }
@@ -55,7 +56,7 @@ async fn an_old_one_that_does_not_start_is_owed_and_holds_up_neither_others_nor_
     let shutdown = CancellationToken::new();
     let (_sender, containers) = mpsc::channel(9);
     let restart =
-        Restart { world: Arc::clone(&fixture.world), hand: fixture.hand(), containers, left: vec![returning()] };
+        Restart { world: Arc::clone(&fixture.world), hand: fixture.hand(), containers, left: vec![returning().into()] };
     let mut stage = Box::pin(restart.run(shutdown.clone()));
     let an_hour = Duration::from_secs(3600);
     assert!(tokio::time::timeout(an_hour, &mut stage).await.is_err(), "the stage goes on");
@@ -79,7 +80,7 @@ async fn a_journal_that_cannot_be_written_leaves_no_slot_taken() {
     let event = acts::carry_out(&fixture.site(), &mut replacement, Act::Claim, &shutdown).await.expect("claimed");
     replacement.apply(event).expect("claimed");
     std::fs::remove_dir_all(fixture.folder.path().join("replacements")).expect("removed");
-    carry_through(&fixture.site(), replacement, &shutdown).await;
+    carry_through(&fixture.site(), replacement.into(), &shutdown).await;
     let (claims, _) = world.store.list(&world.keys.locks()).await.expect("listed");
     assert!(claims.is_empty(), "{claims:?}");
 }
@@ -94,7 +95,7 @@ async fn a_journal_that_cannot_be_written_leaves_no_place_in_line() {
     world.memory().tickets.draw("web", &key);
     world.store.txn(Txn::new().put(key, &"a ticket")).await.expect("stored");
     std::fs::remove_dir_all(fixture.folder.path().join("replacements")).expect("removed");
-    carry_through(&fixture.site(), replacement, &CancellationToken::new()).await;
+    carry_through(&fixture.site(), replacement.into(), &CancellationToken::new()).await;
     assert!(world.store.list(&world.keys.locks()).await.expect("listed").0.is_empty());
 }
 
@@ -109,7 +110,7 @@ async fn of_several_journals_of_one_container_one_goes_on_at_a_time() {
     owed.facts.predecessor = "removed".into();
     let waiting = Replacement { phase: Phase::Returning, ..replacement() };
     let (sender, containers) = mpsc::channel(9);
-    let left = vec![owed, waiting];
+    let left = vec![owed.into(), waiting.into()];
     let restart = Restart { world: Arc::clone(&fixture.world), hand: fixture.hand(), containers, left };
     let shutdown = CancellationToken::new();
     let mut stage = Box::pin(restart.run(shutdown.clone()));

@@ -9,7 +9,7 @@ use deployer_agent::intake::{Intake, Waiting};
 use deployer_agent::journal::Journals;
 use deployer_agent::presence::{self, Farewell};
 use deployer_agent::pull::Pull;
-use deployer_agent::restart::{Restart, recover_with_engine};
+use deployer_agent::restart::{Left, Restart, recover_with_engine};
 use deployer_agent::triggers::{self, EngineEvents, StoreWatch};
 use deployer_agent::update::Update;
 use deployer_agent::world::{Settings, World};
@@ -147,13 +147,7 @@ struct Stages {
 }
 
 impl Stages {
-    fn begin(
-        world: &Arc<World>,
-        engine: &SimulatedEngine,
-        freezer: &Freezer,
-        left: Vec<Replacement>,
-        hooks: &Hooks,
-    ) -> Self {
+    fn begin(world: &Arc<World>, engine: &SimulatedEngine, freezer: &Freezer, left: Vec<Left>, hooks: &Hooks) -> Self {
         let (wake, wakes) = mpsc::channel(64);
         let (pulls, tracks) = mpsc::channel(64);
         let (replacements, containers) = mpsc::channel(64);

@@ -78,6 +78,7 @@ async fn an_hour_of_the_stage(fixture: &Fixture, left: Vec<Replacement>) {
     if left.is_empty() {
         sender.send("web".to_owned()).await.expect("a place");
     }
+    let left = left.into_iter().map(Left::from).collect();
     let restart = Restart { world: Arc::clone(&fixture.world), hand: fixture.hand(), containers, left };
     let outcome = tokio::time::timeout(Duration::from_secs(3600), restart.run(CancellationToken::new())).await;
     assert!(outcome.is_err(), "the stage goes on");
@@ -309,7 +310,7 @@ async fn versions_b7_what_has_to_run_is_started_while_the_next_replacement_rests
     let starts = || fixture.engine.calls_of("start");
     let (_sender, containers) = mpsc::channel(9);
     let restart =
-        Restart { world: Arc::clone(&fixture.world), hand: fixture.hand(), containers, left: vec![returning()] };
+        Restart { world: Arc::clone(&fixture.world), hand: fixture.hand(), containers, left: vec![returning().into()] };
     let mut stage = Box::pin(restart.run(CancellationToken::new()));
     let an_hour = Duration::from_secs(3600);
     assert!(tokio::time::timeout(an_hour, &mut stage).await.is_err(), "the stage goes on");
