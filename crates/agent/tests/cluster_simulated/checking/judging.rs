@@ -69,3 +69,21 @@ fn nothing_goes_back_without_a_ground() {
     finds_in(&[&replaced(10), "60 a us create 3 web.new-00c0ffe1 1"], &[Kind::Downgraded]);
     finds_in(&[&replaced(10), "59 - push 1 Serves; 60 a us create 3 web.new-00c0ffe1 1"], &[]);
 }
+
+/// Without a verdict the next tries it again, and the one after that, for ever.
+#[test]
+fn a_version_that_fails_each_time_is_judged() {
+    let tries = |pause: &str, end: &str| {
+        let one = |id: u64| {
+            let at = 10 * id;
+            let made =
+                format!("{at} a claims web stopping; {at} a us create {id} web.new-00c0ffee 2; {at} a us start {id}");
+            let failed = format!("{} a {end} {id}; {} a us remove {id}; {} a releases web", at + 1, at + 2, at + 3);
+            format!("{made};{failed};{}", if id == 4 { pause } else { "" })
+        };
+        (2..=5).map(one).collect::<Vec<_>>().join(";")
+    };
+    finds_in(&[&tries("", "itself end")], &[Kind::TriedForEver]);
+    finds_in(&[&tries("49 - push 2 ExitsAtOnce", "itself end")], &[]);
+    finds_in(&[&tries("", "engine end")], &[]);
+}

@@ -16,6 +16,8 @@ use super::replay::{Container, Replay, verdict_of};
 pub const PATIENCE: Duration = Duration::from_secs(5);
 /// How long the first of a version is watched before it is called good, at the least.
 const MONITOR: Duration = Duration::from_secs(10);
+/// After so many tries in vain a version is judged. Two may be trouble of the machine each time, which judges nobody.
+const TRIES_MAX: usize = 3;
 /// How long after something befell a machine a write of it may still be carried out.
 const LATE_WRITES: Duration = Duration::from_secs(60);
 
@@ -36,7 +38,10 @@ pub fn check(replay: &Replay, entry: &Entry, report: &mut impl FnMut(Kind, Strin
         }
         // What was thought of versions before a restore is acted on until everybody has heard of it.
         What::Done(By::Us, _, Deed::Create(_)) if replay.is_store_not_to_be_believed(entry.at) => {}
-        What::Done(By::Us, _, Deed::Create(purpose)) => look_back(replay, &entry.host, purpose, report),
+        What::Done(By::Us, _, Deed::Create(purpose)) => {
+            look_back(replay, &entry.host, purpose, report);
+            count_tries(replay, purpose, report);
+        }
         _ => {}
     }
 }
@@ -73,6 +78,25 @@ fn judge(
         Opinion::Bad if !has_failed => report(Kind::FalseBad, text()),
         Opinion::Good if behaviour.is_some_and(cannot_serve) || watched < MONITOR => report(Kind::FalseGood, text()),
         _ => {}
+    }
+}
+
+/// How often a version was tried in vain, with no verdict and no word that would keep the next from trying it.
+fn count_tries(replay: &Replay, purpose: &Purpose, report: &mut impl FnMut(Kind, String)) {
+    let Some(digest) = &purpose.digest else { return };
+    if replay.verdicts.contains_key(&(purpose.service.clone(), digest.clone())) {
+        return;
+    }
+    // A push says that it is worth another try.
+    let pushed = replay.pushed.get(digest).copied().unwrap_or_default();
+    let is_try = |made: &&Container| {
+        let purpose_of = (&made.purpose.service, made.purpose.digest.as_ref());
+        made.made_by == By::Us && made.made >= pushed && purpose_of == (&purpose.service, Some(digest))
+    };
+    let has_failed = |made: &&Container| made.is_removed && !made.can_serve && (made.has_failed || made.has_missed);
+    let in_vain = replay.containers.values().filter(is_try).filter(has_failed).count();
+    if in_vain >= TRIES_MAX {
+        report(Kind::TriedForEver, format!("{} of {}, after {in_vain} that failed", short(digest), purpose.service));
     }
 }
 

@@ -54,6 +54,8 @@ pub enum Kind {
     LateVerdict,
     /// A verdict was turned round.
     VerdictChanged,
+    /// A version was tried again and again that failed each time, and that nobody judged.
+    TriedForEver,
     /// An older version took the place of a newer one that nobody had found bad.
     Downgraded,
     /// A container that is not opted in was touched.

@@ -28,6 +28,8 @@ pub struct Replay {
     /// What each tag pointed to, the last at the end.
     pub tags: BTreeMap<String, Vec<Digest>>,
     pub behaviours: BTreeMap<Digest, Behaviour>,
+    /// When each was last pushed.
+    pub pushed: BTreeMap<Digest, Duration>,
     /// The digests that a record has ever known, in the order in which it learned of them.
     pub recorded: Vec<Digest>,
     /// Those that it knew when the store was copied.

@@ -43,6 +43,7 @@ impl Replay {
             What::Pushed(track, digest, behaviour) => {
                 self.tags.entry(track.clone()).or_default().push(digest.clone());
                 self.behaviours.insert(digest.clone(), *behaviour);
+                self.pushed.insert(digest.clone(), at);
             }
             What::Told(_) => {}
         }
