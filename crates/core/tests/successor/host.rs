@@ -22,8 +22,9 @@ fn among(neighbours: &[Neighbour<'_>], asked: &Value) -> Result<Successor, Refus
 
 #[test]
 fn t25_t27_t28_what_is_used_of_others_is_asked_for_again_while_it_is_there() {
-    let (vpn, db) = (id("a"), id("b"));
+    let (vpn, db, other) = (id("a"), id("b"), id("c"));
     let there = [neighbour("vpn", &vpn, true), neighbour("db", &db, true)];
+    let stranger = [neighbour("other", &other, true)];
     for (host, field, sent) in [
         (json!({ "NetworkMode": format!("container:{vpn}") }), "NetworkMode", json!(format!("container:{vpn}"))),
         (json!({ "PidMode": "container:vpn" }), "PidMode", json!("container:vpn")),
@@ -33,7 +34,7 @@ fn t25_t27_t28_what_is_used_of_others_is_asked_for_again_while_it_is_there() {
         let asked = json!({ "HostConfig": host });
         let successor = among(&there, &asked).unwrap_or_else(|refusal| panic!("{field}: {refusal}"));
         assert_eq!(successor.body["HostConfig"][field], sent);
-        let gone = among(&there[2..], &asked).expect_err("no engine would create it");
+        let gone = among(&stranger, &asked).expect_err("no engine would create it");
         assert_eq!(gone.kind(), "provider_gone", "{field}");
         let down = [neighbour("vpn", &vpn, false), neighbour("db", &db, false)];
         let down = among(&down, &asked).expect_err("no engine would start it");
@@ -58,23 +59,43 @@ fn t25_in_the_network_of_another_nothing_of_the_network_is_asked_for() {
 #[test]
 fn t27_volumes_of_another_are_kept_by_name_whether_it_is_there_or_not() {
     let image = image("a", json!({}));
-    let data = id("d");
+    let (data, other) = (id("d"), id("c"));
     let mut container = created("1", &json!({ "HostConfig": { "VolumesFrom": ["data:ro"] } }), &[], &image);
     container["Mounts"] = json!([
         { "Type": "volume", "Name": "files", "Source": "/volumes/files", "Destination": "/files", "Driver": "local", "RW": false },
         { "Type": "bind", "Source": "/srv", "Destination": "/srv", "RW": true, "Propagation": "rprivate" },
+        { "Type": "bind", "Source": "/var/log", "Destination": "/var/log", "RW": true, "Propagation": "" },
     ]);
     let named = json!([
         { "Type": "volume", "Source": "files", "Target": "/files", "ReadOnly": true, "VolumeOptions": { "NoCopy": true } },
         { "Type": "bind", "Source": "/srv", "Target": "/srv", "BindOptions": { "Propagation": "rprivate" } },
+        { "Type": "bind", "Source": "/var/log", "Target": "/var/log" },
     ]);
-    for (there, sent, named) in
-        [(&[neighbour("data", &data, false)][..], json!(["data:ro"]), Value::Null), (&[], json!([]), named)]
-    {
+    for (there, sent, named) in [
+        (neighbour("data", &data, false), json!(["data:ro"]), Value::Null),
+        (neighbour("other", &other, true), json!([]), named),
+    ] {
+        let there = &[there];
         let host =
             replace_among(there, &container, &image, &image, API_OLD).expect("replaceable").body["HostConfig"].take();
         assert_eq!((&host["VolumesFrom"], &host["Mounts"]), (&sent, &named));
     }
+}
+
+#[test]
+fn t27_its_own_volume_is_kept_beside_those_that_another_gives_it() {
+    let image = image("a", json!({ "Volumes": { "/own/": {} } }));
+    let data = id("d");
+    let mut container = created("1", &json!({ "HostConfig": { "VolumesFrom": ["data"] } }), &[], &image);
+    let volume = |name: &str| json!({ "Type": "volume", "Name": name, "Destination": format!("/{name}"), "Driver": "local", "RW": true });
+    container["Mounts"] = json!([volume("own"), volume("files")]);
+    let there = [neighbour("data", &data, true)];
+    let successor = replace_among(&there, &container, &image, &image, API_OLD).expect("replaceable");
+    assert_eq!(
+        successor.body["HostConfig"]["Mounts"],
+        json!([{ "Type": "volume", "Source": "own", "Target": "/own" }]),
+        "what its image has at the path is copied there as ever"
+    );
 }
 
 #[test]
