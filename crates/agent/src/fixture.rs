@@ -165,7 +165,7 @@ pub fn replacement() -> Replacement {
         container: "web".into(),
         predecessor: id(1),
         predecessor_ran: true,
-        predecessor_was_down: false,
+        predecessor_was_owed: false,
         new_image: image(2),
         tag_before: Some(image(1)),
         restart_policy: json!({"Name": "always"}),

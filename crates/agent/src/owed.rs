@@ -95,7 +95,14 @@ impl Owed {
         }
     }
 
-    /// Hands a container over: nothing is owed any more.
+    /// Hands over to a replacement what another one owed of its container.
+    pub fn hand_over(&mut self, to: &Replacement) -> Option<Replacement> {
+        let name = &to.facts.container;
+        let is_another = self.0.get(name).is_some_and(|debt| debt.replacement.txn != to.txn);
+        if is_another { self.forget(name) } else { None }
+    }
+
+    /// Gives a container up: nothing is owed any more.
     pub fn forget(&mut self, name: &str) -> Option<Replacement> {
         self.0.remove(name).map(|debt| debt.replacement)
     }

@@ -44,6 +44,9 @@ pub enum ActError {
     /// The store does not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Nobody knows when what is waited for comes, and the daemon ends.
+    #[error("not seen to its end: {0}")]
+    Left(&'static str),
 }
 
 /// Carries out one act.
@@ -77,7 +80,7 @@ pub async fn carry_out(
         Act::StopPredecessor => or_back(stop(site, replacement, &replacement.facts.predecessor).await),
         Act::SwapNames => swap_names(site, replacement).await,
         Act::StartCandidate => start_candidate(site, replacement).await,
-        Act::ObserveCandidate => observe_candidate(site, replacement).await,
+        Act::ObserveCandidate => observe_candidate(site, replacement, shutdown).await,
         Act::Approve => approve(site, replacement).await,
         Act::RemovePredecessor => remove_predecessor(site, replacement).await,
         Act::StopCandidate => done(way_back::stop_candidate(site, replacement).await),
@@ -85,7 +88,7 @@ pub async fn carry_out(
         Act::RearmPredecessor => done(way_back::rearm(site, replacement).await),
         Act::StartPredecessor => done(way_back::start_predecessor(site, replacement).await),
         Act::MoveTagBack => done(way_back::move_tag_back(site, replacement).await),
-        Act::ObservePredecessor => way_back::observe_predecessor(site, replacement).await,
+        Act::ObservePredecessor => way_back::observe_predecessor(site, replacement, shutdown).await,
         Act::Condemn => way_back::condemn(site, replacement).await.map(|()| Event::Done),
         Act::RemoveCandidate => done(way_back::remove_candidate(site, replacement).await),
     }
@@ -316,17 +319,17 @@ async fn is_paused(world: &World, id: &str) -> Result<bool, EngineError> {
     Ok(container.is_some_and(|container| container.pointer("/State/Paused").and_then(Value::as_bool) == Some(true)))
 }
 
-async fn observe_candidate(world: &World, replacement: &Replacement) -> Result<Event, ActError> {
+async fn observe_candidate(
+    world: &World,
+    replacement: &Replacement,
+    shutdown: &CancellationToken,
+) -> Result<Event, ActError> {
     let facts = &replacement.facts;
     let Some(candidate) = &replacement.candidate else {
         return Ok(Event::Failed(Failure::Interrupted("the candidate is unknown".to_owned())));
     };
     let gate = if facts.is_first { Gate::with_monitor(facts.gate.clone()) } else { Gate::new(facts.gate.clone()) };
-    let watched = match observe::watch(world, facts, candidate, gate).await {
-        Err(error) if !error.is_ambiguous() => return Ok(Event::Failed(Failure::Node(error.to_string()))),
-        watched => watched?,
-    };
-    Ok(match watched {
+    Ok(match observe::watch(world, facts, candidate, gate, shutdown).await {
         Watched::Passed => Event::Done,
         Watched::Failed(reason) => Event::Failed(Failure::Candidate(reason)),
         Watched::Gone => Event::Failed(Failure::ByHand("the new container was removed by somebody".to_owned())),
@@ -335,6 +338,8 @@ async fn observe_candidate(world: &World, replacement: &Replacement) -> Result<E
             Event::Failed(Failure::Interrupted("what it uses of another container changed".to_owned()))
         }
         Watched::Anew(why) => Event::Anew(why.to_owned()),
+        Watched::Unshown(reason) => Event::Failed(Failure::Node(reason)),
+        Watched::Left(why) => return Err(ActError::Left(why)),
     })
 }
 

@@ -91,7 +91,9 @@ async fn wait_in_line(
             Stay::Moment => tokio::time::sleep(CONTENDED).await,
             Stay::Until(interest, limit) => {
                 let again = Instant::now() + limit;
+                // Whoever holds a slot already goes on first.
                 let due = world.memory().owed.due(&replacement.facts.container);
+                let due = due.filter(|_| replacement.token.is_none());
                 tokio::select! {
                     biased;
                     () = changes.hear(interest.prefixes(), seen) => {}

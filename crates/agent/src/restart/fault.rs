@@ -40,6 +40,11 @@ impl StepError {
         }
     }
 
+    /// Whether it ends with the daemon.
+    pub fn is_left(&self) -> bool {
+        matches!(self, Self::Act(ActError::Left(_)))
+    }
+
     /// Whether it is ourselves, so that waiting is not likely to help.
     pub fn is_fault(&self) -> bool {
         matches!(self, Self::Fault(_))

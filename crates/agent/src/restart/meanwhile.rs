@@ -24,10 +24,10 @@ pub async fn changed(world: &World, replacement: &Replacement) -> Result<Option<
     let name = text(&container, "/Name");
     let is_renamed = name.trim_start_matches('/') != facts.container;
     let is_changed = !facts.settings.is_empty() && changeable(&container) != facts.settings;
-    // One that was down then, and is owed, may have been started and stopped since.
+    // One that is owed may have been down then, or have been started and stopped since.
     let is_down = facts.predecessor_ran && !runs;
     let is_stopped = is_down
-        && (is_paused || !facts.predecessor_was_down || observe::was_ended_by_hand(world, &facts.predecessor).await?);
+        && (is_paused || !facts.predecessor_was_owed || observe::was_ended_by_hand(world, &facts.predecessor).await?);
     // Neither the successor nor this one could be started.
     let unmet = providers::unmet(world, &container).filter(|_| runs);
     Ok(if unmet.is_some() {

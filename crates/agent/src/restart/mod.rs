@@ -159,6 +159,9 @@ async fn take_steps(site: &Site<'_>, mut replacement: Replacement, shutdown: &Ca
                 abandon(site, &replacement, shutdown).await;
                 return;
             }
+        } else if replacement.reached >= Phase::Fenced {
+            // Not before it is written down that this one owes it from now on.
+            owing::take_over(site, &replacement).await;
         }
         failpoint::reached(&site.settings.state_dir, replacement.phase).await;
         let event = match act {
@@ -176,9 +179,6 @@ async fn take_steps(site: &Site<'_>, mut replacement: Replacement, shutdown: &Ca
                     tracing::error!(error = %error, txn = replacement.txn, "replacement halted");
                     return;
                 }
-                if act == Act::Fence && !replacement.phase.is_return() {
-                    owing::hand_over(site, &replacement.facts.container).await;
-                }
             }
             Err(error) => {
                 failures += 1;
@@ -187,7 +187,8 @@ async fn take_steps(site: &Site<'_>, mut replacement: Replacement, shutdown: &Ca
                     give_up(site, &mut replacement, event, &error);
                     continue;
                 }
-                if shutdown.is_cancelled() && (error.is_fault() || failures >= acts::REFUSALS_MAX) {
+                let is_hopeless = error.is_left() || error.is_fault() || failures >= acts::REFUSALS_MAX;
+                if shutdown.is_cancelled() && is_hopeless {
                     tracing::error!(error = %error, txn = replacement.txn, "left to the next start");
                     return;
                 }

@@ -9,6 +9,7 @@ use deployer_engine::mirror::{Hearing, nanos};
 use deployer_engine::{EngineError, HttpProbe, if_found};
 use serde_json::Value;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::providers;
 use crate::probe;
@@ -16,8 +17,9 @@ use crate::world::World;
 
 /// The first pause between two looks; it grows to the longest, so that a fast start is seen at once.
 const PAUSE_FIRST: Duration = Duration::from_millis(25);
-/// Refusals in a row to show a container after which watching it ends: about half a minute.
-const MISSES_MAX: u32 = 60;
+/// How long an engine that answers may not show a container until watching it ends; and how long one that does not answer is
+/// waited for by a daemon that ends.
+const UNSHOWN_LONGEST: Duration = Duration::from_secs(60);
 /// The longest pause between two looks.
 const PAUSE_LONGEST: Duration = Duration::from_millis(500);
 
@@ -36,6 +38,10 @@ pub enum Watched {
     Deprived,
     /// Its process ended by no doing of its own, for this reason, and nobody wants it to stay down.
     Anew(&'static str),
+    /// The engine answers, and does not show it, with these words.
+    Unshown(String),
+    /// The daemon ends, and there is no end of what is waited for, which is this.
+    Left(&'static str),
 }
 
 /// How long it may take until the engine is heard, before a container is watched all the same.
@@ -50,11 +56,8 @@ const STOOD_STILL: Duration = Duration::from_secs(5);
 const ENDING_MARGIN: Duration = Duration::from_secs(5);
 
 /// Looks until the gate has judged. An engine that does not answer is waited for, and the gate goes on where it was if
-/// the process has not changed.
-///
-/// # Errors
-/// [`EngineError`] if the engine refuses to show the container time and again.
-pub async fn watch(world: &World, facts: &Facts, id: &str, mut gate: Gate) -> Result<Watched, EngineError> {
+/// the process has not changed. A daemon that ends waits for a gate, and for nothing that may never end.
+pub async fn watch(world: &World, facts: &Facts, id: &str, mut gate: Gate, shutdown: &CancellationToken) -> Watched {
     // Of what comes now every event is to be heard. After a start of this daemon the mirror has just begun to listen.
     let asked = Instant::now();
     let mut shown = world.engine_mirror.subscribe();
@@ -64,29 +67,26 @@ pub async fn watch(world: &World, facts: &Facts, id: &str, mut gate: Gate) -> Re
     let begun = Instant::now();
     let mut clock = Clock { begun, seen: begun };
     let mut pause = PAUSE_FIRST;
-    let mut misses = 0;
-    let mut was_away = false;
+    let mut misses = Misses::default();
     let mut end = End::default();
     let mut process = None;
     let mut lived = None;
     let mut used = None;
     loop {
         match world.engine.container(id).await {
-            Err(EngineError::NotFound { .. }) => return Ok(Watched::Gone),
-            Err(error) if error.is_ambiguous() => was_away = true,
+            Err(EngineError::NotFound { .. }) => return Watched::Gone,
             Err(error) => {
-                misses += 1;
-                if misses >= MISSES_MAX {
-                    return Err(error);
+                if let Some(watched) = misses.miss(world, &error, shutdown).await {
+                    return watched;
                 }
             }
             Ok(container) => {
                 let stood_still = clock.seen.elapsed() > STOOD_STILL;
-                let now_ms = clock.look(was_away || misses > 0);
-                misses = 0;
+                let Misses { since, was_away, .. } = std::mem::take(&mut misses);
+                let now_ms = clock.look(since.is_some());
                 let uses = providers::processes(world, &container);
                 if *used.get_or_insert_with(|| uses.clone()) != uses {
-                    return Ok(Watched::Deprived);
+                    return Watched::Deprived;
                 }
                 let sample = sample(world, facts, &container).await;
                 let before = process.get_or_insert_with(|| sample.started_at.clone());
@@ -94,19 +94,22 @@ pub async fn watch(world: &World, facts: &Facts, id: &str, mut gate: Gate) -> Re
                 if now == Process::Lives {
                     lived.get_or_insert_with(Instant::now);
                 }
-                if std::mem::take(&mut was_away) && now != Process::Lives {
-                    return Ok(Watched::Anew("the engine was away"));
+                if was_away && now != Process::Lives {
+                    return Watched::Anew("the engine was away");
+                }
+                if sample.is_paused && shutdown.is_cancelled() {
+                    return Watched::Left("somebody paused it");
                 }
                 match gate.judge(now_ms, &sample) {
                     Judgement::Passed => {
                         world.memory().settled.note(id, &sample.started_at);
-                        return Ok(Watched::Passed);
+                        return Watched::Passed;
                     }
                     Judgement::Failed(reason) => {
                         let ended =
                             Ended { id, process: before, is: now, known: Some(lived.unwrap_or(asked)), stood_still };
                         if let Some(watched) = end.judge(world, facts, &ended, reason).await {
-                            return Ok(watched);
+                            return watched;
                         }
                     }
                     Judgement::Wait(why) => {
@@ -120,6 +123,32 @@ pub async fn watch(world: &World, facts: &Facts, id: &str, mut gate: Gate) -> Re
         }
         tokio::time::sleep(pause).await;
         pause = pause.mul_f64(1.5).min(PAUSE_LONGEST);
+    }
+}
+
+/// Looks in a row at which the engine did not show a container.
+#[derive(Default)]
+struct Misses {
+    /// When the first of them was.
+    since: Option<Instant>,
+    /// Since when the engine answers all the same, if it does.
+    unshown: Option<Instant>,
+    /// Whether at one of them the engine did not answer.
+    was_away: bool,
+}
+
+impl Misses {
+    /// Counts one more; gives what that comes to, if it was the last.
+    async fn miss(&mut self, world: &World, error: &EngineError, shutdown: &CancellationToken) -> Option<Watched> {
+        let is_over = |since: Instant| since.elapsed() >= UNSHOWN_LONGEST;
+        let since = *self.since.get_or_insert_with(Instant::now);
+        self.was_away |= error.is_ambiguous();
+        if world.engine.info().await.is_ok() {
+            let unshown = *self.unshown.get_or_insert_with(Instant::now);
+            return is_over(unshown).then(|| Watched::Unshown(error.to_string()));
+        }
+        self.unshown = None;
+        (is_over(since) && shutdown.is_cancelled()).then_some(Watched::Left("the engine does not answer"))
     }
 }
 

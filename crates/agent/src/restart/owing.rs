@@ -22,6 +22,8 @@ const LIVES_ON: Duration = Duration::from_secs(10);
 /// not answer is asked again later.
 pub async fn is_left_owing(world: &World, replacement: &Replacement, shutdown: &CancellationToken) -> bool {
     let is_down = match replacement.owed() {
+        // Somebody may have made another one meanwhile.
+        None if replacement.owes_a_creation() => !matches!(way_back::is_remade(world, replacement).await, Ok(true)),
         None => false,
         // What the control was of says nothing of a candidate that stays since nothing else is left.
         Some(id) if replacement.phase == Phase::Returned && replacement.control == Some(true) => {
@@ -65,10 +67,10 @@ pub async fn mind_persons(site: &Site<'_>, name: &str) {
     let Some((replacement, id)) = site.memory().owed.of(name) else { return };
     if was_stopped_for_good(site, &id).await {
         tracing::info!(container = name, "stopped by somebody: it is not started again");
-        hand_over(site, name).await;
+        leave(site, name).await;
     } else if let Ok(Some(new)) = named_by_hand(site, &replacement, &id).await {
         tracing::info!(container = name, new, "renamed by somebody: it is left to them");
-        hand_over(site, name).await;
+        leave(site, name).await;
     }
 }
 
@@ -155,8 +157,18 @@ fn is_served(survey: &Survey, name: &str, predecessor: Option<&String>) -> bool 
     survey.containers.iter().any(|seen| is_of_it(&seen.summary.id, &seen.summary.name) && !seen.is_down())
 }
 
-/// Hands a container over to a further replacement, which is past its fence: what the one before left is removed.
-pub async fn hand_over(site: &Site<'_>, name: &str) {
-    let Some(before) = site.memory().owed.forget(name) else { return };
-    recovery::let_go(site, &before).await;
+/// Takes a container over from the replacement before this one, which is past its fence: what that one left is removed.
+pub async fn take_over(site: &Site<'_>, replacement: &Replacement) {
+    let before = site.memory().owed.hand_over(replacement);
+    if let Some(before) = before {
+        recovery::let_go(site, &before).await;
+    }
+}
+
+/// Leaves a container to a person: what its replacement left is removed.
+async fn leave(site: &Site<'_>, name: &str) {
+    let before = site.memory().owed.forget(name);
+    if let Some(before) = before {
+        recovery::let_go(site, &before).await;
+    }
 }

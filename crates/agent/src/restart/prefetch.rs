@@ -169,7 +169,7 @@ pub async fn prefetch(
         container: summary.name.clone(),
         predecessor: summary.id.clone(),
         predecessor_ran: ran || is_owed,
-        predecessor_was_down: is_owed && !ran,
+        predecessor_was_owed: is_owed,
         new_image: new_image_id.clone(),
         tag_before: tag_to_go_back_to(survey, &view.track, new_image_id, &summary.image_id),
         restart_policy: successor.restart_policy,

@@ -9,6 +9,7 @@ use deployer_core::replacement::{ANEW_MAX, Event, Failure, Phase, Replacement};
 use deployer_engine::{EngineError, if_found};
 use serde_json::{Value, json};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::acts::{ActError, PAUSE, is_gone, move_tag, name, start, stop, text, wait_for_providers};
 use super::meanwhile;
@@ -43,11 +44,18 @@ pub async fn nothing_to_go_back_to(world: &World, replacement: &mut Replacement)
     Ok(stays.then_some(Event::PredecessorGone { candidate_exists }))
 }
 
-/// Whether somebody has made another container of the name.
-async fn is_remade(world: &World, replacement: &Replacement) -> Result<bool, EngineError> {
+/// Whether somebody has made another container of the name. What bears no container's name an engine takes for the beginning of an
+/// ID, which it may be of several (Docker API, `GET /containers/{id}/json`).
+pub async fn is_remade(world: &World, replacement: &Replacement) -> Result<bool, EngineError> {
     let facts = &replacement.facts;
-    let holder = if_found(world.engine.container(&facts.container).await)?.map(|holder| text(&holder, "/Id"));
-    Ok(holder.is_some_and(|holder| holder != facts.predecessor && Some(&holder) != replacement.candidate.as_ref()))
+    let holder = match world.engine.container(&facts.container).await {
+        Err(EngineError::Refused { status: 400, .. }) => return Ok(false),
+        holder => if_found(holder)?,
+    };
+    let is_others = |id: String| id != facts.predecessor && Some(&id) != replacement.candidate.as_ref();
+    Ok(holder.is_some_and(|holder| {
+        text(&holder, "/Name").trim_start_matches('/') == facts.container && is_others(text(&holder, "/Id"))
+    }))
 }
 
 /// Where somebody made another container in the candidate's place while nobody looked, putting the old one back beside it
@@ -161,7 +169,11 @@ pub async fn move_tag_back(site: &Site<'_>, replacement: &Replacement) -> Result
 
 /// Looks at the predecessor with the candidate's gate. One that ends meanwhile is started again until its time is up: an
 /// engine may have died, and some need a second start.
-pub async fn observe_predecessor(site: &Site<'_>, replacement: &mut Replacement) -> Result<Event, ActError> {
+pub async fn observe_predecessor(
+    site: &Site<'_>,
+    replacement: &mut Replacement,
+    shutdown: &CancellationToken,
+) -> Result<Event, ActError> {
     if !replacement.owes_a_start() {
         return Ok(Event::Control(true));
     }
@@ -170,7 +182,7 @@ pub async fn observe_predecessor(site: &Site<'_>, replacement: &mut Replacement)
     let begun = Instant::now();
     let mut anew = 0;
     loop {
-        match observe::watch(site, &facts, &facts.predecessor, Gate::new(facts.gate.clone())).await? {
+        match observe::watch(site, &facts, &facts.predecessor, Gate::new(facts.gate.clone()), shutdown).await {
             Watched::Passed => return Ok(Event::Control(true)),
             Watched::Gone => {
                 let gone = nothing_to_go_back_to(site, replacement).await?;
@@ -181,7 +193,8 @@ pub async fn observe_predecessor(site: &Site<'_>, replacement: &mut Replacement)
                 return Ok(Event::Failed(Failure::ByHand(reason)));
             }
             // It is left in what is of no use, as it would have been without a replacement.
-            Watched::Deprived => return Ok(Event::Control(false)),
+            Watched::Deprived | Watched::Unshown(_) => return Ok(Event::Control(false)),
+            Watched::Left(why) => return Err(ActError::Left(why)),
             Watched::Anew(_) if anew >= ANEW_MAX => return Ok(Event::Control(false)),
             Watched::Anew(reason) => {
                 anew += 1;

@@ -6,6 +6,7 @@ mod cost;
 mod findings;
 mod growth;
 mod mended;
+mod owed;
 mod persons;
 mod scenarios;
 mod storms;

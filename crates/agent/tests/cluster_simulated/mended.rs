@@ -4,18 +4,16 @@
 use std::time::Duration;
 
 use deployer_core::replacement::Phase;
-use deployer_core::store::Txn;
 use deployer_simulated::engine::{Fault, Move, Spec};
 use deployer_simulated::registry::Behaviour;
 use deployer_simulated::store::Fault as StoreFault;
-use serde_json::json;
 use tokio::time::sleep;
 
 use crate::simulated::cluster::{Cluster, Shape, first};
 
 /// Time in which a few containers are replaced, or put back, with what is waited for in between.
-const SOON: Duration = Duration::from_secs(300);
-const AN_HOUR: Duration = Duration::from_secs(3600);
+pub const SOON: Duration = Duration::from_secs(300);
+pub const AN_HOUR: Duration = Duration::from_secs(3600);
 
 /// Machines of which the first is held in a phase of its replacement.
 async fn held_at(machines: usize, phase: Phase) -> Cluster {
@@ -27,27 +25,11 @@ async fn held_at(machines: usize, phase: Phase) -> Cluster {
     cluster
 }
 
-fn state_of(cluster: &Cluster, machine: usize, name: &str) -> Option<&'static str> {
+pub fn state_of(cluster: &Cluster, machine: usize, name: &str) -> Option<&'static str> {
     cluster.members[machine].node.engine.container_of(name).map(|(_, _, state)| state)
 }
 
-fn is_owed(cluster: &Cluster) -> bool {
-    cluster.members[0].node.world.memory().owed.has("web")
-}
-
-/// A machine that has put back what ends whenever it is started, since what it needs is away.
-async fn owing_one(policy: &'static str) -> Cluster {
-    let shape = Shape::plain(2, &[]);
-    let spec = Spec { policy, ..Spec::new("web", &shape.tracks[0]) };
-    let mut cluster = Cluster::with(Shape { hosts: vec![vec![spec], vec![]], ..shape }, 1).await;
-    cluster.members[0].node.engine.set_without_dependency(true);
-    cluster.push(Behaviour::Serves);
-    cluster.notify(0).await;
-    cluster.wait_until(AN_HOUR, "owed", is_owed).await;
-    cluster
-}
-
-fn is_in_trouble(cluster: &Cluster, machine: usize) -> bool {
+pub fn is_in_trouble(cluster: &Cluster, machine: usize) -> bool {
     !cluster.members[machine].node.world.memory().troubles.all().is_empty()
 }
 
@@ -142,82 +124,6 @@ async fn what_is_written_late_is_not_said_again() {
     }
 }
 
-/// What was put back ended whenever it was started, and a person gave it another name: under the old one it was started again
-/// beside what had meanwhile taken its place under the new one.
-#[tokio::test(start_paused = true)]
-async fn what_is_owed_and_renamed_is_left_to_whoever_renamed_it() {
-    let mut cluster = owing_one("always").await;
-    let engine = &cluster.members[0].node.engine;
-    assert!(engine.does("web", &Move::Rename("renamed".to_owned())));
-    engine.set_without_dependency(false);
-    let digest = cluster.push(Behaviour::Serves);
-    cluster.notify(0).await;
-    cluster.wait_until(AN_HOUR, "replaced", |cluster| cluster.runs(0, "renamed", &digest)).await;
-    cluster.wait_until(AN_HOUR, "left", |cluster| !is_owed(cluster)).await;
-    cluster.settle("in the end").await;
-    cluster.assert_converged(&digest, "in the end");
-}
-
-/// The daemon that came after it gave the container its old name back, and started it.
-#[tokio::test(start_paused = true)]
-async fn what_is_owed_and_renamed_while_its_daemon_was_gone_is_left_to_whoever_renamed_it() {
-    let mut cluster = owing_one("always").await;
-    cluster.members[0].node.kill().await;
-    assert!(cluster.members[0].node.engine.does("web", &Move::Rename("renamed".to_owned())));
-    cluster.members[0].node.start_again();
-    cluster.members[0].node.engine.set_without_dependency(false);
-    let digest = cluster.push(Behaviour::Serves);
-    cluster.notify(0).await;
-    cluster.wait_until(AN_HOUR, "replaced", |cluster| cluster.runs(0, "renamed", &digest)).await;
-    cluster.settle("in the end").await;
-    assert_eq!(state_of(&cluster, 0, "web"), None);
-    cluster.assert_converged(&digest, "in the end");
-}
-
-/// It is not started either: nobody knows what its owner has in mind with it.
-#[tokio::test(start_paused = true)]
-async fn what_is_owed_and_renamed_while_its_daemon_was_gone_is_not_started() {
-    let mut cluster = owing_one("no").await;
-    cluster.members[0].node.kill().await;
-    assert!(cluster.members[0].node.engine.does("web", &Move::Rename("renamed".to_owned())));
-    let starts = cluster.members[0].node.engine.calls_of("start");
-    cluster.members[0].node.start_again();
-    cluster.settle("in the end").await;
-    assert_eq!(cluster.members[0].node.engine.calls_of("start"), starts);
-    assert_eq!((state_of(&cluster, 0, "web"), state_of(&cluster, 0, "renamed")), (None, Some("exited")));
-}
-
-/// Its network was gone, so that it was tried for long, and in the end it ran under the name that its owner had taken from it.
-#[tokio::test(start_paused = true)]
-async fn what_is_owed_and_renamed_while_it_is_brought_up_is_left_to_whoever_renamed_it() {
-    let mut cluster = owing_one("no").await;
-    cluster.members[0].node.engine.hold("start");
-    cluster.wait_until(AN_HOUR, "tried", |cluster| cluster.members[0].node.engine.is_waited_for("start")).await;
-    let engine = &cluster.members[0].node.engine;
-    assert!(engine.does("web", &Move::Rename("renamed".to_owned())));
-    engine.set_without_dependency(false);
-    engine.let_go("start");
-    cluster.wait_until(AN_HOUR, "left", |cluster| !is_owed(cluster)).await;
-    cluster.settle("in the end").await;
-    assert_eq!((state_of(&cluster, 0, "web"), state_of(&cluster, 0, "renamed")), (None, Some("running")));
-}
-
-/// It was replaced by the next version, and started.
-#[tokio::test(start_paused = true)]
-async fn what_is_owed_and_stopped_by_a_person_is_not_started_by_the_next_replacement() {
-    let mut cluster = owing_one("always").await;
-    let engine = &cluster.members[0].node.engine;
-    // It is between two starts, so that no process ends of it.
-    assert!(!engine.does("web", &Move::Stop));
-    engine.set_without_dependency(false);
-    cluster.push(Behaviour::Serves);
-    cluster.notify(0).await;
-    cluster.wait_until(AN_HOUR, "left", |cluster| !is_owed(cluster)).await;
-    cluster.settle("in the end").await;
-    assert_eq!(state_of(&cluster, 0, "web"), Some("exited"));
-    assert_eq!(cluster.violations(), []);
-}
-
 /// Of two answers on the sign the older had come last: a claim that hung on it was refused, and tried again without an end.
 #[tokio::test(start_paused = true)]
 async fn a_sign_that_is_known_wrongly_is_written_anew() {
@@ -228,47 +134,6 @@ async fn a_sign_that_is_known_wrongly_is_written_anew() {
     cluster.notify(1).await;
     let is_done = |cluster: &Cluster| (0..2).all(|machine| cluster.runs(machine, "web", &digest));
     cluster.wait_until(SOON, "replaced", is_done).await;
-}
-
-/// The engine tells of a restart after the new start: what ended by itself then was taken for stopped, and nobody started it
-/// any more.
-#[tokio::test(start_paused = true)]
-async fn what_is_owed_and_restarted_by_a_person_is_owed_all_the_same() {
-    for policy in ["no", "always"] {
-        let cluster = owing_one(policy).await;
-        assert!(cluster.members[0].node.engine.does("web", &Move::Restart), "{policy}");
-        sleep(Duration::from_secs(10)).await;
-        cluster.members[0].node.engine.set_without_dependency(false);
-        cluster.wait_until(2 * SOON, policy, |cluster| state_of(cluster, 0, "web") == Some("running")).await;
-    }
-}
-
-/// While its next replacement waited in line, for as long as that took, what is owed was not started.
-#[tokio::test(start_paused = true)]
-async fn what_is_owed_is_started_though_its_next_replacement_waits() {
-    let mut cluster = owing_one("no").await;
-    let (track, world) = (cluster.track.clone(), &cluster.members[0].node.world);
-    let claim = json!({"node": "gone", "boot": "1", "txn": "00c0ffee", "image": track, "digest": first(), "container": "web",
-        "phase": "stopping", "machine": "another", "state": "another", "at": 0});
-    let claimed = Txn::new().put(world.keys.claim("cluster", 0), &claim);
-    world.store.txn(claimed).await.expect("nobody but a person ends it");
-    cluster.push(Behaviour::Serves);
-    cluster.notify(1).await;
-    let waits = |cluster: &Cluster| cluster.members[0].node.journals().iter().any(|it| it.phase == Phase::Prefetched);
-    cluster.wait_until(AN_HOUR, "waiting", waits).await;
-    cluster.members[0].node.engine.set_without_dependency(false);
-    cluster.wait_until(2 * SOON, "started", |cluster| state_of(cluster, 0, "web") == Some("running")).await;
-}
-
-/// A daemon that began before the next start was due knew nothing of it.
-#[tokio::test(start_paused = true)]
-async fn a_persons_word_on_what_is_owed_is_heard_at_once() {
-    for word in [Move::Stop, Move::Rename("renamed".to_owned())] {
-        let cluster = owing_one("always").await;
-        cluster.members[0].node.engine.does("web", &word);
-        let case = format!("{word:?}");
-        cluster.wait_until(Duration::from_secs(2), &case, |cluster| !is_owed(cluster)).await;
-    }
 }
 
 /// A replacement may take minutes after the word to end.

@@ -39,8 +39,7 @@ impl Replacement {
     /// nothing else. Whoever ends a replacement looks there first.
     pub fn owed(&self) -> Option<&str> {
         let is_back = self.phase == Phase::Returned && self.control.is_some() && self.owes_a_start();
-        let stays =
-            self.phase == Phase::Done && self.has_no_way_back && self.failure.is_some() && !self.was_ended_by_hand();
+        let stays = self.phase == Phase::Done && self.stays_for_want_of_another();
         match (is_back, stays) {
             (true, _) => Some(&self.facts.predecessor),
             (_, true) => self.candidate.as_deref(),
@@ -48,11 +47,26 @@ impl Replacement {
         }
     }
 
+    /// Whether nothing is left of what has to run but this journal: somebody removed both containers, and none could be made
+    /// from it yet.
+    pub fn owes_a_creation(&self) -> bool {
+        self.phase == Phase::Done && self.stays_for_want_of_another() && self.candidate.is_none()
+    }
+
+    /// Whether a candidate that failed stays, since there is nothing else, and nobody ended it.
+    fn stays_for_want_of_another(&self) -> bool {
+        self.has_no_way_back && self.failure.is_some() && !self.was_ended_by_hand()
+    }
+
     /// The container that it is there for alone by now: what it owes, or has been seen to owe and just tries again. Its slot was
     /// given back before.
     pub fn looked_after(&self) -> Option<&str> {
-        let is_tried = self.phase.is_return() && !self.may_hold_slot() && self.control.is_some() && self.owes_a_start();
-        self.owed().or(is_tried.then_some(&self.facts.predecessor))
+        let is_tried = !self.may_hold_slot() && !self.phase.is_final();
+        match self.phase.is_return() {
+            true if is_tried && self.control.is_some() && self.owes_a_start() => Some(&self.facts.predecessor),
+            false if is_tried && self.stays_for_want_of_another() => self.candidate.as_deref(),
+            _ => self.owed(),
+        }
     }
 
     /// Whether a slot may be held for it. What is only owed still has given that back.
@@ -76,10 +90,13 @@ impl Replacement {
         self.phase >= Phase::Stopped || self.has_no_way_back
     }
 
-    /// Whether the way back has to start the predecessor: this replacement may have stopped it, it was meant to run, and
-    /// no person has meanwhile ended what took its place.
+    /// Whether the way back has to start the predecessor: this replacement may have stopped it, or has taken it over from one
+    /// that owed it; it was meant to run, and no person has meanwhile ended what took its place.
     pub fn owes_a_start(&self) -> bool {
-        self.may_have_stopped_predecessor() && self.facts.predecessor_ran && !self.was_ended_by_hand()
+        let was_taken_over = self.facts.predecessor_was_owed && self.reached >= Phase::Fenced;
+        (was_taken_over || self.may_have_stopped_predecessor())
+            && self.facts.predecessor_ran
+            && !self.was_ended_by_hand()
     }
 
     /// Whether a person ended the candidate.

@@ -29,9 +29,9 @@ pub struct Facts {
     pub predecessor: String,
     /// Whether it ran, or was being restarted, when the replacement began.
     pub predecessor_ran: bool,
-    /// Whether it was down all the same when the replacement began, so that its being down later tells of nobody's wish.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub predecessor_was_down: bool,
+    /// Whether a replacement before this one owed it, so that its being down tells of nobody's wish.
+    #[serde(default, alias = "predecessor_was_down", skip_serializing_if = "std::ops::Not::not")]
+    pub predecessor_was_owed: bool,
     /// ID of the image that the candidate must have.
     pub new_image: String,
     /// ID of the image that the repository tag pointed to.

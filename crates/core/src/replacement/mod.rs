@@ -256,6 +256,12 @@ pub struct Impossible {
 }
 
 impl Replacement {
+    /// Where a candidate is made from the journal alone, since nothing else is left.
+    fn make_anew(&mut self) -> Phase {
+        self.candidate = None;
+        Phase::Fenced
+    }
+
     /// Takes in what became of the current act.
     ///
     /// # Errors
@@ -281,7 +287,7 @@ impl Replacement {
             // Before the candidate was created nothing of ours could take the place of what a person removed.
             (act, Event::PredecessorGone { candidate_exists }) if act.goes_back() && self.reached >= Phase::Tagged => {
                 self.has_no_way_back = true;
-                if candidate_exists { Phase::Stopped } else { Phase::Fenced }
+                if candidate_exists { Phase::Stopped } else { self.make_anew() }
             }
             (Act::ObserveCandidate | Act::Release, Event::Anew(_))
                 if !self.phase.is_return() && self.may_begin_anew() =>

@@ -31,8 +31,10 @@ pub fn recover(replacement: &mut Replacement, seen: Seen) {
         _ => forward(replacement, seen),
     };
     if phase == Phase::Returning && !was.is_return() {
-        let reason = format!("the daemon was gone in phase {}", was.word());
-        replacement.failure = Some(Failure::Interrupted(reason));
+        replacement.failure = Some(match is_down_again(replacement, was, seen) && !replacement.may_begin_anew() {
+            true => Failure::Node("the daemon or its machine went down at this gate, time and again".to_owned()),
+            false => Failure::Interrupted(format!("the daemon was gone in phase {}", was.word())),
+        });
     }
     if !phase.is_return() {
         replacement.reached = replacement.reached.max(phase);
@@ -51,7 +53,7 @@ fn forward(replacement: &mut Replacement, seen: Seen) -> Phase {
     }
     if replacement.has_no_way_back {
         return match (seen.candidate_exists, phase >= Phase::Swapped) {
-            (false, _) => Phase::Fenced,
+            (false, _) => replacement.make_anew(),
             (true, false) => Phase::Stopped,
             (true, true) => Phase::Swapped,
         };
@@ -61,12 +63,24 @@ fn forward(replacement: &mut Replacement, seen: Seen) -> Phase {
         Phase::Created | Phase::PolicyOff | Phase::Stopped if seen.candidate_exists && !seen.predecessor_runs => {
             Phase::Stopped
         }
+        // What takes its machine down whenever it is started is not started for ever.
+        _ if is_down_again(replacement, phase, seen) => {
+            let may = replacement.may_begin_anew();
+            replacement.anew += u32::from(may);
+            if may { Phase::Swapped } else { Phase::Returning }
+        }
         // Started again, which changes nothing if it runs, and looked at from the beginning.
         Phase::Swapped | Phase::Started | Phase::Observed if seen.candidate_exists && !only_predecessor_runs => {
             Phase::Swapped
         }
         _ => Phase::Returning,
     }
+}
+
+/// Whether a candidate that was started is down, and nothing else runs, after the daemon was gone at its gate.
+fn is_down_again(replacement: &Replacement, was: Phase, seen: Seen) -> bool {
+    let runs = seen.candidate_runs || seen.predecessor_runs;
+    was == Phase::Started && seen.candidate_exists && !runs && !replacement.has_no_way_back
 }
 
 /// On the way back. Its acts look before they do, so it is walked again from its beginning unless the predecessor was
@@ -78,11 +92,13 @@ fn back(replacement: &Replacement, seen: Seen) -> Phase {
 }
 
 /// At its end, with a container that should run and was not seen to pass.
-fn owing(replacement: &Replacement, seen: Seen) -> Phase {
+fn owing(replacement: &mut Replacement, seen: Seen) -> Phase {
     let owes = replacement.owed().is_some();
     match replacement.phase {
         Phase::Returned if owes && seen.predecessor_exists && !seen.predecessor_runs => Phase::Returning,
-        Phase::Done if owes && seen.candidate_exists && !seen.candidate_runs => Phase::Swapped,
+        // A name that it could not be given is tried again, too.
+        Phase::Done if owes && seen.candidate_exists && !seen.candidate_runs => Phase::Stopped,
+        Phase::Done if replacement.owes_a_creation() && !seen.candidate_exists => replacement.make_anew(),
         phase => phase,
     }
 }

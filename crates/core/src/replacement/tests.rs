@@ -19,7 +19,7 @@ fn at(phase: Phase) -> Replacement {
         container: "web".into(),
         predecessor: "old".into(),
         predecessor_ran: true,
-        predecessor_was_down: false,
+        predecessor_was_owed: false,
         new_image: "sha256:new".into(),
         tag_before: None,
         restart_policy: json!({"Name": "always"}),

@@ -22,17 +22,55 @@ async fn a_gate_is_not_missed_while_the_engine_does_not_answer() {
     let mut facts = replacement().facts;
     let patience = Duration::from_secs(10);
     facts.gate.timeout_ms = 10_000;
-    let away = EngineError::Timeout { what: "inspect container".into(), limit: patience };
-    fixture.engine.refuse("inspect container", away);
-    let candidate = id(1);
-    let mut watched = Box::pin(observe::watch(&fixture.world, &facts, &candidate, Gate::new(facts.gate.clone())));
+    let away = EngineError::Timeout { what: "ask the engine".into(), limit: patience };
+    ["inspect container", "info"].iter().for_each(|what| fixture.engine.refuse(what, away.clone()));
+    let (candidate, shutdown) = (id(1), CancellationToken::new());
+    let gate = Gate::new(facts.gate.clone());
+    let mut watched = Box::pin(observe::watch(&fixture.world, &facts, &candidate, gate, &shutdown));
     assert!(tokio::time::timeout(patience * 10, &mut watched).await.is_err(), "the engine is waited for");
     // Its checks begin anew.
     assert!(fixture.engine.does("web", &Move::Restart));
-    fixture.engine.permit("inspect container");
+    ["inspect container", "info"].iter().for_each(|what| fixture.engine.permit(what));
     assert!(tokio::time::timeout(A_WHILE, &mut watched).await.is_err(), "its time has only begun");
     fixture.engine.passes_its_check("web");
-    assert_eq!(watched.await.expect("it answers"), observe::Watched::Passed);
+    assert_eq!(watched.await, observe::Watched::Passed);
+}
+
+/// At its gate it was waited for without end, with the slot held and the old one stopped.
+#[tokio::test(start_paused = true)]
+async fn a_candidate_that_the_engine_does_not_show_is_not_watched_for_ever() {
+    let limit = Duration::from_secs(10);
+    for error in [refused(), EngineError::Timeout { what: "inspect container".into(), limit }] {
+        let fixture = fixture().await;
+        fixture.run("web");
+        fixture.engine.refuse("inspect container", error);
+        let (facts, id, shutdown) = (replacement().facts, id(1), CancellationToken::new());
+        let watched = observe::watch(&fixture.world, &facts, &id, Gate::new(facts.gate.clone()), &shutdown);
+        let watched = tokio::time::timeout(Duration::from_secs(100), watched).await.expect("it ends");
+        assert!(matches!(watched, observe::Watched::Unshown(_)), "{watched:?}");
+    }
+}
+
+/// The service manager killed it ten minutes later.
+#[tokio::test(start_paused = true)]
+async fn a_gate_that_may_have_no_end_keeps_no_daemon_from_ending() {
+    for is_paused in [true, false] {
+        let fixture = fixture().await;
+        fixture.engine.run_as(&Spec::new("web", &track()));
+        if is_paused {
+            assert!(fixture.engine.does("web", &Move::Pause));
+        } else {
+            ["inspect container", "info"].iter().for_each(|what| fixture.engine.refuse(what, refused()));
+        }
+        let left = Replacement { phase: Phase::Started, candidate: Some(id(1)), ..replacement() };
+        fixture.world.journals.write(&left).expect("written");
+        let (site, shutdown) = (fixture.site(), CancellationToken::new());
+        let mut watching = Box::pin(carry_through(&site, left.into(), &shutdown));
+        assert!(tokio::time::timeout(Duration::from_secs(600), &mut watching).await.is_err(), "it is waited for");
+        shutdown.cancel();
+        tokio::time::timeout(Duration::from_secs(120), watching).await.expect("it ends");
+        assert_eq!(fixture.world.journals.all().expect("read").len(), 1, "the next start goes on");
+    }
 }
 
 /// The engine had started it and ended it again before it was heard: the version was condemned for an end of the engine's.
@@ -52,14 +90,15 @@ async fn a_process_that_ended_before_the_engine_was_heard_has_not_failed_for_cer
         if is_heard {
             world.engine_mirror.refresh().await.expect("the engine answers");
         }
-        let mut watched = Box::pin(observe::watch(world, &facts, &candidate, Gate::new(facts.gate.clone())));
+        let (gate, shutdown) = (Gate::new(facts.gate.clone()), CancellationToken::new());
+        let mut watched = Box::pin(observe::watch(world, &facts, &candidate, gate, &shutdown));
         assert!(is_heard || tokio::time::timeout(Duration::from_secs(5), &mut watched).await.is_err(), "not heard yet");
         world.engine_mirror.refresh().await.expect("the engine answers");
         if lives_first {
             assert!(tokio::time::timeout(Duration::from_secs(5), &mut watched).await.is_err(), "its window is open");
             assert!(fixture.engine.dies("web"));
         }
-        let has_failed = matches!(watched.await.expect("it answers"), observe::Watched::Failed(_));
+        let has_failed = matches!(watched.await, observe::Watched::Failed(_));
         assert_eq!(has_failed, is_heard || lives_first, "heard: {is_heard}");
     }
 }

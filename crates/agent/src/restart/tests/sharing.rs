@@ -27,11 +27,12 @@ async fn what_is_at_its_gate_while_what_it_uses_is_restarted_has_not_failed() {
     let (world, candidate) = (&fixture.world, id(2));
     let mut facts = replacement().facts;
     (facts.gate.timeout_ms, facts.gate.stable_ms) = (60_000, 60_000);
-    let mut watched = Box::pin(observe::watch(world, &facts, &candidate, Gate::new(facts.gate.clone())));
+    let (gate, shutdown) = (Gate::new(facts.gate.clone()), CancellationToken::new());
+    let mut watched = Box::pin(observe::watch(world, &facts, &candidate, gate, &shutdown));
     assert!(tokio::time::timeout(Duration::from_secs(5), &mut watched).await.is_err(), "its window is open");
     assert!(fixture.engine.does("vpn", &Move::Restart));
     world.engine_mirror.refresh().await.expect("the engine answers");
-    assert_eq!(watched.await.expect("it answers"), observe::Watched::Deprived);
+    assert_eq!(watched.await, observe::Watched::Deprived);
 }
 
 /// It had run until then: stopped, it could not be started again, nor could its successor.

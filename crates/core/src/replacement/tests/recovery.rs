@@ -91,6 +91,65 @@ fn recovery_without_a_predecessor_goes_forward_and_makes_anew_what_is_gone() {
     check_recovery(Phase::Swapped, "", Phase::Fenced, true);
 }
 
+/// Each start of the daemon began it anew, and the old one was never put back.
+#[test]
+fn a_candidate_that_takes_its_machine_down_is_not_started_for_ever() {
+    let mut replacement = at(Phase::Started);
+    for _ in 0..ANEW_MAX {
+        replacement = recovered(replacement, "p c");
+        assert_eq!(replacement.phase, Phase::Swapped);
+        replacement.apply(Event::Done).expect("started");
+    }
+    assert_eq!(recovered(replacement.clone(), "p C").phase, Phase::Swapped, "nothing else serves");
+    let given_up = recovered(replacement.clone(), "p c");
+    assert_eq!(given_up.phase, Phase::Returning);
+    assert!(given_up.trouble(false).is_some_and(|reason| reason.contains("time and again")), "{given_up:?}");
+    // One that has passed waits for the store, and may do so through any number of starts.
+    replacement.phase = Phase::Observed;
+    assert_eq!(recovered(replacement, "p c").phase, Phase::Swapped);
+}
+
+/// What a replacement owed was handed over to the next, and one that failed early took nothing down itself: it stayed down.
+#[test]
+fn what_was_taken_over_from_one_that_owed_it_is_owed_from_the_fence_on() {
+    for (reached, was_owed, expected) in [
+        (Phase::Claimed, true, false),
+        (Phase::Fenced, true, true),
+        (Phase::Created, true, true),
+        (Phase::Created, false, false),
+        (Phase::PolicyOff, false, true),
+    ] {
+        let mut replacement = Replacement { reached, ..at(Phase::Returning) };
+        replacement.facts.predecessor_was_owed = was_owed;
+        assert_eq!(replacement.owes_a_start(), expected, "{reached:?} {was_owed}");
+    }
+}
+
+/// Nothing was left of it but the journal, and that was closed.
+#[test]
+fn what_could_not_be_made_anew_is_owed() {
+    for phase in [Phase::Fenced, Phase::Tagged] {
+        let mut replacement = recovered(at(Phase::Stopped), "");
+        assert_eq!((replacement.phase, replacement.candidate.clone()), (Phase::Fenced, None));
+        replacement.phase = phase;
+        replacement.apply(Event::Failed(Failure::Node("no space left".into()))).expect("before the verdict");
+        replacement.phase = Phase::Done;
+        assert!(replacement.owes_a_creation() && replacement.owed().is_none());
+        assert_eq!(recovered(replacement.clone(), "").phase, Phase::Fenced);
+        replacement.failure = Some(Failure::ByHand("removed".into()));
+        assert!(!replacement.owes_a_creation(), "a person has no use for it");
+    }
+}
+
+/// It ran under the name of a candidate for good, and no replacement looked at it any more.
+#[test]
+fn a_candidate_that_stays_and_could_not_be_given_its_name_is_given_it_later() {
+    let failure = Some(Failure::Node("no such name".into()));
+    let stays = Replacement { has_no_way_back: true, failure, candidate: Some("new".into()), ..at(Phase::Done) };
+    let again = recovered(stays, "c");
+    assert_eq!((again.phase, again.looked_after()), (Phase::Stopped, Some("new")));
+}
+
 /// An engine that was restarted meanwhile may have stopped what was put back, or started what was to go.
 #[test]
 fn recovery_walks_the_way_back_again_until_the_predecessor_was_seen_to_pass() {
@@ -145,7 +204,7 @@ fn a_candidate_that_stayed_and_failed_is_started_again_where_it_still_is() {
         assert_eq!(recovered(Replacement { failure: None, ..owed.clone() }, seen).phase, expected, "{seen:?}");
     }
     let owed = Replacement { candidate: Some("new".into()), ..owed };
-    for (seen, expected) in [("c", Phase::Swapped), ("C", Phase::Done), ("", Phase::Done)] {
+    for (seen, expected) in [("c", Phase::Stopped), ("C", Phase::Done), ("", Phase::Done)] {
         assert_eq!(recovered(owed.clone(), seen).phase, expected, "{seen:?}");
     }
 }
