@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::observe::Watched;
-use super::{claim, late, meanwhile, observe, providers, slot, way_back};
+use super::{claim, late, meanwhile, observe, providers, refused, slot, way_back};
 use crate::ledger;
 use crate::site::Site;
 use crate::world::World;
@@ -31,9 +31,6 @@ pub const PAUSE: Duration = Duration::from_secs(1);
 const CREATIONS_MAX: u32 = 3;
 /// How long a creation that the engine still works on is waited for. Beyond it: trouble of this machine.
 const CREATION_LONGEST: Duration = Duration::from_secs(600);
-
-/// Refusals in a row after which an act on the way back is given up: about a minute.
-pub const REFUSALS_MAX: u32 = 12;
 
 /// Why an act has to be tried again.
 #[derive(Debug, Error)]
@@ -92,15 +89,6 @@ pub async fn carry_out(
         Act::Condemn => way_back::condemn(site, replacement).await.map(|()| Event::Done),
         Act::RemoveCandidate => done(way_back::remove_candidate(site, replacement).await),
     }
-}
-
-/// What an act on the way back comes to when the engine goes on refusing it, for a person may have removed or
-/// renamed what it needs: trying for ever would hold the slot. `None`: try again. A predecessor that does not start has
-/// failed its control, and is owed: it is started again and again, without the slot.
-pub fn given_up(replacement: &Replacement, act: Act, error: &ActError, failures: u32) -> Option<Event> {
-    let is_refused = matches!(error, ActError::Engine(error) if !error.is_ambiguous());
-    let is_over = is_refused && failures >= REFUSALS_MAX && replacement.phase.is_return();
-    is_over.then_some(if act == Act::ObservePredecessor { Event::Control(false) } else { Event::Done })
 }
 
 fn done(outcome: Result<(), EngineError>) -> Result<Event, ActError> {
@@ -345,8 +333,14 @@ async fn observe_candidate(
 
 async fn approve(world: &World, replacement: &Replacement) -> Result<Event, ActError> {
     let facts = &replacement.facts;
-    if let Some(failure) = meanwhile::ended(world, replacement).await? {
-        return Ok(Event::Failed(failure));
+    match meanwhile::ended(world, replacement).await {
+        Ok(Some(failure)) => return Ok(Event::Failed(failure)),
+        Ok(None) => {}
+        // It has passed, and nobody can tell that it has ended since.
+        Err(error) if refused::is_unshown(world, &error).await => {
+            tracing::warn!(container = facts.container, error = %error, "good, though it is not shown any more");
+        }
+        Err(error) => return Err(error.into()),
     }
     if replacement.failure.is_some() {
         // It stays because there is nothing else, which is no reason to call it good.

@@ -12,7 +12,7 @@ use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
 use super::acts::{self, ActError};
-use super::claim;
+use super::{claim, refused};
 use crate::fault::{Fault, caught};
 use crate::site::Site;
 use crate::world::World;
@@ -33,9 +33,9 @@ pub enum StepError {
 
 impl StepError {
     /// What the act comes to if it is not tried again; `None`: it is.
-    pub fn given_up(&self, replacement: &Replacement, act: Act, failures: u32) -> Option<Event> {
+    pub async fn given_up(&self, world: &World, replacement: &Replacement, act: Act, failures: u32) -> Option<Event> {
         match self {
-            Self::Act(error) => acts::given_up(replacement, act, error, failures),
+            Self::Act(error) => refused::given_up(world, replacement, act, error, failures).await,
             Self::Fault(_) => given_up(act, failures),
         }
     }

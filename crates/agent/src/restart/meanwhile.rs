@@ -7,7 +7,7 @@ use deployer_engine::EngineError;
 use serde_json::Value;
 
 use super::acts::text;
-use super::{observe, providers, way_back};
+use super::{observe, providers, refused, way_back};
 use crate::world::World;
 
 /// What a person did to the predecessor while the slot was waited for, which may take long: what was stopped then
@@ -83,7 +83,7 @@ pub async fn was_ended_unheard(world: &World, replacement: &Replacement) -> Resu
     };
     match looked.await {
         // Refused whenever it is asked, it is no reason to keep the slot.
-        Err(error) if !EngineError::is_ambiguous(&error) => Ok(false),
+        Err(error) if refused::is_unshown(world, &error).await => Ok(false),
         outcome => outcome,
     }
 }

@@ -22,6 +22,7 @@ mod owing;
 mod prefetch;
 mod providers;
 mod recovery;
+mod refused;
 mod slot;
 mod stage;
 mod unready;
@@ -182,12 +183,13 @@ async fn take_steps(site: &Site<'_>, mut replacement: Replacement, shutdown: &Ca
             }
             Err(error) => {
                 failures += 1;
-                if let Some(event) = error.given_up(&replacement, act, failures) {
+                if let Some(event) = error.given_up(site, &replacement, act, failures).await {
                     failures = 0;
+                    refused::do_blindly(site, &replacement, act).await;
                     give_up(site, &mut replacement, event, &error);
                     continue;
                 }
-                let is_hopeless = error.is_left() || error.is_fault() || failures >= acts::REFUSALS_MAX;
+                let is_hopeless = error.is_left() || error.is_fault() || failures >= refused::REFUSALS_MAX;
                 if shutdown.is_cancelled() && is_hopeless {
                     tracing::error!(error = %error, txn = replacement.txn, "left to the next start");
                     return;

@@ -8,6 +8,7 @@ use deployer_core::replacement::{Phase, Replacement, predecessor_name, transitio
 use deployer_engine::{EngineError, if_found};
 use tokio_util::sync::CancellationToken;
 
+use super::recovery::Unshown;
 use super::{late, meanwhile, observe, recovery, way_back};
 use crate::site::Site;
 use crate::survey::Survey;
@@ -88,7 +89,7 @@ pub async fn is_taken(site: &Site<'_>, replacement: &Replacement) -> bool {
 /// The replacement of a container that is due, set to where it goes on. One that the engine does not show is due again later.
 pub async fn due(site: &Site<'_>, name: &str) -> Option<Replacement> {
     let mut replacement = site.memory().owed.take_due(name)?;
-    if let Err(error) = recovery::settle(site, &mut replacement).await {
+    if let Err(error) = recovery::settle(site, &mut replacement, Unshown::IsDown).await {
         tracing::warn!(container = name, error = %error, "what is owed is looked at again later");
         let random = site.ambient.random();
         site.memory().owed.note(replacement, random);

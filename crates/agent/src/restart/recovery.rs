@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{acts, late, meanwhile};
+use super::{acts, late, meanwhile, refused};
 use crate::failpoint;
 use crate::journal::JournalError;
 use crate::site::Site;
@@ -79,12 +79,13 @@ pub async fn recover_with_engine(world: &World, hand: &dyn Hand) -> Result<Vec<L
                 }
                 Err(error) => {
                     failures += 1;
-                    if let Some(event) = error.given_up(&replacement, act, failures) {
+                    if let Some(event) = error.given_up(site, &replacement, act, failures).await {
                         failures = 0;
+                        refused::do_blindly(site, &replacement, act).await;
                         super::give_up(site, &mut replacement, event, &error);
                         continue;
                     }
-                    if failures >= acts::REFUSALS_MAX {
+                    if failures >= refused::REFUSALS_MAX {
                         tracing::error!(error = %error, txn = replacement.txn, "left to the stage, which goes on trying");
                         break;
                     }
@@ -111,12 +112,12 @@ async fn take_up_soon(
     patience: &mut Option<Instant>,
 ) -> Result<bool, EngineError> {
     loop {
-        let error = match try_to_take_up(site, replacement).await {
+        let error = match try_to_take_up(site, replacement, Unshown::Waits).await {
             Ok(is_ours) => return Ok(is_ours),
             Err(error) => error,
         };
         if site.engine.info().await.is_ok() && Instant::now() >= *patience.get_or_insert(Instant::now() + PATIENCE) {
-            return Err(error);
+            return try_to_take_up(site, replacement, Unshown::IsDown).await;
         }
         tracing::warn!(error = %error, "waiting for the engine");
         tokio::time::sleep(RETRY).await;
@@ -128,7 +129,7 @@ async fn take_up_soon(
 pub async fn take_up(site: &Site<'_>, replacement: &mut Replacement, shutdown: &CancellationToken) -> bool {
     let mut failures = 0;
     loop {
-        let error = match try_to_take_up(site, replacement).await {
+        let error = match try_to_take_up(site, replacement, Unshown::IsDown).await {
             Ok(is_ours) => return is_ours,
             Err(error) => error,
         };
@@ -144,11 +145,13 @@ pub async fn take_up(site: &Site<'_>, replacement: &mut Replacement, shutdown: &
 }
 
 /// Decides where a replacement goes on; `false`: it does not, for what it owes is somebody else's by now.
-async fn try_to_take_up(site: &Site<'_>, replacement: &mut Replacement) -> Result<bool, EngineError> {
-    if was_taken(site, replacement).await? {
-        return Ok(false);
+async fn try_to_take_up(site: &Site<'_>, replacement: &mut Replacement, unshown: Unshown) -> Result<bool, EngineError> {
+    match was_taken(site, replacement).await {
+        Ok(true) => return Ok(false),
+        Err(error) if unshown == Unshown::Waits => return Err(error),
+        _ => {}
     }
-    settle(site, replacement).await?;
+    settle(site, replacement, unshown).await?;
     Ok(true)
 }
 
@@ -190,14 +193,28 @@ fn apply(replacement: &mut Replacement, event: Event) {
     }
 }
 
+/// What comes of one of two containers that the engine does not show while it shows the other, or that there is none.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Unshown {
+    /// It is asked for again.
+    Waits,
+    /// It is taken for down: the other may be whole.
+    IsDown,
+}
+
 /// Decides where to go on, from what the engine shows.
 ///
 /// # Errors
-/// [`EngineError`] if it does not show a container. Then the replacement is what it was.
-pub async fn settle(world: &World, replacement: &mut Replacement) -> Result<(), EngineError> {
+/// [`EngineError`] if it does not show a container, and that cannot be passed over. Then the replacement is what it was.
+pub async fn settle(world: &World, replacement: &mut Replacement, unshown: Unshown) -> Result<(), EngineError> {
     let look = async |id: &str| if_found(world.engine.container(id).await);
-    let candidate = look(replacement.candidate.as_ref().unwrap_or(&replacement.candidate_name())).await?;
-    let predecessor = look(&replacement.facts.predecessor).await?;
+    let candidate = look(replacement.candidate.as_ref().unwrap_or(&replacement.candidate_name())).await;
+    let predecessor = look(&replacement.facts.predecessor).await;
+    let (candidate, predecessor) = match (candidate, predecessor, unshown) {
+        (Err(error), Ok(shown), Unshown::IsDown) => (Some(taken_for_down(replacement, &error)), shown),
+        (Ok(shown), Err(error), Unshown::IsDown) => (shown, Some(taken_for_down(replacement, &error))),
+        (candidate, predecessor, _) => (candidate?, predecessor?),
+    };
     let mut predecessor_runs = predecessor.as_ref().is_some_and(runs);
     // A stop that was sent goes on without us; until its time is over nobody knows whether it was.
     if replacement.phase == Phase::PolicyOff {
@@ -214,10 +231,16 @@ pub async fn settle(world: &World, replacement: &mut Replacement) -> Result<(), 
         candidate_exists: candidate.is_some(),
         candidate_runs: candidate.as_ref().is_some_and(runs),
     };
-    let found = candidate.map(|candidate| acts::text(&candidate, "/Id"));
+    let found = candidate.map(|candidate| acts::text(&candidate, "/Id")).filter(|id| !id.is_empty());
     replacement.candidate = replacement.candidate.take().or(found);
     recover(replacement, seen);
     Ok(())
+}
+
+/// What is known of a container that the engine does not show: nothing, but that there is one.
+fn taken_for_down(replacement: &Replacement, error: &EngineError) -> Value {
+    tracing::error!(container = replacement.facts.container, error = %error, "taken for down");
+    Value::Null
 }
 
 fn runs(container: &Value) -> bool {

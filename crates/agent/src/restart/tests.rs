@@ -16,6 +16,7 @@ use crate::fixture::{Fixture, digest, fixture, id, image, replacement, track};
 use crate::journal::Late;
 use crate::ledger;
 
+mod broken;
 mod coming_late;
 mod gates;
 mod hostile;

@@ -132,7 +132,7 @@ pub async fn rearm(site: &Site<'_>, replacement: &mut Replacement) -> Result<(),
     if replacement.kept_disarmed { Ok(()) } else { give_policy_back(site, replacement).await }
 }
 
-async fn give_policy_back(site: &Site<'_>, replacement: &Replacement) -> Result<(), EngineError> {
+pub async fn give_policy_back(site: &Site<'_>, replacement: &Replacement) -> Result<(), EngineError> {
     let facts = &replacement.facts;
     absent_is_done(site.hand.set_restart_policy(&facts.predecessor, &facts.restart_policy).await)
 }

@@ -29,7 +29,7 @@ pub fn state_of(cluster: &Cluster, machine: usize, name: &str) -> Option<&'stati
     cluster.members[machine].node.engine.container_of(name).map(|(_, _, state)| state)
 }
 
-pub fn is_in_trouble(cluster: &Cluster, machine: usize) -> bool {
+fn is_in_trouble(cluster: &Cluster, machine: usize) -> bool {
     !cluster.members[machine].node.world.memory().troubles.all().is_empty()
 }
 

@@ -47,10 +47,11 @@ impl Replacement {
         }
     }
 
-    /// Whether nothing is left of what has to run but this journal: somebody removed both containers, and none could be made
-    /// from it yet.
+    /// Whether nothing is left of what has to run but this journal: somebody removed both containers, and the engine refused to
+    /// make one from it. Whoever removed its image or network as well has no use for it.
     pub fn owes_a_creation(&self) -> bool {
-        self.phase == Phase::Done && self.stays_for_want_of_another() && self.candidate.is_none()
+        let was_refused = matches!(self.failure, Some(Failure::Node(_)));
+        self.phase == Phase::Done && self.has_no_way_back && was_refused && self.candidate.is_none()
     }
 
     /// Whether a candidate that failed stays, since there is nothing else, and nobody ended it.

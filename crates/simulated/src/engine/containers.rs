@@ -50,6 +50,8 @@ pub struct State {
     pub untold: Untold,
     /// Calls that are refused for as long as they are in here, and those that end in a panic.
     pub refused: BTreeMap<&'static str, EngineError>,
+    /// What inspections of these containers are answered with, by ID.
+    pub broken: BTreeMap<String, EngineError>,
     pub panics: BTreeSet<&'static str>,
     pub made: u32,
     pub calls: u64,
@@ -91,6 +93,7 @@ impl State {
             http_status: None,
             untold: Untold::default(),
             refused: BTreeMap::new(),
+            broken: BTreeMap::new(),
             panics: BTreeSet::new(),
             made: 0,
             calls: 0,
@@ -326,6 +329,9 @@ impl State {
 
     pub fn inspect(&self, id: &str) -> Result<Value, EngineError> {
         let id = self.find(id)?;
+        if let Some(error) = self.broken.get(&id) {
+            return Err(error.clone());
+        }
         let container = &self.containers[&id];
         let mut inspection = container.inspection(&id, &self.registry.exposed(&container.image));
         if let Some((file, _)) = &self.disk {

@@ -99,6 +99,11 @@ impl SimulatedEngine {
         self.shared.lock().refused.remove(what);
     }
 
+    /// Answers inspections of this container with an error: it is broken, or another call holds it for good.
+    pub fn break_container(&self, id: &str, error: EngineError) {
+        self.shared.lock().broken.insert(id.to_owned(), error);
+    }
+
     /// Lets every call of this name end in a panic of its caller, as a fault of our own would.
     pub fn panic_at(&self, what: &'static str) {
         self.shared.lock().panics.insert(what);

@@ -136,8 +136,10 @@ fn what_could_not_be_made_anew_is_owed() {
         replacement.phase = Phase::Done;
         assert!(replacement.owes_a_creation() && replacement.owed().is_none());
         assert_eq!(recovered(replacement.clone(), "").phase, Phase::Fenced);
-        replacement.failure = Some(Failure::ByHand("removed".into()));
-        assert!(!replacement.owes_a_creation(), "a person has no use for it");
+        for failure in [Failure::ByHand("removed".into()), Failure::Superseded("no such image".into())] {
+            replacement.failure = Some(failure);
+            assert!(!replacement.owes_a_creation(), "a person has no use for it");
+        }
     }
 }
 
