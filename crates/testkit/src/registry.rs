@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::directory::Directory;
 use crate::http::{self, Address, Request, Response};
@@ -141,6 +141,19 @@ impl Registry {
     pub fn delete(&self, repository: &str, digest: &str) {
         let answer = self.request("DELETE", &format!("/v2/{repository}/manifests/{digest}"), &[], &[]);
         assert_eq!(answer.status, 202, "the registry deletes {repository}@{digest}: {}", answer.text());
+    }
+
+    /// Damages on the disk the configuration of the image that a tag points to: it is served on, and is not what its digest says.
+    #[track_caller]
+    pub fn damage(&self, repository: &str, tag: &str) {
+        let found = self.request("GET", &format!("/v2/{repository}/manifests/{tag}"), &[("Accept", MANIFESTS)], &[]);
+        let manifest: Value = serde_json::from_slice(&found.body).expect("a manifest is JSON");
+        let digest = manifest["config"]["digest"].as_str().expect("it names its configuration");
+        let hex = digest.trim_start_matches("sha256:");
+        let blobs = self.directory.path().join("storage/docker/registry/v2/blobs/sha256");
+        let blob = blobs.join(&hex[..2]).join(hex).join("data");
+        let length = fs::read(&blob).expect("it is there").len();
+        fs::write(&blob, vec![b' '; length]).expect("it can be written");
     }
 
     /// Every request since its first start but the kit's own, in order.
