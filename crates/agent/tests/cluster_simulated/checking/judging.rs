@@ -85,5 +85,6 @@ fn a_version_that_fails_each_time_is_judged() {
     };
     finds_in(&[&tries("", "itself end")], &[Kind::TriedForEver]);
     finds_in(&[&tries("49 - push 2 ExitsAtOnce", "itself end")], &[]);
+    finds_in(&[&tries("49 - befell Restored", "itself end")], &[]);
     finds_in(&[&tries("", "engine end")], &[]);
 }

@@ -87,11 +87,11 @@ fn count_tries(replay: &Replay, purpose: &Purpose, report: &mut impl FnMut(Kind,
     if replay.verdicts.contains_key(&(purpose.service.clone(), digest.clone())) {
         return;
     }
-    // A push says that it is worth another try.
-    let pushed = replay.pushed.get(digest).copied().unwrap_or_default();
+    // A push says that it is worth another try, and a store that was put back has forgotten what came of those before.
+    let since = replay.pushed.get(digest).copied().max(replay.restored).unwrap_or_default();
     let is_try = |made: &&Container| {
         let purpose_of = (&made.purpose.service, made.purpose.digest.as_ref());
-        made.made_by == By::Us && made.made >= pushed && purpose_of == (&purpose.service, Some(digest))
+        made.made_by == By::Us && made.made >= since && purpose_of == (&purpose.service, Some(digest))
     };
     let has_failed = |made: &&Container| made.is_removed && !made.can_serve && (made.has_failed || made.has_missed);
     let in_vain = replay.containers.values().filter(is_try).filter(has_failed).count();
