@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -49,15 +50,22 @@ impl Sampler {
         Self::start_as(&containers.iter().map(|(engine, name)| (*name, *engine, *name)).collect::<Vec<_>>())
     }
 
-    /// The same for containers of which several have the same name, each with a word of its own to be told by first.
+    /// The same for containers of which several have the same name, each with a word of its own to be told by first. Each was
+    /// asked once when this returns: on a busy machine what is watched would else be over before.
     pub fn start_as(containers: &[(&str, &Engine, &str)]) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let start = |(word, engine, name): &(&str, &Engine, &str)| {
             let (engine, stop) = ((*engine).clone(), Arc::clone(&stop));
             let (word, name) = ((*word).to_owned(), (*name).to_owned());
-            thread::spawn(move || ask_until(&stop, &word, &engine, &name))
+            let (first, asked) = mpsc::channel();
+            (thread::spawn(move || ask_until(&stop, &word, &engine, &name, &first)), asked)
         };
-        Self { threads: containers.iter().map(start).collect(), stop }
+        let (threads, asked): (Vec<_>, Vec<_>) = containers.iter().map(start).unzip();
+        // A thread that has ended is heard of when it is joined.
+        for asked in asked {
+            let _ = asked.recv();
+        }
+        Self { threads, stop }
     }
 
     /// Stops asking and hands out what was seen.
@@ -177,7 +185,7 @@ impl Samples {
     }
 }
 
-fn ask_until(stop: &AtomicBool, word: &str, engine: &Engine, name: &str) -> Vec<Sample> {
+fn ask_until(stop: &AtomicBool, word: &str, engine: &Engine, name: &str, first: &Sender<()>) -> Vec<Sample> {
     let mut samples = Vec::new();
     let mut address = None;
     while !stop.load(Ordering::Relaxed) {
@@ -187,6 +195,10 @@ fn ask_until(stop: &AtomicBool, word: &str, engine: &Engine, name: &str) -> Vec<
             address = None;
         }
         samples.push(Sample { name: word.to_owned(), started, ended: Instant::now(), answer });
+        if samples.len() == 1 {
+            // Whoever started it may have ended.
+            let _ = first.send(());
+        }
         thread::sleep(INTERVAL.saturating_sub(started.elapsed()));
     }
     samples

@@ -30,7 +30,7 @@ fn two_hosts_run_the_same_image_under_the_same_name_apart_from_each_other() {
     let sampler = Sampler::start_on(&[(one.engine(), one.name()), (two.engine(), two.name())]);
     one.stop();
     let samples = sampler.stop();
-    assert!(samples.never_both_down(&[one.name(), two.name()]).is_ok());
+    assert_eq!(samples.never_both_down(&[one.name(), two.name()]), Ok(()));
     assert!(samples.of(one.name()).last().is_some_and(|sample| sample.answer.is_err()));
     assert_eq!(samples.longest_gap(two.name()), Duration::ZERO);
 
